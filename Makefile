@@ -1,0 +1,41 @@
+# The commands of the project. `make train` and `make test` need Python 3.11 or newer and nothing else.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: train test check format bench clean
+
+## train: install, and train on the built-in digits
+train: .venv/installed
+	$(BIN)/tfpipe train --flagfile=experiments/digits.flags
+
+## test: install what the tests need, and run them
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+## check: format, lint and types
+check: .venv/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+## format: bring the code into form
+format: .venv/installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+## bench: the tutorial run against NumPy; needs MNIST's IDX files in TFPIPE_MNIST_DIR
+bench: .venv/installed
+	$(BIN)/python experiments/benchmark_tutorial.py
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+.venv/installed: setup.py pyproject.toml tfpipe/__init__.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@

@@ -1,0 +1,43 @@
+"""Packaging of tfpipe. See BUILD.md."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+here = pathlib.Path(__file__).parent
+version = re.search(r'^__version__ = "(.+)"$', (here / "tfpipe" / "__init__.py").read_text("utf-8"), re.MULTILINE)[1]
+
+setup(
+    name="tfpipe",
+    version=version,
+    description="Softmax regression on image matrices, with TensorFlow: fast, exact, whole grids at once",
+    long_description=(here / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["tfpipe", "tfpipe.*"]),
+    entry_points={"console_scripts": ["tfpipe = tfpipe.cli.main:main"]},
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "numpy>=2.0,<3",
+        "scikit-learn>=1.5,<2",
+        # TensorBoard belongs to TensorFlow's summaries, but TensorFlow 2.21 no longer installs it.
+        "tensorboard>=2.21,<2.22",
+        "tensorflow>=2.21,<2.22",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "test": ["hypothesis>=6.100,<7", "mypy>=2.0,<3", "pytest>=9.0,<10", "ruff==0.17.*"],
+        # The benchmarks compare with NumPy and are timed by Python itself.
+        "bench": [],
+    },
+    classifiers=[
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

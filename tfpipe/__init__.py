@@ -1,0 +1,36 @@
+"""Softmax regression on image matrices, trained by TensorFlow.
+
+splits = tfpipe.load("digits")
+result = tfpipe.train(tfpipe.TrainConfig(batch_size=100, epochs=30), splits)
+result.model.predict(splits.test.images)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfpipe.config import TrainConfig as TrainConfig
+    from tfpipe.data import Examples as Examples
+    from tfpipe.data import Splits as Splits
+    from tfpipe.data import load as load
+    from tfpipe.model import SoftmaxRegression as SoftmaxRegression
+    from tfpipe.training import train as train
+
+__version__ = "0.1.0"
+
+# Each name is imported when it is first used: TensorFlow takes seconds to import, and `--help` does not need it.
+_HOMES = {
+    "Examples": "tfpipe.data",
+    "SoftmaxRegression": "tfpipe.model",
+    "Splits": "tfpipe.data",
+    "TrainConfig": "tfpipe.config",
+    "load": "tfpipe.data",
+    "train": "tfpipe.training",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tfpipe' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

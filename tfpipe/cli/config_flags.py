@@ -1,0 +1,78 @@
+"""Flags from the fields of a configuration, and the configuration from the flags."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+from absl import flags
+
+from tfpipe.config import DataConfig, TrainConfig
+
+Config = TypeVar("Config", DataConfig, TrainConfig)
+
+
+class _Numbers(flags.ArgumentParser):
+    """`0.1` or `0.03,0.1,0.3`."""
+
+    syntactic_help = "a number, or several with commas between them"
+
+    def parse(self, argument: Any) -> tuple[float, ...]:
+        if isinstance(argument, tuple):
+            return argument
+        return tuple(_number(part) for part in argument.split(","))
+
+
+class _CountOrFraction(flags.ArgumentParser):
+    """`10000` is a number of examples, `0.2` a fraction."""
+
+    syntactic_help = "a number of examples, or a fraction"
+
+    def parse(self, argument: Any) -> int | float:
+        if not isinstance(argument, str):
+            return argument
+        try:
+            return int(argument)
+        except ValueError:
+            return _number(argument)
+
+
+class _NumbersSerializer(flags.ArgumentSerializer):
+    def serialize(self, value: tuple[float, ...]) -> str:
+        return ",".join(map(str, value))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a number") from None
+
+
+def define(config: type, values: flags.FlagValues, module: str) -> None:
+    """Defines a flag for each field of `config` on `values`, for the help of `module`."""
+    for field in dataclasses.fields(config):
+        name, default, help = field.name, field.default, field.metadata["help"]
+        options: dict[str, Any] = {"flag_values": values, "module_name": module}
+        if field.metadata["choices"]:
+            words = f"{', '.join(field.metadata['choices'])}: {help}"
+            flags.DEFINE_enum(name, default, list(field.metadata["choices"]), words, **options)
+        elif field.type is bool:
+            flags.DEFINE_bool(name, default, help, **options)
+        elif field.type is int:
+            flags.DEFINE_integer(name, default, help, **options)
+        elif field.type in (float, float | None):
+            flags.DEFINE_float(name, default, help, **options)
+        elif field.type == tuple[float, ...]:
+            flags.DEFINE(_Numbers(), name, default, help, serializer=_NumbersSerializer(), **options)
+        elif field.type == float | int:
+            flags.DEFINE(_CountOrFraction(), name, default, help, **options)
+        else:
+            flags.DEFINE_string(name, default, help, **options)
+
+
+def read(config: type[Config], values: flags.FlagValues) -> Config:
+    """The configuration that the parsed flags describe.
+
+    Raises:
+      ConfigError: a flag has a value that cannot work.
+    """
+    return config(**{field.name: values[field.name].value for field in dataclasses.fields(config)})

@@ -1,0 +1,46 @@
+"""What `--help` prints."""
+
+import textwrap
+
+from absl import flags
+
+_ASKING = frozenset({"--help", "-help", "-h", "--h", "--helpshort", "--helpfull"})
+_WIDTH = 100
+_ABSL = (
+    "Also: --flagfile=FILE reads flags from a file, --verbosity=-1 hides the log (1: shows more), --only_check_args "
+    "checks the flags and stops; --helpfull lists every flag."
+)
+
+
+def is_asked_for(arguments: list[str]) -> bool:
+    return not _ASKING.isdisjoint(arguments)
+
+
+def overview(summaries: dict[str, str]) -> str:
+    """The help of the program."""
+    commands = "\n".join(f"  {name:<10} {summary}" for name, summary in summaries.items())
+    return (
+        f"Softmax regression on image matrices, with TensorFlow.\n\nusage: tfpipe COMMAND [flags]\n\n{commands}\n\n"
+        "tfpipe COMMAND --help lists the flags of a command; tfpipe --version prints the version."
+    )
+
+
+def of_command(name: str, summary: str, values: flags.FlagValues, *, everything: bool) -> str:
+    """The help of one command: its own flags, or also those that absl brings."""
+    own = [flag for key in (name,) for flag in values.flags_by_module_dict().get(key, [])]
+    lines = [f"tfpipe {name}: {summary}", "", f"usage: tfpipe {name} [flags]", ""]
+    shown = list({id(values[flag]): values[flag] for flag in values}.values()) if everything else own
+    for flag in shown:
+        lines += _of_flag(flag)
+    lines += ["", *textwrap.wrap(_ABSL, _WIDTH)]
+    return "\n".join(lines)
+
+
+def _of_flag(flag: flags.Flag) -> list[str]:
+    if flag.boolean:
+        default = f"--{'' if flag.default else 'no'}{flag.name}"
+        head = f"  --[no]{flag.name}  (default: {default})"
+    else:
+        default = flag.default_as_str
+        head = f"  --{flag.name}  (default: {default})" if default else f"  --{flag.name}"
+    return [head, *textwrap.wrap(flag.help or "", _WIDTH, initial_indent="      ", subsequent_indent="      ")]

@@ -1,0 +1,110 @@
+"""`tfpipe COMMAND [flags]`: finds the command, parses its flags, turns errors into one line and an exit status."""
+
+import logging as python_logging
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from absl import app, flags, logging
+
+from tfpipe import __version__
+from tfpipe.cli import help_text, train
+from tfpipe.exceptions import ConfigError, TfpipeError
+
+FAILED = 1
+WRONG_USAGE = 2
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+      summary: one line for the help.
+      define: defines the command's flags on the FlagValues it is given.
+      prepare: turns the parsed flags into the function that does the work and returns the exit status. It imports
+        nothing heavy: wrong usage is found out at once.
+    """
+
+    summary: str
+    define: Callable[[flags.FlagValues], None]
+    prepare: Callable[[flags.FlagValues], Callable[[], int]]
+
+
+COMMANDS = {"train": Command("train softmax regression on a data set", train.define, train.prepare)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line `argv` (default: the process's own). Ends the process with SystemExit, as absl does.
+
+    Exit status: 0 done, 1 failed (data, files, devices), 2 wrong usage (what the command line alone shows), 143
+    stopped by SIGTERM or SIGINT with its results saved.
+    """
+    argv = sys.argv if argv is None else argv
+    arguments = argv[1:]
+    name = arguments[0] if arguments else ""
+    if name in ("--version", "-version"):
+        print(__version__)
+        return 0
+    if help_text.is_asked_for([name]):
+        print(help_text.overview({name: command.summary for name, command in COMMANDS.items()}))
+        return 0
+    if name not in COMMANDS:
+        what = f"unknown command '{name}'" if name else "no command"
+        _fail("tfpipe", f"{what}; the commands are: {', '.join(COMMANDS)} (see tfpipe --help)", WRONG_USAGE)
+
+    command = COMMANDS[name]
+    command.define(flags.FLAGS)
+    if help_text.is_asked_for(arguments):
+        print(help_text.of_command(name, command.summary, flags.FLAGS, everything="--helpfull" in arguments))
+        return 0
+    app.run(
+        lambda work: _run(name, work),
+        argv=[f"tfpipe {name}", *arguments[1:]],
+        flags_parser=lambda argv: _parse(name, command, argv),
+    )
+    raise AssertionError("absl's app.run does not return")
+
+
+def _parse(name: str, command: Command, argv: list[str]) -> Callable[[], int]:
+    program = f"tfpipe {name}"
+    try:
+        positional = flags.FLAGS(argv)[1:]
+        if positional:
+            _fail(program, f"unexpected argument '{positional[0]}'; flags are written --name=value", WRONG_USAGE)
+        _format_log()
+        return command.prepare(flags.FLAGS)
+    except ConfigError as error:
+        _fail(program, _one_line(error), WRONG_USAGE)
+    except (flags.Error, OSError) as error:  # OSError: absl opens a --flagfile while it parses.
+        _fail(program, f"{error} (see {program} --help)", WRONG_USAGE)
+
+
+def _run(name: str, work: Callable[[], int]) -> int:
+    program = f"tfpipe {name}"
+    try:
+        return work()
+    except Exception as error:
+        if logging.get_verbosity() >= logging.DEBUG:
+            logging.exception("%s failed", program)
+        _fail(program, _one_line(error), FAILED)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ConfigError):
+        return f"--{error}"
+    if isinstance(error, TfpipeError):
+        return str(error)
+    # A fault of ours or of the machine: its kind says more than its words.
+    return f"{type(error).__name__}: {error} (--verbosity=1 shows where)"
+
+
+def _fail(program: str, message: str, status: int) -> NoReturn:
+    # Control characters, line breaks in a file's name among them, would make it more than one line.
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"{program}: {line}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _format_log() -> None:
+    """Plain lines: people read this log while they wait."""
+    logging.get_absl_handler().setFormatter(python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

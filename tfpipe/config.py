@@ -1,0 +1,196 @@
+"""Every hyper-parameter, once: its name, default, meaning and check.
+
+The command line makes its flags from the fields of these classes; a Python program fills in the classes directly.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tfpipe.exceptions import ConfigError
+
+Check = Callable[[Any], str | None]
+
+
+def _option(default: Any, help: str, check: Check | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A field that carries what a flag needs: `check` returns what is wrong with a value, or None."""
+    metadata = {"help": help, "check": check, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _at_least(bound: int) -> Check:
+    def check(value: Any) -> str | None:
+        return None if _is_integer(value) and value >= bound else f"must be an integer of at least {bound}"
+
+    return check
+
+
+def _number(accepts: Callable[[float], bool], words: str) -> Check:
+    def check(value: Any) -> str | None:
+        return None if _is_number(value) and accepts(value) else f"must be {words}"
+
+    return check
+
+
+def _numbers(accepts: Callable[[float], bool], words: str) -> Check:
+    def check(values: tuple[Any, ...]) -> str | None:
+        if not values:
+            return f"must be one number or a list like 0.03,0.1,0.3, {words}"
+        wrong = [value for value in values if not (_is_number(value) and accepts(value))]
+        return f"{wrong[0]} is not {words}" if wrong else None
+
+    return check
+
+
+def _split(value: Any) -> str | None:
+    if (_is_integer(value) and value >= 1) or (isinstance(value, float) and 0 < value < 1):
+        return None
+    return "must be a number of examples (an integer of at least 1) or a fraction between 0 and 1"
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_POSITIVE = (lambda value: value > 0, "a number above 0")
+_NOT_NEGATIVE = (lambda value: value >= 0, "a number of at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which data, how it is divided, how it is scaled."""
+
+    dataset: str = _option(
+        "digits",
+        "'digits' (1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn), a folder with the four "
+        "IDX files of MNIST or of a set in its form (plain or .gz), or a file mnist.pkl.gz as in the Theano tutorial",
+    )
+    validation_split: float | int = _option(
+        0.2,
+        "examples for validation, as a number or as a fraction of the training examples, taken from their end; "
+        "used where the data brings no validation split",
+        _split,
+    )
+    test_split: float | int = _option(
+        0.2, "the same for the test split; it is taken first, so it comes last in the data", _split
+    )
+    pixel_max: float | None = _option(
+        None,
+        "images are divided by it; default: what the data is (255 for bytes, 16 for digits, 256 for mnist.pkl.gz, "
+        "1 for other floating-point images)",
+        lambda value: None if value is None else _number(*_POSITIVE)(value),
+    )
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+
+class Head(NamedTuple):
+    """The hyper-parameters in which the heads of a run differ."""
+
+    learning_rate: float
+    l2: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How to train. `learning_rate` and `l2` take one number or several; each pair of them trains one head."""
+
+    batch_size: int = _option(600, "examples in a minibatch", _at_least(1))
+    learning_rate: tuple[float, ...] = _option(
+        (0.13,),
+        "step size of gradient descent; a list (0.03,0.1,0.3) trains one head for each value, side by side",
+        _numbers(*_POSITIVE),
+    )
+    l2: tuple[float, ...] = _option(
+        (0.0,),
+        "weight decay: l2/2 times the squared norm of W is added to the cost that is minimized (b is free of it); "
+        "a list multiplies the heads",
+        _numbers(*_NOT_NEGATIVE),
+    )
+    epochs: int = _option(1000, "passes over the training examples, at most", _at_least(1))
+    patience: int = _option(5000, "iterations to train at least, before early stopping may end the run", _at_least(1))
+    patience_increase: float = _option(
+        2.0,
+        "a validation error better by improvement_threshold raises the patience to this times the iteration",
+        _number(lambda value: value >= 1, "a number of at least 1"),
+    )
+    improvement_threshold: float = _option(
+        0.995,
+        "a validation error below this times the best one so far counts as an improvement",
+        _number(lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
+    )
+    validation_frequency: int = _option(
+        0, "iterations between validations; 0: once an epoch, at most every patience/2 iterations", _at_least(0)
+    )
+    shuffle: bool = _option(True, "draw the training examples in a new order every epoch")
+    seed: int = _option(
+        0,
+        "determines every order of the examples",
+        lambda value: None if _is_integer(value) and 0 <= value < 2**63 else "must be an integer from 0 to 2^63 - 1",
+    )
+    drop_remainder: bool = _option(
+        False,
+        "leave out the last minibatch when it is not full, in training, validation and test, as the Theano "
+        "tutorial does",
+    )
+    device: str = _option(
+        "auto", "where to compute; auto: the GPU if there is a usable one", choices=("auto", "cpu", "gpu")
+    )
+    tf32: bool = _option(
+        False, "let a GPU round the inputs of matrix products to TensorFloat-32: faster, other figures"
+    )
+    tensorboard: bool = _option(True, "write TensorBoard summaries to the workdir")
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "l2"):
+            value = getattr(self, name)
+            # NumPy's arrays and scalars are welcome here: they become plain floats.
+            value = value.tolist() if hasattr(value, "tolist") else value
+            values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+            object.__setattr__(self, name, values)
+        _check_fields(self)
+
+    @property
+    def heads(self) -> list[Head]:
+        """The grid: every learning rate with every L2."""
+        return [Head(*pair) for pair in itertools.product(self.learning_rate, self.l2)]
+
+
+def _check_fields(config: DataConfig | TrainConfig) -> None:
+    """Raises ConfigError for the first field whose value cannot work."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        choices, check = field.metadata["choices"], field.metadata["check"]
+        problem = check(value) if check else None
+        if choices and value not in choices:
+            problem = f"must be one of {', '.join(choices)}"
+        if field.type is bool and not isinstance(value, bool):
+            problem = "must be true or false"
+        if problem:
+            raise ConfigError(field.name, flag_value(value), problem)
+
+
+def flag_value(value: object) -> str:
+    """A value as it stands on the command line."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def flag_lines(config: DataConfig | TrainConfig) -> list[str]:
+    """The configuration as the lines of a flagfile."""
+    lines = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, bool):
+            lines.append(f"--{field.name}" if value else f"--no{field.name}")
+        elif value is not None:
+            lines.append(f"--{field.name}={flag_value(value)}")
+    return lines

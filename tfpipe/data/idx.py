@@ -1,0 +1,94 @@
+"""A folder with the four IDX files of MNIST, or of a set in its form: plain or gzip'd.
+
+Format: http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT": magic number 0x00 0x00 type rank, then the
+dimensions as big-endian 32-bit integers, then the values.
+"""
+
+import contextlib
+import gzip
+import math
+import os
+import pathlib
+import struct
+import zlib
+from typing import BinaryIO
+
+import numpy as np
+
+from tfpipe.data.examples import Examples
+from tfpipe.data.source import Source
+from tfpipe.exceptions import DataError
+
+_UNSIGNED_BYTE = 0x08
+# Deflate cannot expand a byte to more than this many (zlib's technical details), so a larger claim is false.
+_GZIP_MOST = 1032
+
+
+def read(folder: pathlib.Path) -> Source:
+    """Reads `train-images`, `train-labels`, `t10k-images`, `t10k-labels` of `folder`: images `[N, H, W]` uint8.
+
+    Raises:
+      DataError: a file is missing, damaged, or does not fit the others.
+    """
+    train, test = (_read_pair(folder, prefix) for prefix in ("train", "t10k"))
+    return Source(train, validation=None, test=test, pixel_max=255.0)
+
+
+def _read_pair(folder: pathlib.Path, prefix: str) -> Examples:
+    images_path = _find(folder, f"{prefix}-images", rank=3)
+    labels_path = _find(folder, f"{prefix}-labels", rank=1)
+    images = read_idx(images_path, rank=3)
+    labels = read_idx(labels_path, rank=1)
+    if len(images) != len(labels):
+        raise DataError(
+            f"{labels_path}: {len(labels)} labels, but {images_path.name} holds {len(images)} images; expected as many"
+        )
+    return Examples(images, labels, str(labels_path))
+
+
+def _find(folder: pathlib.Path, stem: str, rank: int) -> pathlib.Path:
+    names = [f"{stem}{mark}idx{rank}-ubyte{suffix}" for mark in "-." for suffix in ("", ".gz")]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"{folder}: no file {names[0]} (or {names[1]}); expected a folder with the four IDX files of MNIST")
+
+
+def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
+    """Reads one IDX file of unsigned bytes with `rank` dimensions.
+
+    Raises:
+      DataError: the file is not exactly such an array: wrong magic number, truncated, or longer than its header says.
+    """
+    header_size = 4 + 4 * rank
+    try:
+        with contextlib.ExitStack() as stack:
+            file: BinaryIO = stack.enter_context(open(path, "rb"))
+            most = os.fstat(file.fileno()).st_size
+            if path.suffix == ".gz":
+                file = stack.enter_context(gzip.GzipFile(fileobj=file))  # type: ignore[assignment]
+                most *= _GZIP_MOST
+            header = file.read(header_size)
+            if len(header) < header_size:
+                raise DataError(f"{path}: {len(header)} bytes, too few for the header of an IDX file ({header_size})")
+            zero, kind, dimensions, *shape = struct.unpack(f">HBB{rank}I", header)
+            if (zero, kind, dimensions) != (0, _UNSIGNED_BYTE, rank):
+                raise DataError(
+                    f"{path}: starts with {header[:4].hex()}, expected {_UNSIGNED_BYTE << 8 | rank:08x}: "
+                    f"an IDX file of unsigned bytes with {rank} dimension{'s' * (rank > 1)}"
+                )
+            size = math.prod(shape)
+            claim = f"its header promises {' x '.join(map(str, shape))} = {size} bytes"
+            if size == 0:
+                raise DataError(f"{path}: holds no examples: {claim}")
+            if header_size + size > most:
+                raise DataError(f"{path}: truncated or not an IDX file: {claim}, the file can hold {most} at most")
+            data = file.read(size + 1)  # One more than promised: this also verifies the checksum at the end.
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged or truncated gzip file: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) != size:
+        found = f"{len(data)} follow" if len(data) < size else "more follow"
+        raise DataError(f"{path}: {claim}, but {found}; expected exactly as many")
+    return np.frombuffer(data, np.uint8).reshape(shape)

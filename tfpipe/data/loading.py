@@ -1,0 +1,89 @@
+"""From a name or a path to `Splits`: finds the reader for the format, and divides what the data does not divide."""
+
+import pathlib
+
+import numpy as np
+from absl import logging
+
+from tfpipe.config import DataConfig
+from tfpipe.data import digits, idx, theano_pickle
+from tfpipe.data.examples import Examples, Splits
+from tfpipe.data.source import Source
+from tfpipe.exceptions import ConfigError, DataError
+
+
+def load(
+    dataset: str = DataConfig.dataset,
+    *,
+    validation_split: float | int = DataConfig.validation_split,
+    test_split: float | int = DataConfig.test_split,
+    pixel_max: float | None = DataConfig.pixel_max,
+) -> Splits:
+    """Loads a data set by name or path.
+
+    Args:
+      dataset: `digits`, the path of a folder with IDX files, or the path of a `mnist.pkl.gz`.
+      validation_split: number (int) or fraction (float) of the training examples, taken from their end, that
+        validate; used where the data brings no validation split.
+      test_split: the same for the test split, taken first.
+      pixel_max: images are divided by it on their way to the model; None: what the data is.
+
+    Returns:
+      Splits, images as they are stored (uint8 where the source has bytes).
+
+    Raises:
+      DataError: the data is missing or damaged; the message names the file and what is wrong.
+      ConfigError: an argument is out of range.
+    """
+    config = DataConfig(str(dataset), validation_split, test_split, pixel_max)
+    source = _read(config.dataset)
+    _warn_of_double_scaling(source.train, config.pixel_max)
+    return divide(source, config)
+
+
+def _read(dataset: str) -> Source:
+    if dataset == "digits":
+        return digits.read()
+    path = pathlib.Path(dataset)
+    if path.is_dir():
+        return idx.read(path)
+    if path.is_file() and path.name.endswith((".pkl", ".pkl.gz")):
+        return theano_pickle.read(path)
+    known = "expected 'digits', a folder with MNIST-style IDX files, or a file like mnist.pkl.gz"
+    raise DataError(f"--dataset={dataset}: {'not a known format' if path.exists() else 'no such data'}; {known}")
+
+
+def divide(source: Source, config: DataConfig) -> Splits:
+    """Takes the splits that `source` lacks from the end of its training examples, and names the classes."""
+    total = len(source.train)
+    n_classes = int(source.train.labels.max()) + 1
+    if len(np.unique(source.train.labels)) < 2:
+        raise DataError(f"{source.train.name}: every label is {n_classes - 1}; expected at least two classes")
+
+    train = source.train
+    parts: dict[str, Examples] = {}
+    for name, brought in (("test", source.test), ("validation", source.validation)):
+        if brought is not None:
+            parts[name] = brought
+            continue
+        option = f"{name}_split"
+        wanted = getattr(config, option)
+        count = wanted if isinstance(wanted, int) else round(total * wanted)
+        if not 0 < count < len(train):
+            have = f"the {len(train)} examples that are left for training"
+            raise ConfigError(option, wanted, f"would take {count} of {have}; take at least 1 and leave at least 1")
+        parts[name] = train[-count:]
+        train = train[:-count]
+
+    pixel_max = source.pixel_max if config.pixel_max is None else config.pixel_max
+    class_names = tuple(str(number) for number in range(n_classes))
+    return Splits(train, parts["validation"], parts["test"], class_names, pixel_max, config)
+
+
+def _warn_of_double_scaling(examples: Examples, pixel_max: float | None) -> None:
+    if pixel_max is not None and pixel_max > 1 and examples.images.dtype != np.uint8:
+        largest = float(examples.images.max())
+        if largest <= 1:
+            logging.warning(
+                "--pixel_max=%g divides images whose largest value is %g: they look scaled already", pixel_max, largest
+            )

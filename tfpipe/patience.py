@@ -1,0 +1,76 @@
+"""The tutorial's early stopping, for H heads at once. NumPy only.
+
+In the Theano tutorial's words, with `iter` counted from 0: a validation error below the best one is the new best; if
+it is also below `best * improvement_threshold`, patience becomes `max(patience, iter * patience_increase)`; and after
+every iteration, not only after a validation, the loop ends `if patience <= iter`.
+"""
+
+import numpy as np
+
+NEVER = -1
+
+
+class Patience:
+    """Who may go on, and who was best when. Every attribute has one entry a head, `[H]`.
+
+    Attributes:
+      best_error: float64, the smallest validation error seen, a share in [0, 1]; infinity before the first.
+      best_cost: float64, the validation cost at that moment.
+      best_iteration: int64, the iteration after which it was measured, from 0; -1 (NEVER) before the first.
+      last_iteration: int64, the last iteration that the head trains, as far as is known.
+      diverged: bool, the head was stopped because its cost was no longer finite.
+    """
+
+    def __init__(self, heads: int, *, patience: int, patience_increase: float, improvement_threshold: float):
+        self._patience = np.full(heads, float(patience))
+        self._increase = patience_increase
+        self._threshold = improvement_threshold
+        self.best_error = np.full(heads, np.inf)
+        self.best_cost = np.full(heads, np.inf)
+        self.best_iteration = np.full(heads, NEVER, np.int64)
+        self.diverged = np.zeros(heads, bool)
+        self._diverged_at = np.full(heads, NEVER, np.int64)
+
+    @property
+    def last_iteration(self) -> np.ndarray:
+        # The first `iter` with patience <= iter is trained, then the loop ends. Patience changes at validations only.
+        return np.where(self.diverged, self._diverged_at, np.ceil(self._patience).astype(np.int64))
+
+    def active(self, iteration: int) -> np.ndarray:
+        """`[H]` bool: the heads that train `iteration`."""
+        return iteration <= self.last_iteration
+
+    def observe(self, iteration: int, error: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Takes in a validation made after `iteration`; heads that did not train that iteration are left alone.
+
+        Args:
+          iteration: counted from 0.
+          error: `[H]` validation errors, shares in [0, 1].
+          cost: `[H]` validation costs.
+
+        Returns:
+          `[H]` bool: the heads whose error is a new best.
+        """
+        improved = self.active(iteration) & ~self.diverged & (error < self.best_error)
+        clearly = improved & (error < self.best_error * self._threshold)
+        self._patience[clearly] = np.maximum(self._patience[clearly], iteration * self._increase)
+        self.best_error[improved] = error[improved]
+        self.best_cost[improved] = cost[improved]
+        self.best_iteration[improved] = iteration
+        return improved
+
+    def diverge(self, heads: np.ndarray, iteration: np.ndarray) -> None:
+        """Stops `heads` (`[H]` bool) for good: their cost was not finite in `iteration` (`[H]`)."""
+        self.diverged |= heads
+        self._diverged_at[heads] = iteration[heads]
+
+    def selected(self) -> int | None:
+        """The head with the smallest best error; of equals the one with the smaller cost, then the first one.
+
+        None if no head that is still sound has been validated. A diverged head is never selected.
+        """
+        candidates = np.flatnonzero(~self.diverged & (self.best_iteration != NEVER))
+        if not candidates.size:
+            return None
+        order = np.lexsort((self.best_cost[candidates], self.best_error[candidates]))
+        return int(candidates[order[0]])

@@ -1,0 +1,151 @@
+"""From the number of a minibatch to the minibatch: the input pipeline.
+
+The tutorial's `givens` replace `x` and `y` by slice number `index` of the data. Here `index` is an element of
+`tf.data.Dataset.range`, and its minibatch is a pure function of `(seed, index)`. So there is no shuffle buffer whose
+state matters: any iteration can be computed from its number alone. For speed the numbers travel in chunks: T
+consecutive minibatches are gathered at once and go to one call of an XLA program.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfpipe.data import Examples
+
+# Larger chunks are no faster (MNIST, 2 cores: 20 ms an epoch in chunks of 10, 20 or 39 MB) but take more memory.
+_CHUNK_BYTES = 16 << 20
+# Bounds the time of a chunk to about a second where the matrices are large.
+_CHUNK_FLOPS = 100e9
+
+
+class Chunk(NamedTuple):
+    """T consecutive minibatches, of which the first `steps` count.
+
+    Attributes:
+      images: `[T, B, D]`, as stored.
+      labels: `[T, B]` int32.
+      weight: `[T, B]` float32: 1, or 0 for the rows that fill up a minibatch that is not full.
+      first: scalar int64, the index of the first minibatch.
+      steps: scalar int32 in [1, T].
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    weight: tf.Tensor
+    first: tf.Tensor
+    steps: tf.Tensor
+
+    def limited(self, steps: int) -> "Chunk":
+        """The same chunk with another number of minibatches that count; 0 lets a program compile and do nothing."""
+        return self._replace(steps=tf.constant(steps))
+
+
+class MinibatchRows:
+    """Which rows of N examples make minibatch `index`, for every `index` from 0.
+
+    Minibatches are numbered through: with M of them in an epoch, number `index` is minibatch `index % M` of epoch
+    `index // M`. Without `shuffle` each epoch goes through the examples in their order; with it, in an order that is
+    drawn by NumPy's Philox generator from `(seed, epoch)`.
+
+    Attributes:
+      batch_size: B.
+      per_epoch: M, the number of minibatches in an epoch; 0 if `drop_remainder` leaves none.
+      examples: how many of the N examples an epoch counts.
+    """
+
+    def __init__(self, n_examples: int, batch_size: int, *, drop_remainder: bool, shuffle: bool = False, seed: int = 0):
+        self.batch_size = batch_size
+        full = n_examples // batch_size
+        self.per_epoch = full if drop_remainder else -(-n_examples // batch_size)
+        self.examples = full * batch_size if drop_remainder else n_examples
+        self._total = n_examples
+        self._shuffle = shuffle
+        self._seed = seed
+        # Two epochs: a chunk may straddle their border.
+        self._order = functools.lru_cache(maxsize=2)(self._draw_order)
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
+        if not self._shuffle:
+            return np.arange(self._total)
+        return np.random.Generator(np.random.Philox(key=[self._seed, epoch])).permutation(self._total)
+
+    def take(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows `[count, B]` int64 and their weights `[count, B]` float32, for minibatches `first`, `first + 1`, ...
+
+        Places of a minibatch that no example fills point to a row that exists, with weight 0.
+        """
+        index = np.arange(first, first + count)
+        position = (index % self.per_epoch)[:, np.newaxis] * self.batch_size + np.arange(self.batch_size)
+        counts = position < self.examples
+        rows = np.empty_like(position)
+        for epoch in np.unique(index // self.per_epoch):
+            of_epoch = index // self.per_epoch == epoch
+            rows[of_epoch] = self._order(int(epoch))[np.minimum(position[of_epoch], self.examples - 1)]
+        return rows, counts.astype(np.float32)
+
+
+def chunk_size(iterations: int, batch_size: int, bytes_per_image: int, n_parameters: int) -> int:
+    """T, such that chunks of T divide `iterations` with little waste and stay small in memory and time.
+
+    Args:
+      iterations: minibatches between two points at which the program looks up: validations, or one pass.
+      batch_size: B.
+      bytes_per_image: of one image as stored.
+      n_parameters: numbers in W, of all heads.
+    """
+    by_memory = _CHUNK_BYTES // (batch_size * bytes_per_image)
+    by_time = int(_CHUNK_FLOPS / (4 * batch_size * n_parameters))
+    chunks = -(-iterations // max(1, min(by_memory, by_time)))
+    return -(-iterations // chunks)
+
+
+def training_chunks(
+    examples: Examples, rows: MinibatchRows, *, last: int, validation_frequency: int, chunk: int
+) -> Iterator[Chunk]:
+    """Iterations 0 to `last` - 1 in chunks that end where a validation is due: after each `validation_frequency`."""
+
+    def interval(start: tf.Tensor) -> tf.data.Dataset:
+        return _spans(start, tf.minimum(start + validation_frequency, tf.constant(last, tf.int64)), chunk)
+
+    return _chunks(examples, rows, tf.data.Dataset.range(0, last, validation_frequency).flat_map(interval), chunk)
+
+
+def evaluation_chunks(examples: Examples, rows: MinibatchRows, *, chunk: int) -> Iterator[Chunk]:
+    """All minibatches of an epoch, over and over: the first chunk of the next pass is ready when it is asked for."""
+    spans = _spans(tf.constant(0, tf.int64), tf.constant(rows.per_epoch, tf.int64), chunk)
+    return _chunks(examples, rows, spans.repeat(), chunk)
+
+
+def _spans(start: tf.Tensor, end: tf.Tensor, chunk: int) -> tf.data.Dataset:
+    """`(first, steps)` of the chunks that cover minibatches `start` to `end` - 1."""
+
+    def span(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return first, tf.cast(tf.minimum(tf.constant(chunk, tf.int64), end - first), tf.int32)
+
+    return tf.data.Dataset.range(start, end, chunk).map(span)
+
+
+def _chunks(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, chunk: int) -> Iterator[Chunk]:
+    with tf.device("/CPU:0"):  # Input is prepared on the host, whatever device trains.
+        return iter(_gathered(examples, rows, spans, chunk))
+
+
+def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
+    images = tf.constant(examples.images.reshape(len(examples), -1))
+    labels = tf.constant(examples.labels)
+
+    def gather(first: tf.Tensor, steps: tf.Tensor) -> Chunk:
+        take = functools.partial(rows.take, count=chunk)
+        row, weight = tf.numpy_function(take, [first], [tf.int64, tf.float32], stateful=False)
+        row = tf.ensure_shape(row, [chunk, rows.batch_size])
+        weight = tf.ensure_shape(weight, [chunk, rows.batch_size])
+        return Chunk(tf.gather(images, row), tf.gather(labels, row), weight, first, steps)
+
+    options = tf.data.Options()
+    # The autotuner has nothing to tune here, and its thread holds up the end of every run by a second.
+    options.autotune.enabled = False
+    options.deterministic = True
+    return spans.map(gather).prefetch(1).with_options(options)

@@ -1,0 +1,143 @@
+"""The figures of a finished run: `report.json`, the line of JSON for scripts, the table for people."""
+
+import json
+import os
+import pathlib
+import platform
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from tfpipe import files
+from tfpipe.config import TrainConfig
+from tfpipe.data import Splits
+from tfpipe.patience import Patience
+
+# What scripts read from the last line of stdout.
+_SUMMARY = (
+    "validation_error",
+    "test_error",
+    "test_examples",
+    "learning_rate",
+    "l2",
+    "heads",
+    "epochs",
+    "iterations",
+    "best_iteration",
+    "seconds",
+    "epochs_per_second",
+    "device",
+    "workdir",
+    "interrupted",
+)
+
+
+def build(
+    config: TrainConfig,
+    splits: Splits,
+    patience: Patience,
+    *,
+    iterations: np.ndarray,
+    epochs: list[int],
+    test_error: np.ndarray,
+    test_examples: int,
+    confusion_matrix: np.ndarray | None,
+) -> dict[str, Any]:
+    """Puts the results of all heads into one object that JSON can hold.
+
+    Args:
+      config: of the run.
+      splits: what it was trained on.
+      patience: after the run.
+      iterations: `[H]`, training steps that each head made.
+      epochs: H numbers, the epoch of each head's last step.
+      test_error: `[H]`, at the best validation; NaN where there was none.
+      test_examples: how many were counted.
+      confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
+
+    Returns:
+      The selected head's figures at the top level, all heads under `grid`; what is not known is None.
+    """
+    grid = [
+        {
+            "learning_rate": head.learning_rate,
+            "l2": head.l2,
+            "validation_error": _finite(patience.best_error[h]),
+            "validation_cost": _finite(patience.best_cost[h]),
+            "test_error": _finite(test_error[h]),
+            "epochs": epochs[h],
+            "iterations": int(iterations[h]),
+            "best_iteration": int(patience.best_iteration[h]) if patience.best_iteration[h] >= 0 else None,
+            "diverged": bool(patience.diverged[h]),
+        }
+        for h, head in enumerate(config.heads)
+    ]
+    selected = patience.selected()
+    figures = grid[selected] if selected is not None else dict.fromkeys(grid[0])
+    return {name: figures[name] for name in grid[0] if name != "diverged"} | {
+        "test_examples": test_examples,
+        "heads": len(grid),
+        "selected": selected,
+        "grid": grid,
+        "class_names": list(splits.class_names),
+        "confusion_matrix": None if confusion_matrix is None else confusion_matrix.tolist(),
+        "train_examples": len(splits.train),
+        "validation_examples": len(splits.validation),
+        "image_shape": list(splits.image_shape),
+        "pixel_max": splits.pixel_max,
+        "cores": os.cpu_count(),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in ("tfpipe", "tensorflow", "numpy")},
+        },
+    }
+
+
+def save(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes the report as JSON, whole or not at all.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    files.write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def summary(content: dict[str, Any]) -> str:
+    """The contract with scripts: one line of JSON."""
+    return json.dumps({name: content[name] for name in _SUMMARY}, allow_nan=False)
+
+
+def table(content: dict[str, Any]) -> str:
+    """All heads, best first, the selected one marked."""
+    columns = ("learning_rate", "l2", "validation_error", "validation_cost", "test_error", "epochs", "iterations")
+    order = sorted(
+        range(content["heads"]),
+        key=lambda h: (
+            h != content["selected"],
+            content["grid"][h]["diverged"],
+            _last(content["grid"][h]["validation_error"]),
+            _last(content["grid"][h]["validation_cost"]),
+        ),
+    )
+    rows = [("", *(name.replace("_", " ") for name in columns), "best iteration")]
+    for h in order:
+        head = content["grid"][h]
+        end = "diverged" if head["diverged"] else head["best_iteration"]
+        rows.append(("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in columns), str(end)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if name.endswith("error") else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _last(value: float | None) -> float:
+    return np.inf if value is None else value

@@ -1,0 +1,92 @@
+"""The XLA programs: train a chunk of minibatches, count its errors, predict its classes."""
+
+import tensorflow as tf
+
+from tfpipe import model
+from tfpipe.config import Head
+from tfpipe.pipeline import Chunk
+
+
+class Heads:
+    """H softmax regressions that train side by side: one read of each minibatch, one matrix product for all.
+
+    Each method is compiled once: chunks have one shape, and all that varies from call to call is a tensor.
+
+    Attributes:
+      W: variable `[H, K, D]`, float32, zeros at the start.
+      b: variable `[H, K]`, float32, zeros at the start.
+    """
+
+    def __init__(self, heads: list[Head], n_in: int, n_out: int, *, pixel_max: float):
+        self.W = tf.Variable(tf.zeros([len(heads), n_out, n_in]), name="W")
+        self.b = tf.Variable(tf.zeros([len(heads), n_out]), name="b")
+        self._learning_rate = tf.constant([head.learning_rate for head in heads], tf.float32)
+        self._l2 = tf.constant([head.l2 for head in heads], tf.float32)
+        self._scale = tf.constant(1 / pixel_max, tf.float32)
+
+    def __len__(self) -> int:
+        return self.b.shape[0]
+
+    @tf.function(jit_compile=True)
+    def train_chunk(self, chunk: Chunk, last_iteration: tf.Tensor) -> tf.Tensor:
+        """Gradient descent on the minibatches of `chunk`, one step each.
+
+        Args:
+          chunk: minibatch number i is iteration `chunk.first + i`.
+          last_iteration: `[H]` int64; in later iterations a head stands still.
+
+        Returns:
+          `[T, H]`: the cost of each minibatch, measured before its step, the L2 penalty not included; 0 where
+          `chunk.steps` ends. XLA drops assertions, so whether a cost is finite is the caller's to look at.
+        """
+        costs = tf.TensorArray(tf.float32, size=chunk.images.shape[0], element_shape=[len(self)])
+        i = tf.constant(0)
+        while i < chunk.steps:
+            x, y, weight = self._minibatch(chunk, i)
+            with tf.GradientTape() as tape:
+                losses = model.log_losses(model.logits(x, self.W, self.b), y)
+                cost = tf.reduce_sum(weight * losses, axis=0) / tf.reduce_sum(weight)
+            g_W, g_b = tape.gradient(cost, (self.W, self.b))
+
+            iteration = chunk.first + tf.cast(i, tf.int64)
+            learning_rate = tf.where(iteration <= last_iteration, self._learning_rate, 0.0)[:, tf.newaxis]
+            l2 = self._l2[:, tf.newaxis, tf.newaxis]
+            self.W.assign(self.W - learning_rate[..., tf.newaxis] * (g_W + l2 * self.W))
+            self.b.assign(self.b - learning_rate * g_b)
+            costs = costs.write(i, cost)
+            i += 1
+        return costs.stack()
+
+    @tf.function(jit_compile=True)
+    def evaluate_chunk(self, chunk: Chunk) -> tuple[tf.Tensor, tf.Tensor]:
+        """The wrong predictions (int32) and the sum of the log losses (float32) of each minibatch: `[T, H]` both."""
+        wrong = tf.TensorArray(tf.int32, size=chunk.images.shape[0], element_shape=[len(self)])
+        losses = tf.TensorArray(tf.float32, size=chunk.images.shape[0], element_shape=[len(self)])
+        i = tf.constant(0)
+        while i < chunk.steps:
+            x, y, weight = self._minibatch(chunk, i)
+            z = model.logits(x, self.W, self.b)
+            mistaken = tf.logical_and(model.predictions(z) != y[:, tf.newaxis], weight > 0)
+            wrong = wrong.write(i, tf.math.count_nonzero(mistaken, axis=0, dtype=tf.int32))
+            losses = losses.write(i, tf.reduce_sum(weight * model.log_losses(z, y), axis=0))
+            i += 1
+        return wrong.stack(), losses.stack()
+
+    @tf.function(jit_compile=True)
+    def predict_chunk(self, chunk: Chunk) -> tf.Tensor:
+        """The predicted classes: `[T, B, H]` int32."""
+        classes = tf.TensorArray(tf.int32, size=chunk.images.shape[0], element_shape=[chunk.images.shape[1], len(self)])
+        i = tf.constant(0)
+        while i < chunk.steps:
+            x, _, _ = self._minibatch(chunk, i)
+            classes = classes.write(i, model.predictions(model.logits(x, self.W, self.b)))
+            i += 1
+        return classes.stack()
+
+    def _minibatch(self, chunk: Chunk, i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Inputs `[B, D]` float32, labels `[B]` and weight `[B, 1]` of minibatch number i.
+
+        By `tf.gather`: `images[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
+        """
+        x = tf.cast(tf.gather(chunk.images, i), tf.float32) * self._scale
+        return x, tf.gather(chunk.labels, i), tf.gather(chunk.weight, i)[:, tf.newaxis]

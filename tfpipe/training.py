@@ -1,0 +1,291 @@
+"""A training run, from top to bottom: as in the Theano tutorial, for one head or for a grid of them."""
+
+import itertools
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tfpipe import artifact, device, pipeline, report
+from tfpipe.config import TrainConfig, flag_lines
+from tfpipe.data import Splits
+from tfpipe.evaluation import Evaluation
+from tfpipe.exceptions import DivergedError
+from tfpipe.model import SoftmaxRegression
+from tfpipe.monitor import Monitor, Trained, Validated
+from tfpipe.patience import Patience
+from tfpipe.pipeline import Chunk
+from tfpipe.schedule import Schedule
+from tfpipe.steps import Heads
+from tfpipe.workdir import Workdir
+
+# `model.npz` follows the best model at most this often: a write that is whole waits for the disk.
+_SECONDS_BETWEEN_SAVES = 2.0
+
+
+class Result(NamedTuple):
+    """What a run leaves.
+
+    Attributes:
+      model: the selected head at its best validation, for images as they are stored; None if the run was interrupted
+        before its first validation.
+      report: the content of `report.json`.
+      history: every validation, in order.
+    """
+
+    model: SoftmaxRegression | None
+    report: dict[str, Any]
+    history: list[Validated]
+
+
+def train(
+    config: TrainConfig,
+    splits: Splits,
+    workdir: pathlib.Path | str | None = None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Trains every head of `config` on `splits` until patience or the epochs end, and selects the best.
+
+    Args:
+      config: the hyper-parameters.
+      splits: the data.
+      workdir: folder for all that is kept of the run, made if need be; None: nothing is written.
+      should_stop: asked between chunks (a second at most); True ends the run with what it has.
+
+    Returns:
+      Result, of the head with the smallest validation error (of equals, the smaller validation cost).
+
+    Raises:
+      ConfigError: the hyper-parameters do not fit the data.
+      DeviceError: the device cannot be used.
+      WorkdirError: the workdir cannot be written, or holds another run.
+      DivergedError: the cost of every head stopped being finite.
+    """
+    schedule = Schedule(config, splits)
+    place = device.select(config.device, tf32=config.tf32)
+    files = Workdir(workdir) if workdir is not None else None
+    if files:
+        files.claim(flag_lines(config) + (flag_lines(splits.config) if splits.config else []))
+
+    with place.scope(), Monitor(files, epochs=config.epochs, tensorboard=config.tensorboard) as monitor:
+        run = _Run(config, splits, schedule, files)
+        run.describe(place)
+        run.compile()
+        interrupted = False
+        for chunk in run.chunks():
+            if interrupted := should_stop():
+                break
+            monitor.trained(run.train(chunk))
+            if run.validation_is_due():
+                monitor.validated(run.validate())
+            if run.is_over():
+                break
+        return run.finish(place, interrupted=interrupted)
+
+
+class _Run:
+    """The state of a run, and what happens to it."""
+
+    def __init__(self, config: TrainConfig, splits: Splits, schedule: Schedule, files: Workdir | None):
+        self._config = config
+        self._splits = splits
+        self._schedule = schedule
+        self._files = files
+        self._heads = Heads(config.heads, splits.n_in, splits.n_out, pixel_max=splits.pixel_max)
+        self._patience = Patience(
+            len(config.heads),
+            patience=config.patience,
+            patience_increase=config.patience_increase,
+            improvement_threshold=config.improvement_threshold,
+        )
+        self._chunks = pipeline.training_chunks(
+            splits.train,
+            schedule.train,
+            last=schedule.iterations,
+            validation_frequency=schedule.validation_frequency,
+            chunk=schedule.train_chunk,
+        )
+        self._validation, self._test = (
+            Evaluation(self._heads, examples, rows, schedule.evaluation_chunk)
+            for examples, rows in ((splits.validation, schedule.validation), (splits.test, schedule.test))
+        )
+        self._iteration = -1  # The last one that was trained.
+        self._cost_sum = np.zeros(len(config.heads))
+        self._cost_count = np.zeros(len(config.heads))
+        # Of each head at its best validation.
+        self._best_W, self._best_b = self._heads.W.numpy(), self._heads.b.numpy()
+        self._test_error = np.full(len(config.heads), np.nan)
+        self._history: list[Validated] = []
+        self._next_save = 0.0
+
+    def compile(self) -> None:
+        """Makes the XLA programs before the clock starts: on chunks of which no minibatch counts."""
+        begin = time.monotonic()
+        first = next(self._chunks)
+        self._heads.train_chunk(first.limited(0), tf.constant(self._patience.last_iteration))
+        self._validation.compile()
+        self._chunks = itertools.chain([first], self._chunks)
+        logging.info("compiled in %.1f s", time.monotonic() - begin)
+
+    def describe(self, place: device.Device) -> None:
+        """Says what is about to run."""
+        splits, schedule = self._splits, self._schedule
+        logging.info(
+            "%d training, %d validation, %d test examples of %s %s, divided by %g; %d classes",
+            schedule.train.examples,
+            schedule.validation.examples,
+            schedule.test.examples,
+            " x ".join(map(str, splits.image_shape)),
+            splits.train.images.dtype,
+            splits.pixel_max,
+            splits.n_out,
+        )
+        logging.info(
+            "%d head%s on %s: %d minibatches of %d an epoch, a validation every %d iterations",
+            len(self._heads),
+            "s" * (len(self._heads) > 1),
+            place.label,
+            schedule.train.per_epoch,
+            schedule.train.batch_size,
+            schedule.validation_frequency,
+        )
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The training chunks; the clock of the training loop starts here."""
+        self._begin = self._chunk_begin = time.monotonic()
+        return self._chunks
+
+    def train(self, chunk: Chunk) -> Trained:
+        """Trains one chunk: the heads go on until patience stops them, in the middle of it if need be."""
+        first = self._iteration + 1
+        steps = min(int(chunk.steps), int(self._patience.last_iteration.max()) - self._iteration)
+        costs = self._heads.train_chunk(chunk.limited(steps), tf.constant(self._patience.last_iteration))
+        costs = costs.numpy()[:steps]
+        self._iteration += steps
+
+        trained = np.arange(first, first + steps)[:, np.newaxis] <= self._patience.last_iteration
+        self._stop_diverged(first, trained & ~np.isfinite(costs))
+        self._cost_sum += costs.sum(axis=0, where=trained, dtype=np.float64)
+        self._cost_count += trained.sum(axis=0)
+
+        begin, self._chunk_begin = self._chunk_begin, time.monotonic()
+        rows = self._schedule.train
+        return Trained(
+            self._iteration,
+            self._schedule.epoch(self._iteration),
+            min(self._schedule.iterations, int(self._patience.last_iteration.max()) + 1),
+            float(costs[:, self._patience.selected() or 0].mean()),
+            steps * rows.examples / rows.per_epoch / (self._chunk_begin - begin),
+        )
+
+    def validation_is_due(self) -> bool:
+        return (self._iteration + 1) % self._schedule.validation_frequency == 0
+
+    def validate(self) -> Validated:
+        """Validates all heads; those with a new best are kept as they are, and tested."""
+        error, cost = self._validation.measure()
+        active = self._patience.active(self._iteration)
+        self._stop_diverged(self._iteration, (active & ~np.isfinite(cost))[np.newaxis])
+        improved = self._patience.observe(self._iteration, error, cost)
+        test_error = np.full(len(self._heads), np.nan)
+        if improved.any():
+            test_error[improved] = self._test.measure()[0][improved]
+            self._test_error[improved] = test_error[improved]
+            self._best_W[improved] = self._heads.W.numpy()[improved]
+            self._best_b[improved] = self._heads.b.numpy()[improved]
+
+        leader = self._patience.selected()
+        if leader is not None and improved[leader] and time.monotonic() >= self._next_save:
+            self._save(leader)
+        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as promised for a head that stands still.
+            mean_cost = self._cost_sum / self._cost_count
+        event = Validated(
+            self._iteration,
+            self._schedule.epoch(self._iteration),
+            time.monotonic() - self._begin,
+            mean_cost,
+            np.where(active, error, np.nan),
+            np.where(active, cost, np.nan),
+            test_error,
+            leader,
+            math.inf if leader is None else float(self._patience.best_error[leader]),
+        )
+        self._history.append(event)
+        self._cost_sum[:] = self._cost_count[:] = 0
+        return event
+
+    def is_over(self) -> bool:
+        """Whether patience has stopped every head. (The epochs end with the chunks.)"""
+        return not self._patience.active(self._iteration + 1).any()
+
+    def _stop_diverged(self, first: int, not_finite: np.ndarray) -> None:
+        """Stops the heads with an entry in `not_finite`, `[steps, H]` bool, whose row 0 is iteration `first`."""
+        diverged = not_finite.any(axis=0)
+        if not diverged.any():
+            return
+        at = first + not_finite.argmax(axis=0)
+        self._patience.diverge(diverged, at)
+        words = []
+        for number in np.flatnonzero(diverged):
+            head = self._config.heads[number]
+            words.append(f"learning_rate={head.learning_rate:g}, l2={head.l2:g} at iteration {at[number]}")
+            logging.warning("a head diverged, its cost is no longer finite: %s", words[-1])
+        if self._patience.diverged.all():
+            smallest = min(self._config.learning_rate)
+            raise DivergedError(
+                f"every head diverged, the last with {words[-1]}: its cost is no longer finite; try a smaller "
+                f"--learning_rate (such as {smallest / 10:g}), or a --pixel_max that brings the images into [0, 1]"
+            )
+
+    def _save(self, leader: int) -> artifact.TrainedModel:
+        """Keeps `leader` in `model.npz`. W carries the scale, so that the file takes images as they are stored."""
+        W = np.ascontiguousarray(self._best_W[leader].T / self._splits.pixel_max, np.float32)
+        trained = artifact.TrainedModel(
+            W, self._best_b[leader].copy(), self._splits.class_names, self._splits.image_shape
+        )
+        if self._files:
+            artifact.save(self._files.model, trained)
+        self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
+        return trained
+
+    def finish(self, place: device.Device, *, interrupted: bool) -> Result:
+        """Saves the selected head, and reports on all of them."""
+        seconds = time.monotonic() - self._begin
+        leader = self._patience.selected()
+        model = confusion = None
+        if leader is not None:
+            trained = self._save(leader)
+            model = SoftmaxRegression(self._splits.n_in, self._splits.n_out)
+            model.W.assign(trained.W)
+            model.b.assign(trained.b)
+            self._heads.W.assign(self._best_W)
+            self._heads.b.assign(self._best_b)
+            predicted = self._test.predictions(leader)
+            confusion = tf.math.confusion_matrix(self._test.labels, predicted, self._splits.n_out).numpy()
+
+        iterations = np.minimum(self._patience.last_iteration, self._iteration) + 1
+        content = report.build(
+            self._config,
+            self._splits,
+            self._patience,
+            iterations=iterations,
+            epochs=[self._schedule.epoch(max(0, n - 1)) for n in iterations.tolist()],
+            test_error=self._test_error,
+            test_examples=len(self._test.labels),
+            confusion_matrix=confusion,
+        ) | {
+            "seconds": seconds,
+            "epochs_per_second": (self._iteration + 1) / self._schedule.train.per_epoch / seconds,
+            "device": place.label,
+            "workdir": str(self._files.path) if self._files else None,
+            "interrupted": interrupted,
+        }
+        if self._files:
+            report.save(self._files.report, content)
+        return Result(model, content, self._history)

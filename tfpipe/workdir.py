@@ -1,0 +1,55 @@
+"""The folder of a run: the names of its files, and that it belongs to one run alone."""
+
+import pathlib
+
+from tfpipe.exceptions import WorkdirError
+
+
+class Workdir:
+    """The paths of a run.
+
+    Attributes:
+      flags: every flag of the run, as a flagfile.
+      metrics: one JSON object a line, one line a validation.
+      tensorboard: event files.
+      model: the best model so far, see `artifact`.
+      report: the result, as JSON.
+    """
+
+    def __init__(self, path: pathlib.Path | str):
+        self.path = pathlib.Path(path)
+        self.flags = self.path / "flags.txt"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.model = self.path / "model.npz"
+        self.report = self.path / "report.json"
+
+    def check_free(self) -> None:
+        """Raises WorkdirError if the folder holds a run already."""
+        for file in (self.flags, self.metrics, self.tensorboard, self.model, self.report):
+            if file.exists():
+                raise WorkdirError(
+                    f"--workdir={self.path}: holds another run ({file.name}), which is never overwritten; "
+                    "give another --workdir"
+                )
+
+    def claim(self, flag_lines: list[str]) -> None:
+        """Makes the folder and writes `flags.txt`, by which it belongs to this run: `flag_lines` and the workdir.
+
+        Raises:
+          WorkdirError: it cannot be written, or holds another run.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.check_free()
+            # Mode x: of two runs that start at once, one fails here.
+            with open(self.flags, "x", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={self.path}"]))
+        except FileExistsError:
+            raise WorkdirError(f"--workdir={self.path}: exists and is no free folder; give another --workdir") from None
+        except WorkdirError:
+            raise
+        except OSError as error:
+            raise WorkdirError(
+                f"--workdir={self.path}: cannot be written: {error.strerror}; give a folder that can"
+            ) from error
