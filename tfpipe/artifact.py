@@ -56,7 +56,7 @@ def load(path: pathlib.Path | str) -> TrainedModel:
       DataError: the file is missing, damaged, of another version, or its parts do not fit together.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             version = int(archive["format_version"])
             if version != FORMAT_VERSION:
                 raise DataError(f"{path}: a model of format version {version}; this program reads {FORMAT_VERSION}")

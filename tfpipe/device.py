@@ -49,35 +49,31 @@ def select(wanted: str, *, tf32: bool = False) -> Device:
       tf32: see Device.
 
     Raises:
-      DeviceError: `gpu` is wanted and none can be used; the message holds TensorFlow's reason.
+      DeviceError: `gpu` is wanted and there is none, or there is one and it does not work; the message holds
+        TensorFlow's reason.
     """
     cpu = Device("/CPU:0", "cpu", tf32)
-    if wanted == "cpu":
-        return cpu
-    try:
-        return Device("/GPU:0", f"gpu ({_first_gpu()})", tf32)
-    except DeviceError:
-        if wanted == "gpu":
-            raise
-        return cpu
-
-
-def _first_gpu() -> str:
-    """Prepares the first GPU and returns its name."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
+    gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []
+    if gpus:
+        return Device("/GPU:0", f"gpu ({_prepared(gpus[0])})", tf32)
+    if wanted == "gpu":
         raise DeviceError(f"--device=gpu: TensorFlow {tf.__version__} finds no usable GPU: {_reason()}")
+    return cpu
+
+
+def _prepared(gpu: tf.config.PhysicalDevice) -> str:
+    """Makes the GPU ready, tries it out, and returns its name."""
     try:
         # Growth, so that other programs keep their share of the memory.
-        tf.config.experimental.set_memory_growth(gpus[0], True)
+        tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError as error:
         logging.info("memory growth of the GPU cannot be changed any more: %s", error)
     try:
         with tf.device("/GPU:0"):
             tf.add(tf.zeros([1]), 1.0).numpy()
     except (tf.errors.OpError, RuntimeError) as error:
-        raise DeviceError(f"--device=gpu: the GPU does not work: {error}") from error
-    return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name))
+        raise DeviceError(f"the GPU does not work (--device=cpu does without): {error}") from error
+    return str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
 
 
 def _reason() -> str:

@@ -41,7 +41,7 @@ def build(
     iterations: np.ndarray,
     epochs: list[int],
     test_error: np.ndarray,
-    test_examples: int,
+    examples: dict[str, int],
     confusion_matrix: np.ndarray | None,
 ) -> dict[str, Any]:
     """Puts the results of all heads into one object that JSON can hold.
@@ -53,7 +53,7 @@ def build(
       iterations: `[H]`, training steps that each head made.
       epochs: H numbers, the epoch of each head's last step.
       test_error: `[H]`, at the best validation; NaN where there was none.
-      test_examples: how many were counted.
+      examples: how many count, by split.
       confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
 
     Returns:
@@ -76,14 +76,12 @@ def build(
     selected = patience.selected()
     figures = grid[selected] if selected is not None else dict.fromkeys(grid[0])
     return {name: figures[name] for name in grid[0] if name != "diverged"} | {
-        "test_examples": test_examples,
+        **{f"{split}_examples": count for split, count in examples.items()},
         "heads": len(grid),
         "selected": selected,
         "grid": grid,
         "class_names": list(splits.class_names),
         "confusion_matrix": None if confusion_matrix is None else confusion_matrix.tolist(),
-        "train_examples": len(splits.train),
-        "validation_examples": len(splits.validation),
         "image_shape": list(splits.image_shape),
         "pixel_max": splits.pixel_max,
         "cores": os.cpu_count(),

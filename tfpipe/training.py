@@ -277,7 +277,11 @@ class _Run:
             iterations=iterations,
             epochs=[self._schedule.epoch(max(0, n - 1)) for n in iterations.tolist()],
             test_error=self._test_error,
-            test_examples=len(self._test.labels),
+            examples={
+                "train": self._schedule.train.examples,
+                "validation": self._schedule.validation.examples,
+                "test": self._schedule.test.examples,
+            },
             confusion_matrix=confusion,
         ) | {
             "seconds": seconds,

@@ -1,5 +1,6 @@
 """The folder of a run: the names of its files, and that it belongs to one run alone."""
 
+import os
 import pathlib
 
 from tfpipe.exceptions import WorkdirError
@@ -24,8 +25,13 @@ class Workdir:
         self.model = self.path / "model.npz"
         self.report = self.path / "report.json"
 
-    def check_free(self) -> None:
-        """Raises WorkdirError if the folder holds a run already."""
+    def check(self) -> None:
+        """Raises WorkdirError if the folder holds a run already, or cannot be written as far as can be told."""
+        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise WorkdirError(f"--workdir={self.path}: {there} is a file; give a folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise WorkdirError(f"--workdir={self.path}: {there} cannot be written; give a folder that can")
         for file in (self.flags, self.metrics, self.tensorboard, self.model, self.report):
             if file.exists():
                 raise WorkdirError(
@@ -39,16 +45,12 @@ class Workdir:
         Raises:
           WorkdirError: it cannot be written, or holds another run.
         """
+        self.check()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.check_free()
             # Mode x: of two runs that start at once, one fails here.
             with open(self.flags, "x", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={self.path}"]))
-        except FileExistsError:
-            raise WorkdirError(f"--workdir={self.path}: exists and is no free folder; give another --workdir") from None
-        except WorkdirError:
-            raise
         except OSError as error:
             raise WorkdirError(
                 f"--workdir={self.path}: cannot be written: {error.strerror}; give a folder that can"

@@ -40,7 +40,7 @@ def prepare(values: flags.FlagValues) -> Callable[[], int]:
 
 def _train(data: DataConfig, config: TrainConfig, workdir: Workdir) -> int:
     interruption = _Interruption()
-    workdir.check_free()
+    workdir.check()
 
     from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
 

@@ -1,0 +1,14 @@
+"""What holds for every test: no greetings from TensorFlow's C++ side, no GPU, absl flags usable under pytest."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+from absl import flags, logging
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _absl() -> None:
+    flags.FLAGS.mark_as_parsed()  # tf.test's create_tempdir reads flags.
+    logging.set_verbosity(logging.INFO)

@@ -1,0 +1,93 @@
+import pathlib
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from tfpipe import artifact
+from tfpipe.exceptions import DataError
+
+
+def model(**changes):
+    values = {
+        "W": np.arange(12, dtype=np.float32).reshape(6, 2),
+        "b": np.array([0.5, -0.5], np.float32),
+        "class_names": ("cat", "dög"),
+        "image_shape": (2, 3),
+    }
+    return artifact.TrainedModel(**(values | changes))
+
+
+class ArtifactTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.path = pathlib.Path(self.create_tempdir().full_path) / "model.npz"
+
+    def test_what_is_saved_is_loaded(self):
+        artifact.save(self.path, model())
+        loaded = artifact.load(self.path)
+        np.testing.assert_array_equal(loaded.W, model().W)
+        np.testing.assert_array_equal(loaded.b, model().b)
+        self.assertEqual((loaded.class_names, loaded.image_shape), (("cat", "dög"), (2, 3)))
+
+    def test_the_same_model_gives_the_same_bytes(self):
+        artifact.save(self.path, model())
+        first = self.path.read_bytes()
+        artifact.save(self.path, model())
+        self.assertEqual(self.path.read_bytes(), first)
+
+    @parameterized.parameters(
+        ({"W": np.zeros((5, 2), np.float32)}, "do not fit"),
+        ({"b": np.zeros(3, np.float32)}, "do not fit"),
+        ({"W": np.zeros((6, 2))}, "do not fit"),
+        ({"b": np.array([0, np.nan], np.float32)}, "not finite"),
+    )
+    def test_parts_that_do_not_fit_are_refused(self, changes, message):
+        artifact.save(self.path, model(**changes))
+        with self.assertRaisesRegex(DataError, f"model.npz: .*{message}"):
+            artifact.load(self.path)
+
+    def test_missing_damaged_or_foreign_files(self):
+        with self.assertRaisesRegex(DataError, "model.npz: not a model that can be read: .*No such file"):
+            artifact.load(self.path)
+        artifact.save(self.path, model())
+        data = self.path.read_bytes()
+        for size in (0, 1, 100, len(data) // 2, len(data) - 1):
+            self.path.write_bytes(data[:size])
+            with self.assertRaisesRegex(DataError, "model.npz: not a model that can be read"):
+                artifact.load(self.path)
+        np.savez(self.path, W=np.zeros(3))
+        with self.assertRaisesRegex(DataError, "format_version"):
+            artifact.load(self.path)
+
+    def test_another_version(self):
+        np.savez(self.path, format_version=2)
+        with self.assertRaisesRegex(DataError, "format version 2; this program reads 1"):
+            artifact.load(self.path)
+
+    def test_a_pickle_inside_is_not_executed(self):
+        trace = self.path.parent / "ran"
+
+        class Hostile:
+            def __reduce__(self):
+                return open, (str(trace), "w")
+
+        with zipfile.ZipFile(self.path, "w") as archive:
+            archive.writestr("format_version.npy", pickle.dumps(Hostile()))
+        with self.assertRaisesRegex(DataError, "not a model that can be read"):
+            artifact.load(self.path)
+        np.savez(self.path, format_version=np.array(Hostile(), object))
+        with self.assertRaisesRegex(DataError, "not a model that can be read"):
+            artifact.load(self.path)
+        self.assertFalse(trace.exists())
+
+    def test_needs_no_tensorflow(self):
+        program = "import sys, tfpipe.artifact; sys.exit('tensorflow' in sys.modules)"
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,274 @@
+"""End to end: the command and its contract with people and scripts."""
+
+import gzip
+import json
+import os
+import pathlib
+import pickle
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from tests import made
+from tests.command import result, tfpipe, without_root_rights
+from tfpipe import artifact
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 143
+
+
+class CommandTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        self.workdir = self.folder / "run"
+
+    def assert_fails(self, process, status, *words):
+        """One line on stderr that holds all `words`, nothing on stdout."""
+        self.assertEqual(process.returncode, status, process.stderr)
+        self.assertEqual(process.stdout, "")
+        lines = process.stderr.splitlines()
+        self.assertLen(lines, 1, process.stderr)
+        for word in words:
+            self.assertIn(str(word), lines[0])
+
+
+class HelpTest(CommandTest):
+    def test_help_exits_0_and_names_what_there_is(self):
+        overview = tfpipe("--help")
+        self.assertEqual(overview.returncode, 0)
+        self.assertIn("  train ", overview.stdout)
+        help_of_train = tfpipe("train", "--help")
+        self.assertEqual(help_of_train.returncode, 0)
+        for flag in ("--dataset  (default: 'digits')", "--workdir", "--learning_rate", "--[no]shuffle", "--flagfile"):
+            self.assertIn(flag, help_of_train.stdout)
+        self.assertIn("--pdb", tfpipe("train", "--helpfull").stdout)
+
+    def test_help_imports_nothing_heavy(self):
+        # Half a second is the promise; what would break it is an import of TensorFlow, scikit-learn or NumPy.
+        for arguments in (["--help"], ["train", "--help"], ["train", "--only_check_args"]):
+            program = (
+                "import sys; from tfpipe.cli.main import main\n"
+                f"try: main(['tfpipe', *{arguments}])\nexcept SystemExit as end: assert not end.code\n"
+                "assert not {'tensorflow', 'sklearn', 'numpy'} & set(sys.modules)"
+            )
+            subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+    def test_version(self):
+        self.assertRegex(tfpipe("--version").stdout, r"^\d+\.\d+\.\d+\n$")
+
+
+class WrongUsageTest(CommandTest):
+    @parameterized.parameters(
+        ((), ("no command", "train")),
+        (("fit",), ("unknown command 'fit'", "train")),
+        (("train", "--batchsize=3"), ("Unknown command line flag 'batchsize'", "batch_size")),
+        (("train", "digits"), ("unexpected argument 'digits'",)),
+        (("train", "--batch_size=-3"), ("--batch_size=-3", "an integer of at least 1")),
+        (("train", "--batch_size=many"), ("--batch_size=many",)),
+        (("train", "--learning_rate=0.1,fast"), ("--learning_rate=0.1,fast", "'fast' is not a number")),
+        (("train", "--learning_rate="), ("--learning_rate=", "is not a number")),
+        (("train", "--learning_rate=0.1,-1"), ("--learning_rate=0.1,-1", "-1.0 is not a number above 0")),
+        (("train", "--l2=nan"), ("--l2=nan", "nan is not a number of at least 0")),
+        (("train", "--epochs=0"), ("--epochs=0",)),
+        (("train", "--validation_split=1.5"), ("--validation_split=1.5", "fraction")),
+        (("train", "--validation_split=half"), ("--validation_split=half", "'half' is not a number")),
+        (("train", "--device=tpu"), ("--device=tpu", "auto|cpu|gpu")),
+        (("train", "--flagfile=/no/such.flags"), ("/no/such.flags",)),
+    )
+    def test_one_line_and_status_2(self, arguments, words):
+        self.assert_fails(tfpipe(*arguments), WRONG_USAGE, *words)
+
+    def test_only_check_args_checks_and_does_nothing(self):
+        process = tfpipe("train", "--only_check_args", f"--workdir={self.workdir}")
+        self.assertEqual((process.returncode, process.stdout), (0, ""))
+        self.assertFalse(self.workdir.exists())
+        self.assert_fails(tfpipe("train", "--only_check_args", "--epochs=0"), WRONG_USAGE, "--epochs=0")
+
+
+class BadInputTest(CommandTest):
+    def assert_refused(self, dataset, *words):
+        process = tfpipe("train", f"--dataset={dataset}", f"--workdir={self.workdir}")
+        self.assert_fails(process, FAILED, *words)
+        self.assertFalse(self.workdir.exists())
+
+    def test_a_path_that_is_not_there(self):
+        self.assert_refused("/no/such/data", "--dataset=/no/such/data: no such data", "expected 'digits'")
+
+    def test_a_folder_without_idx_files(self):
+        self.assert_refused(self.folder, "no file train-images-idx3-ubyte", "expected a folder with the four IDX files")
+
+    @parameterized.parameters(
+        ("train-images-idx3-ubyte", lambda data: data[:-1], "its header promises 90 x 4 x 6 = 2160 bytes"),
+        ("train-images-idx3-ubyte", lambda data: b"", "0 bytes, too few for the header"),
+        ("train-labels-idx1-ubyte", lambda data: b"\0\0\x08\x03" + data[4:], "starts with 00000803, expected 00000801"),
+        ("t10k-images-idx3-ubyte", lambda data: data[:4] + struct.pack(">I", 2**31) + data[8:], "truncated"),
+        ("t10k-labels-idx1-ubyte", lambda data: made.idx_bytes(np.zeros(29)), "29 labels, but t10k-images"),
+        ("t10k-labels-idx1-ubyte", lambda data: made.idx_bytes(np.full(30, 9)), "label 9 of example 0 is out of range"),
+        ("train-labels-idx1-ubyte", lambda data: made.idx_bytes(np.ones(90)), "expected at least two classes"),
+    )
+    def test_damaged_idx_files(self, name, damage, words):
+        data = made.write_idx_folder(self.folder / "data")
+        path = data / name
+        path.write_bytes(damage(path.read_bytes()))
+        self.assert_refused(data, name, words)
+
+    @parameterized.parameters(lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"no gzip" + data)
+    def test_damaged_gzip_files(self, damage):
+        data = made.write_idx_folder(self.folder / "data", compress=True)
+        path = data / "train-images-idx3-ubyte.gz"
+        path.write_bytes(damage(path.read_bytes()))
+        self.assert_refused(data, path)
+
+    def test_nan_in_images(self):
+        images = np.zeros((4, 6), np.float32)
+        images[2, 3] = np.nan
+        path = self.folder / "mnist.pkl.gz"
+        path.write_bytes(gzip.compress(pickle.dumps(((images, np.arange(4)),) * 3)))
+        self.assert_refused(path, "mnist.pkl.gz (train): image 2 holds a value that is not finite")
+
+    def test_a_pickle_that_would_run_a_command(self):
+        trace = self.folder / "ran"
+
+        class Hostile:
+            def __reduce__(self):
+                return os.system, (f"touch {trace}",)
+
+        path = self.folder / "mnist.pkl.gz"
+        path.write_bytes(gzip.compress(pickle.dumps(Hostile())))
+        self.assert_refused(path, "mnist.pkl.gz: refused: it names posix.system")
+        self.assertFalse(trace.exists())
+
+    def test_a_line_break_in_a_name_stays_on_one_line(self):
+        self.assert_refused("/no\nsuch", r"--dataset=/no\nsuch")
+
+    def test_more_validation_examples_than_there_are(self):
+        process = tfpipe("train", "--validation_split=5000", f"--workdir={self.workdir}")
+        self.assert_fails(process, FAILED, "--validation_split=5000: would take 5000 of the 1438 examples")
+
+    def test_a_folder_that_cannot_be_written(self):
+        self.folder.chmod(0o555)
+        process = tfpipe("train", f"--workdir={self.workdir}", preexec_fn=without_root_rights)
+        self.assert_fails(process, FAILED, f"--workdir={self.workdir}: {self.folder} cannot be written")
+
+    def test_a_workdir_that_is_a_file(self):
+        self.workdir.write_text("mine")
+        process = tfpipe("train", f"--workdir={self.workdir}/sub")
+        self.assert_fails(process, FAILED, f"--workdir={self.workdir}/sub: {self.workdir} is a file")
+        self.assertEqual(self.workdir.read_text(), "mine")
+
+    def test_a_gpu_that_is_not_there(self):
+        process = tfpipe("train", "--device=gpu", f"--workdir={self.workdir}", env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+        self.assert_fails(process, FAILED, "--device=gpu: TensorFlow", "finds no usable GPU")
+        self.assertFalse(self.workdir.exists())
+
+    def test_all_heads_diverge(self):
+        process = tfpipe("train", "--learning_rate=1e38", f"--workdir={self.workdir}", "--verbosity=-2")
+        self.assert_fails(process, FAILED, "every head diverged", "learning_rate=1e+38", "at iteration", "try a smaller")
+
+
+class TrainTest(CommandTest):
+    def test_a_run_on_digits_and_its_workdir(self):
+        process = tfpipe(
+            "train", "--learning_rate=0.1,0.5", "--l2=0,0.001", "--epochs=20", f"--workdir={self.workdir}"
+        )
+        summary = result(process)
+        self.assertEqual(
+            list(summary),
+            ["validation_error", "test_error", "test_examples", "learning_rate", "l2", "heads", "epochs", "iterations",
+             "best_iteration", "seconds", "epochs_per_second", "device", "workdir", "interrupted"],
+        )  # fmt: skip
+        report = json.loads((self.workdir / "report.json").read_text())
+        self.assertEqual({name: report[name] for name in summary}, summary)
+        self.assertEqual((summary["heads"], summary["test_examples"], summary["epochs"]), (4, 359, 20))
+        self.assertEqual((summary["workdir"], summary["interrupted"]), (str(self.workdir), False))
+        self.assertLess(summary["test_error"], 0.2)
+
+        table = process.stderr.splitlines()[-6:-1]
+        self.assertRegex(table[0], "learning rate  +l2  +validation error")
+        self.assertRegex(table[1], r"^\*")
+        errors = [float(re.search(r"(\d+\.\d\d)%", line)[1]) for line in table[1:]]
+        self.assertEqual(errors, sorted(errors))
+
+        # The kept flags give the same run again, elsewhere.
+        again = result(tfpipe("train", f"--flagfile={self.workdir}/flags.txt", f"--workdir={self.folder / 'again'}"))
+        times = ("seconds", "epochs_per_second", "workdir")
+        self.assertEqual(
+            {name: value for name, value in again.items() if name not in times},
+            {name: value for name, value in summary.items() if name not in times},
+        )
+        first, second = (artifact.load(folder / "model.npz") for folder in (self.workdir, self.folder / "again"))
+        self.assertEqual(first.W.tobytes() + first.b.tobytes(), second.W.tobytes() + second.b.tobytes())
+
+        # And never over the first one.
+        kept = {path: path.read_bytes() for path in self.workdir.iterdir() if path.is_file()}
+        process = tfpipe("train", f"--workdir={self.workdir}")
+        self.assert_fails(process, FAILED, f"--workdir={self.workdir}: holds another run", "give another --workdir")
+        self.assertEqual({path: path.read_bytes() for path in kept}, kept)
+
+    def test_the_default_workdir_is_a_new_one_each_time(self):
+        for _ in range(2):
+            result(tfpipe("train", "--epochs=1", "--verbosity=-1", cwd=self.folder, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}))
+        self.assertLen(list((self.folder / "runs").iterdir()), 2)
+
+    @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
+    def test_a_signal_ends_the_run_with_what_it_has(self, number):
+        process = self.start_endless_run()
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, INTERRUPTED, stderr)
+        summary = json.loads(stdout.splitlines()[-1])
+        self.assertTrue(summary["interrupted"])
+        self.assertEqual(json.loads((self.workdir / "report.json").read_text())["iterations"], summary["iterations"])
+        artifact.load(self.workdir / "model.npz")
+
+    def test_a_second_signal_ends_the_process_at_once(self):
+        process = self.start_endless_run()
+        process.send_signal(signal.SIGSTOP)  # So that both are there before it can look.
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, INTERRUPTED)
+        self.assertFalse((self.workdir / "report.json").exists())
+
+    def start_endless_run(self):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tfpipe", "train", "--epochs=1000000", "--patience=1000000000", f"--workdir={self.workdir}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.kill)
+        deadline = time.monotonic() + 60
+        while not (self.workdir / "model.npz").exists():
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsNone(process.poll())
+            time.sleep(0.05)
+        return process
+
+
+class CompilationTest(CommandTest):
+    def test_each_program_is_compiled_once_in_a_run(self):
+        # Sizes that the batch size does not divide, validations inside epochs, two heads, chunks of several lengths.
+        data = made.write_idx_folder(self.folder / "data", n_train=97, n_test=31)
+        dump = self.folder / "dump"
+        process = tfpipe(
+            "train", f"--dataset={data}", f"--workdir={self.workdir}", "--batch_size=10", "--validation_frequency=7",
+            "--learning_rate=0.1,0.2", "--patience=25", "--epochs=9", "--validation_split=23",
+            env=os.environ | {"XLA_FLAGS": f"--xla_dump_to={dump} --xla_dump_hlo_as_text"},
+        )  # fmt: skip
+        self.assertGreater(result(process)["iterations"], 14)
+        modules = [path.name for path in dump.glob("*before_optimizations.txt")]
+        programs = sorted(re.search(r"inference_(\w+?)_\d+", name)[1] for name in modules)
+        self.assertEqual(programs, ["evaluate_chunk", "predict_chunk", "train_chunk"])
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,151 @@
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from tests import made, oracle
+from tfpipe.config import Head
+from tfpipe.pipeline import Chunk
+from tfpipe.steps import Heads
+
+FOREVER = 10**9
+
+
+def chunk(images, labels, weight=None, first=0, steps=None):
+    weight = np.ones(np.shape(labels)) if weight is None else weight
+    return Chunk(
+        tf.constant(images),
+        tf.constant(labels, tf.int32),
+        tf.constant(weight, tf.float32),
+        tf.constant(first, tf.int64),
+        tf.constant(len(labels) if steps is None else steps),
+    )
+
+
+def last(*iterations):
+    return tf.constant(iterations, tf.int64)
+
+
+class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
+    def test_one_step_by_hand(self):
+        # One example x = (1, 2) of class 0: P = (1/2, 1/2), dz = (-1/2, 1/2), dW = dz x, db = dz.
+        heads = Heads([Head(0.5, 0.0)], 2, 2, pixel_max=1.0)
+        costs = heads.train_chunk(chunk(np.array([[[1.0, 2.0]]], np.float32), [[0]]), last(FOREVER))
+        self.assertAllClose(costs, [[np.log(2)]])
+        self.assertAllClose(heads.W, [[[0.25, 0.5], [-0.25, -0.5]]], rtol=0, atol=0)
+        self.assertAllClose(heads.b, [[0.25, -0.25]], rtol=0, atol=0)
+
+    def test_weight_decay_by_hand(self):
+        # W - 0.5 * (g_W + 3 W) with x = 0, so g_W = 0: W becomes -W/2. b has no decay, only its gradient.
+        heads = Heads([Head(0.5, 3.0)], 2, 2, pixel_max=1.0)
+        heads.W.assign([[[1.0, 2.0], [3.0, 4.0]]])
+        heads.train_chunk(chunk(np.zeros((1, 1, 2), np.float32), [[0]]), last(FOREVER))
+        self.assertAllClose(heads.W, [[[-0.5, -1.0], [-1.5, -2.0]]], rtol=0, atol=0)
+        self.assertAllClose(heads.b, [[0.25, -0.25]], rtol=0, atol=0)
+
+    @parameterized.parameters(np.uint8, np.float32)
+    def test_the_first_three_steps_on_24_x_48_images_against_numpy(self, dtype):
+        pixels, labels = made.images(3 * 20, (48, 24), n_classes=10)
+        x = pixels.reshape(3, 20, 24 * 48)
+        self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
+        y = labels.reshape(3, 20)
+        heads = Heads([Head(0.013, 0.01)], 24 * 48, 10, pixel_max=255.0)
+        costs = heads.train_chunk(chunk(x.astype(dtype), y), last(FOREVER)).numpy()
+        W, b = np.zeros((24 * 48, 10)), np.zeros(10)
+        for i in range(3):
+            cost, W, b = oracle.step(W, b, x[i] / 255.0, y[i], 0.013, 0.01)
+            self.assertAllClose(costs[i, 0], cost, rtol=0, atol=1e-6)
+        self.assertAllClose(heads.W.numpy()[0].T, W, rtol=0, atol=1e-6)
+        self.assertAllClose(heads.b.numpy()[0], b, rtol=0, atol=1e-6)
+
+    def test_rows_of_weight_0_do_not_count(self):
+        pixels, labels = made.images(5)
+        x, y = pixels.reshape(1, 5, -1), labels[np.newaxis]
+        whole, padded = (Heads([Head(0.13, 0.0)], 24, 3, pixel_max=255.0) for _ in range(2))
+        cost = whole.train_chunk(chunk(x[:, :3], y[:, :3]), last(FOREVER))
+        padded_cost = padded.train_chunk(chunk(x, y, [[1, 1, 1, 0, 0]]), last(FOREVER))
+        self.assertAllClose(padded_cost, cost, rtol=1e-6)
+        self.assertAllClose(padded.W, whole.W, rtol=0, atol=1e-8)
+        self.assertAllClose(padded.b, whole.b, rtol=0, atol=1e-8)
+
+    def test_heads_side_by_side_train_as_each_would_alone(self):
+        pixels, labels = made.images(40)
+        data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
+        grid = [Head(0.1, 0.0), Head(0.5, 0.0), Head(0.1, 0.1)]
+        together = Heads(grid, 24, 3, pixel_max=255.0)
+        costs = together.train_chunk(data, last(*[FOREVER] * 3)).numpy()
+        for number, head in enumerate(grid):
+            alone = Heads([head], 24, 3, pixel_max=255.0)
+            self.assertAllClose(alone.train_chunk(data, last(FOREVER))[:, 0], costs[:, number], rtol=1e-6)
+            self.assertAllClose(alone.W[0], together.W[number], rtol=0, atol=1e-7)
+            self.assertAllClose(alone.b[0], together.b[number], rtol=0, atol=1e-7)
+
+    def test_a_head_stands_still_after_its_last_iteration(self):
+        pixels, labels = made.images(40)
+        x, y = pixels.reshape(4, 10, -1), labels.reshape(4, 10)
+        heads = Heads([Head(0.1, 0.1), Head(0.1, 0.1)], 24, 3, pixel_max=255.0)
+        heads.train_chunk(chunk(x, y, first=100), last(101, FOREVER))
+        stopped = Heads([Head(0.1, 0.1)], 24, 3, pixel_max=255.0)
+        stopped.train_chunk(chunk(x[:2], y[:2]), last(FOREVER))
+        self.assertAllClose(heads.W[0], stopped.W[0], rtol=0, atol=1e-8)
+        frozen = heads.W.numpy()[0]
+        self.assertNotAllClose(heads.W[1], frozen)
+        heads.train_chunk(chunk(x, y, first=104), last(101, FOREVER))
+        self.assertAllEqual(heads.W[0], frozen)  # To the bit.
+
+    def test_a_head_that_overflows_leaves_the_others_alone(self):
+        pixels, labels = made.images(40)
+        data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
+        heads = Heads([Head(1e38, 1.0), Head(0.1, 0.0)], 24, 3, pixel_max=255.0)
+        costs = heads.train_chunk(data, last(FOREVER, FOREVER)).numpy()
+        self.assertFalse(np.isfinite(costs[:, 0]).all())
+        alone = Heads([Head(0.1, 0.0)], 24, 3, pixel_max=255.0)
+        self.assertAllClose(alone.train_chunk(data, last(FOREVER))[:, 0], costs[:, 1], rtol=1e-6)
+        self.assertAllClose(alone.W[0], heads.W[1], rtol=0, atol=1e-7)
+
+    def test_only_the_first_steps_count_and_the_program_is_traced_once(self):
+        pixels, labels = made.images(40)
+        x, y = pixels.reshape(4, 10, -1), labels.reshape(4, 10)
+        heads = Heads([Head(0.1, 0.0)], 24, 3, pixel_max=255.0)
+        costs = [heads.train_chunk(chunk(x, y, first=9, steps=n), last(FOREVER)).numpy() for n in (0, 3, 1)]
+        self.assertAllEqual(costs[0], np.zeros((4, 1)))
+        self.assertAllEqual(costs[1][3:], [[0.0]])
+        self.assertEqual(heads.train_chunk.experimental_get_tracing_count(), 1)
+        W, b = np.zeros((24, 3)), np.zeros(3)
+        for i in (0, 1, 2, 0):
+            _, W, b = oracle.step(W, b, x[i] / 255.0, y[i], 0.1)
+        self.assertAllClose(heads.W.numpy()[0].T, W, rtol=0, atol=1e-6)
+
+
+class EvaluateChunkTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        pixels, labels = made.images(12)
+        self.x, self.y = pixels.reshape(3, 4, -1), labels.reshape(3, 4)
+        self.heads = Heads([Head(0.1, 0.0)] * 2, 24, 3, pixel_max=255.0)
+        random = np.random.default_rng(0)
+        self.heads.W.assign(random.normal(size=(2, 3, 24)).astype(np.float32))
+        self.heads.b.assign(random.normal(size=(2, 3)).astype(np.float32))
+
+    def test_errors_and_costs_of_each_minibatch_and_head_against_numpy(self):
+        weight = np.array([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0]])
+        wrong, losses = self.heads.evaluate_chunk(chunk(self.x, self.y, weight))
+        for i in range(3):
+            n = weight[i].sum()
+            for head in range(2):
+                W, b = self.heads.W.numpy()[head].T, self.heads.b.numpy()[head]
+                expected_wrong, cost = oracle.measure(W, b, self.x[i, :n] / 255.0, self.y[i, :n])
+                self.assertEqual(wrong[i, head].numpy(), expected_wrong)
+                self.assertAllClose(losses[i, head], cost * n, rtol=1e-5)
+        self.assertBetween(int(tf.reduce_sum(wrong)), 1, 19)
+
+    def test_predictions(self):
+        classes = self.heads.predict_chunk(chunk(self.x, self.y)).numpy()
+        self.assertEqual(classes.shape, (3, 4, 2))
+        for head in range(2):
+            W, b = self.heads.W.numpy()[head].T, self.heads.b.numpy()[head]
+            expected = oracle.log_probabilities(W, b, self.x.reshape(12, -1) / 255.0).argmax(axis=1)
+            self.assertAllEqual(classes[..., head].ravel(), expected)
+
+
+if __name__ == "__main__":
+    tf.test.main()

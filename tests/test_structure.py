@@ -1,0 +1,81 @@
+"""The architecture: imports run one way."""
+
+import ast
+import pathlib
+
+from absl.testing import absltest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "tfpipe"
+
+# A module may import from the layers below its own, and beside it within its own package.
+LAYERS = [
+    ["exceptions"],
+    ["config"],
+    ["data"],
+    ["files", "workdir", "patience", "model", "pipeline"],
+    ["schedule", "steps", "artifact", "report", "monitor", "device"],
+    ["evaluation"],
+    ["training"],
+    ["cli"],
+]
+HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
+
+
+def modules():
+    return [path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+
+
+def home(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Names of the parts of tfpipe that a module imports, wherever in it; and of other packages."""
+    own, others = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, *parts = name.split(".")
+            (own if package == "tfpipe" else others).add(parts[0] if package == "tfpipe" else package)
+    return own, others
+
+
+class StructureTest(absltest.TestCase):
+    def test_every_module_has_its_layer(self):
+        self.assertEqual({home(path) for path in modules()}, set(HEIGHT))
+
+    def test_imports_run_one_way(self):
+        for path in modules():
+            own, _ = imported(path)
+            for name in own & set(HEIGHT) - {home(path)}:
+                self.assertLess(HEIGHT[name], HEIGHT[home(path)], f"{path.name} imports {name}")
+
+    def test_only_the_command_line_knows_flags(self):
+        for path in modules():
+            if home(path) != "cli":
+                self.assertNotIn("flags", [a.name for n in ast.walk(ast.parse(path.read_text()))
+                                           if isinstance(n, ast.ImportFrom) for a in n.names], path.name)
+
+    def test_what_works_without_tensorflow_does_not_import_it(self):
+        for path in modules():
+            if home(path) in ("exceptions", "config", "data", "files", "workdir", "patience", "artifact", "report"):
+                self.assertNotIn("tensorflow", imported(path)[1], path.name)
+
+    def test_the_public_names(self):
+        import tfpipe
+
+        names = {"Examples", "SoftmaxRegression", "Splits", "TrainConfig", "load", "train"}
+        self.assertEqual(set(tfpipe.__all__), names)
+        for name in names:
+            self.assertTrue(callable(getattr(tfpipe, name)))
+        with self.assertRaisesRegex(AttributeError, "no attribute 'trian'"):
+            tfpipe.trian  # noqa: B018
+
+
+if __name__ == "__main__":
+    absltest.main()

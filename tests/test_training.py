@@ -1,0 +1,202 @@
+import json
+import math
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from tests import made, oracle
+from tfpipe import Examples, Splits, TrainConfig, artifact, training
+from tfpipe.exceptions import ConfigError, DivergedError, WorkdirError
+
+
+def config(**options):
+    return TrainConfig(**({"batch_size": 10, "epochs": 5, "shuffle": False, "device": "cpu"} | options))
+
+
+def by_oracle(splits, **options):
+    parts = (made.as_float64(part, splits.pixel_max) for part in (splits.train, splits.validation, splits.test))
+    return oracle.train(*parts, splits.n_out, **options)
+
+
+class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(batch_size=[7, 10, 64, 1000], sizes=[(100, 40, 30), (97, 11, 53)])
+    def test_every_example_counts_whatever_the_batch_size(self, batch_size, sizes):
+        splits = made.splits(*sizes)
+        result = training.train(config(batch_size=batch_size, epochs=7), splits)
+        expected = by_oracle(splits, batch_size=batch_size, learning_rate=0.13, epochs=7)
+        self.assert_same(result, expected, splits)
+
+    @parameterized.parameters(
+        # Patience that ends inside an epoch, validations that are not at its end, both with minibatches left out.
+        {"patience": 23, "patience_increase": 1.0},
+        {"patience": 12, "validation_frequency": 4},
+        {"patience": 40, "validation_frequency": 17, "improvement_threshold": 1.0},
+        {"patience": 30, "drop_remainder": True, "batch_size": 9},
+        {"l2": 0.05},
+    )
+    def test_stopping_as_in_the_tutorial(self, **options):
+        splits = made.splits(95, 41, 30)
+        options = {"epochs": 30, "batch_size": 10} | options
+        result = training.train(config(**options), splits)
+        expected = by_oracle(splits, learning_rate=0.13, **options)
+        self.assert_same(result, expected, splits)
+        if "patience" in options:
+            self.assertLess(expected.iterations, 30 * 9)
+
+    def assert_same(self, result, expected, splits):
+        report = result.report
+        self.assertEqual(report["iterations"], expected.iterations)
+        self.assertEqual(report["best_iteration"], expected.best_iteration)
+        self.assertEqual([event.iteration for event in result.history], [iteration for iteration, _, _ in expected.path])
+        validation_examples = report["validation_examples"]
+        for event, (_, wrong, cost) in zip(result.history, expected.path, strict=True):
+            self.assertEqual(round(event.validation_error[0] * validation_examples), wrong)
+            self.assertAllClose(event.validation_cost[0], cost, rtol=1e-6)
+        self.assertEqual(report["validation_error"], expected.best_wrong / validation_examples)
+        self.assertEqual(report["test_error"], expected.test_wrong / report["test_examples"])
+        self.assertAllClose(report["validation_cost"], expected.best_cost, rtol=1e-6)
+        self.assertAllClose(result.model.W * splits.pixel_max, expected.W, rtol=0, atol=1e-6)
+        self.assertAllClose(result.model.b, expected.b, rtol=0, atol=1e-6)
+        # The mean cost of the minibatches between validations.
+        first = 0
+        for event in result.history:
+            self.assertAllClose(event.cost[0], np.mean(expected.costs[first : event.iteration + 1]), rtol=1e-6)
+            first = event.iteration + 1
+
+
+class RunTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.workdir = pathlib.Path(self.create_tempdir().full_path) / "run"
+
+    def model_arrays(self, name, **options):
+        training.train(config(shuffle=True, **options), made.splits(), self.workdir / name)
+        model = artifact.load(self.workdir / name / "model.npz")
+        return model.W.tobytes() + model.b.tobytes()
+
+    def test_the_seed_decides(self):
+        first = self.model_arrays("first")
+        self.assertEqual(self.model_arrays("again"), first)
+        self.assertNotEqual(self.model_arrays("other", seed=1), first)
+
+    def test_the_kept_model_takes_images_as_they_are_stored(self):
+        splits = made.splits()
+        result = training.train(config(), splits, self.workdir)
+        model = artifact.load(self.workdir / "model.npz")
+        self.assertEqual((model.class_names, model.image_shape), (("0", "1", "2"), (4, 6)))
+        z = splits.test.images.reshape(30, -1) @ model.W + model.b
+        self.assertAllEqual(result.model.predict(splits.test.images), z.argmax(axis=1))
+        self.assertEqual(np.mean(z.argmax(axis=1) != splits.test.labels), result.report["test_error"])
+        self.assertAllClose(result.model.errors(splits.test.images, splits.test.labels), result.report["test_error"])
+
+    def test_the_files_of_a_run(self):
+        result = training.train(config(learning_rate=(0.1, 0.2)), made.splits(), self.workdir)
+        self.assertEqual(
+            sorted(path.name for path in self.workdir.iterdir()),
+            ["flags.txt", "metrics.jsonl", "model.npz", "report.json", "tensorboard"],
+        )
+        self.assertEqual(json.loads((self.workdir / "report.json").read_text()), result.report)
+        lines = (self.workdir / "flags.txt").read_text().splitlines()
+        self.assertIn("--learning_rate=0.1,0.2", lines)
+        self.assertIn("--noshuffle", lines)
+        self.assertIn(f"--workdir={self.workdir}", lines)
+
+    def test_the_confusion_matrix_is_that_of_the_test_split(self):
+        from sklearn.metrics import confusion_matrix
+
+        splits = made.splits()
+        result = training.train(config(batch_size=7, learning_rate=(0.01, 0.13)), splits)
+        expected = confusion_matrix(splits.test.labels, result.model.predict(splits.test.images))
+        self.assertAllEqual(result.report["confusion_matrix"], expected)
+        wrong = np.sum(expected) - np.trace(expected)
+        self.assertEqual(wrong / 30, result.report["test_error"])
+
+    def test_a_grid_selects_the_head_with_the_best_validation_error(self):
+        splits = made.splits()
+        grid = config(learning_rate=(1e-4, 0.13, 0.02), l2=(0.0, 0.01), patience=30, epochs=20)
+        report = training.train(grid, splits).report
+        self.assertEqual(report["heads"], 6)
+        for head, row in zip(grid.heads, report["grid"], strict=True):
+            self.assertEqual((row["learning_rate"], row["l2"]), head)
+            alone = by_oracle(
+                splits, batch_size=10, learning_rate=head.learning_rate, l2=head.l2, patience=30, epochs=20
+            )
+            self.assertEqual(
+                (row["validation_error"], row["test_error"], row["iterations"], row["best_iteration"]),
+                (alone.best_wrong / 40, alone.test_wrong / 30, alone.iterations, alone.best_iteration),
+            )
+            self.assertAllClose(row["validation_cost"], alone.best_cost, rtol=1e-6)
+        best = min(report["grid"], key=lambda row: (row["validation_error"], row["validation_cost"]))
+        self.assertEqual(report["grid"][report["selected"]], best)
+        self.assertEqual(report["learning_rate"], best["learning_rate"])
+        self.assertEqual(report["iterations"], best["iterations"])
+        self.assertGreater(len({row["iterations"] for row in report["grid"]}), 1)
+
+    def test_a_diverged_head_is_marked_and_the_others_go_on(self):
+        splits = made.splits()
+        result = training.train(config(learning_rate=(1e38, 0.13)), splits)
+        self.assertEqual([row["diverged"] for row in result.report["grid"]], [True, False])
+        alone = training.train(config(), splits).report
+        self.assertEqual(result.report["grid"][1], alone["grid"][0])
+        self.assertEqual(result.report["selected"], 1)
+        self.assertTrue(math.isnan(result.history[-1].validation_error[0]))
+        json.dumps(result.report, allow_nan=False)
+
+    def test_if_every_head_diverges_the_run_fails_and_says_how(self):
+        message = r"every head diverged.*learning_rate=1e\+38, l2=0 at iteration \d.*--learning_rate \(such as 1e\+37\)"
+        with self.assertRaisesRegex(DivergedError, message):
+            training.train(config(learning_rate=(1e38,)), made.splits(), self.workdir)
+
+    def test_a_head_that_only_the_validation_finds_diverged(self):
+        # The single step overflows W; the cost before it was finite.
+        images, labels = np.full((4, 2), 3e38, np.float32), np.array([0, 1, 0, 1])
+        images[labels == 1] *= -1
+        examples = Examples(images, labels)
+        splits = Splits(examples, examples, examples, ("a", "b"))
+        with self.assertRaisesRegex(DivergedError, "at iteration 0"):
+            training.train(config(epochs=1, learning_rate=(10.0,)), splits)
+
+    def test_an_interrupted_run_keeps_what_it_has(self):
+        asked = iter([False, False, True])
+        result = training.train(
+            config(), made.splits(), self.workdir, should_stop=lambda: next(asked)
+        )
+        report = json.loads((self.workdir / "report.json").read_text())
+        self.assertTrue(report["interrupted"])
+        self.assertEqual(report["iterations"], 20)
+        self.assertLen(result.history, 2)
+        self.assertTrue((self.workdir / "model.npz").exists())
+
+    def test_a_run_that_is_interrupted_before_its_first_validation_has_no_model(self):
+        result = training.train(config(), made.splits(), self.workdir, should_stop=lambda: True)
+        self.assertIsNone(result.model)
+        self.assertIsNone(result.report["validation_error"])
+        self.assertEqual(result.report["iterations"], None)
+        self.assertFalse((self.workdir / "model.npz").exists())
+        json.loads((self.workdir / "report.json").read_text())
+
+    def test_a_workdir_with_a_run_is_never_overwritten(self):
+        training.train(config(), made.splits(), self.workdir)
+        before = {path: path.read_bytes() for path in self.workdir.iterdir() if path.is_file()}
+        with self.assertRaisesRegex(WorkdirError, "holds another run .*give another --workdir"):
+            training.train(config(seed=1), made.splits(), self.workdir)
+        self.assertEqual({path: path.read_bytes() for path in before}, before)
+
+    def test_hyper_parameters_that_do_not_fit_the_data(self):
+        with self.assertRaisesRegex(ConfigError, "batch_size=50: 40 validation examples fill no minibatch"):
+            training.train(config(batch_size=50, drop_remainder=True), made.splits())
+        with self.assertRaisesRegex(ConfigError, "validation_frequency=51: the run has 50 iterations"):
+            training.train(config(validation_frequency=51), made.splits())
+
+    def test_colour_images_and_plain_vectors(self):
+        for shape in ((3, 2, 3), (5,)):
+            splits = made.splits(shape=shape)
+            result = training.train(config(), splits)
+            expected = by_oracle(splits, batch_size=10, learning_rate=0.13, epochs=5)
+            self.assertEqual(result.report["validation_error"], expected.best_wrong / 40)
+
+
+if __name__ == "__main__":
+    tf.test.main()

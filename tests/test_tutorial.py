@@ -1,0 +1,96 @@
+"""The Theano tutorial's run on the real MNIST, to the last digit. Needs its IDX files in the folder TFPIPE_MNIST_DIR."""
+
+import gzip
+import json
+import os
+import pathlib
+import pickle
+import unittest
+
+import numpy as np
+import tensorflow as tf
+
+import tfpipe
+from tests import oracle
+from tests.command import result
+from tests.command import tfpipe as command
+from tfpipe import artifact
+
+MNIST = os.environ.get("TFPIPE_MNIST_DIR")
+FLAGFILE = pathlib.Path(__file__).parent.parent / "experiments" / "theano_tutorial.flags"
+
+# Wrong predictions among the 9,600 validation examples after these epochs, and the published end of the run.
+PATH = {1: 1196, 2: 1057, 10: 840, 30: 771, 69: 723, 70: 721, 71: 722, 72: 721, 73: 720}
+EPOCH = 83
+
+
+@unittest.skipUnless(MNIST, "TFPIPE_MNIST_DIR names no folder with MNIST's IDX files")
+class TutorialTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+    def assert_is_the_published_run(self, figures):
+        self.assertEqual(figures["validation_error"], 720 / 9600)
+        self.assertEqual(figures["test_error"], 719 / 9600)
+        self.assertEqual((figures["epochs"], figures["iterations"], figures["best_iteration"]), (74, 6141, 73 * EPOCH - 1))
+
+    def assert_follows_the_path(self, workdir, head=0):
+        errors = {}
+        for line in (workdir / "metrics.jsonl").read_text().splitlines():
+            event = json.loads(line)
+            self.assertEqual((event["iteration"] + 1) % EPOCH, 0)
+            if event["validation_error"][head] is not None:
+                errors[event["epoch"]] = round(event["validation_error"][head] * 9600)
+        self.assertEqual({epoch: errors[epoch] for epoch in PATH}, PATH)
+        self.assertEqual(max(errors), 73)
+
+    def test_from_the_idx_files_and_its_w_against_float64(self):
+        workdir = self.folder / "run"
+        figures = result(command("train", f"--dataset={MNIST}", f"--flagfile={FLAGFILE}", f"--workdir={workdir}"))
+        self.assert_is_the_published_run(figures)
+        self.assertEqual(figures["test_examples"], 9600)
+        self.assert_follows_the_path(workdir)
+
+        splits = tfpipe.load(MNIST, validation_split=10000)
+        parts = ((s.images.reshape(len(s), -1) / 256.0, s.labels) for s in (splits.train, splits.validation, splits.test))
+        expected = oracle.train(*parts, 10, batch_size=600, learning_rate=0.13, drop_remainder=True)
+        self.assertEqual((expected.iterations, expected.best_wrong, expected.test_wrong), (6141, 720, 719))
+        model = artifact.load(workdir / "model.npz")
+        difference = max(np.abs(model.W * 256.0 - expected.W).max(), np.abs(model.b - expected.b).max())
+        print(f"W and b differ from the float64 run by {difference:.2g} at most")
+        self.assertLess(difference, 5e-6)
+
+    def test_from_the_tutorials_own_file(self):
+        splits = tfpipe.load(MNIST, validation_split=10000)
+        content = tuple(
+            ((s.images.reshape(len(s), -1) / np.float32(256)), s.labels.astype(np.int64))
+            for s in (splits.train, splits.validation, splits.test)
+        )
+        path = self.folder / "mnist.pkl.gz"
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            pickle.dump(content, file, protocol=2)
+        workdir = self.folder / "run"
+        figures = result(command("train", f"--dataset={path}", f"--flagfile={FLAGFILE}", f"--workdir={workdir}"))
+        self.assert_is_the_published_run(figures)
+        self.assert_follows_the_path(workdir)
+
+    def test_the_same_head_inside_a_grid_of_8(self):
+        workdir = self.folder / "run"
+        rates = "--learning_rate=0.01,0.5,0.13,0.05"
+        figures = result(
+            command(
+                "train", f"--dataset={MNIST}", f"--flagfile={FLAGFILE}", rates, "--l2=0,0.0001", "--epochs=80",
+                f"--workdir={workdir}",
+            )
+        )  # fmt: skip
+        self.assertEqual(figures["heads"], 8)
+        grid = json.loads((workdir / "report.json").read_text())["grid"]
+        head = grid[4]
+        self.assertEqual((head["learning_rate"], head["l2"]), (0.13, 0.0))
+        self.assert_is_the_published_run(head)
+        self.assert_follows_the_path(workdir, head=4)
+
+
+if __name__ == "__main__":
+    tf.test.main()
