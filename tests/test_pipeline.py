@@ -88,7 +88,7 @@ class ChunkTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters(
         # iterations, batch size, bytes of an image, parameters -> chunk
-        (83, 600, 784, 7840, 28),  # 35 fit into 16 MiB; three chunks of 28 are 84.
+        (83, 600, 784, 7840, 42),  # 71 fit into 32 MiB; two chunks of 42 are 84.
         (10, 600, 64, 640, 10),
         (10, 600, 1 << 20, 10, 1),  # One minibatch is larger than the bound.
         (100, 600, 64, 100 * 7840, 50),  # 53 take the time that a chunk may take.

@@ -15,10 +15,15 @@ import tensorflow as tf
 
 from tfpipe.data import Examples
 
-# Larger chunks are no faster (MNIST, 2 cores: 20 ms an epoch in chunks of 10, 20 or 39 MB) but take more memory.
-_CHUNK_BYTES = 16 << 20
+# MNIST on 2 cores, chunks of at most 8, 16, 32, 64 MiB: 25.2, 23.6, 22.3, 22.3 ms an epoch with its validation.
+_CHUNK_BYTES = 32 << 20
 # Bounds the time of a chunk to about a second where the matrices are large.
 _CHUNK_FLOPS = 100e9
+# Evaluation comes back to the same chunks: up to this size of the split they are kept, which saves MNIST 1 ms of 3 a
+# pass and takes no more memory than to prepare them again.
+_CACHE_BYTES = 64 << 20
+# Input is prepared on the host, whatever device trains.
+_HOST = "/CPU:0"
 
 
 class Chunk(NamedTuple):
@@ -110,13 +115,19 @@ def training_chunks(
     def interval(start: tf.Tensor) -> tf.data.Dataset:
         return _spans(start, tf.minimum(start + validation_frequency, tf.constant(last, tf.int64)), chunk)
 
-    return _chunks(examples, rows, tf.data.Dataset.range(0, last, validation_frequency).flat_map(interval), chunk)
+    with tf.device(_HOST):
+        spans = tf.data.Dataset.range(0, last, validation_frequency).flat_map(interval)
+        return _started(_gathered(examples, rows, spans, chunk))
 
 
 def evaluation_chunks(examples: Examples, rows: MinibatchRows, *, chunk: int) -> Iterator[Chunk]:
     """All minibatches of an epoch, over and over: the first chunk of the next pass is ready when it is asked for."""
-    spans = _spans(tf.constant(0, tf.int64), tf.constant(rows.per_epoch, tf.int64), chunk)
-    return _chunks(examples, rows, spans.repeat(), chunk)
+    with tf.device(_HOST):
+        spans = _spans(tf.constant(0, tf.int64), tf.constant(rows.per_epoch, tf.int64), chunk)
+        chunks = _gathered(examples, rows, spans, chunk)
+        if examples.images.nbytes <= _CACHE_BYTES:
+            chunks = chunks.cache()
+        return _started(chunks.repeat())
 
 
 def _spans(start: tf.Tensor, end: tf.Tensor, chunk: int) -> tf.data.Dataset:
@@ -128,12 +139,8 @@ def _spans(start: tf.Tensor, end: tf.Tensor, chunk: int) -> tf.data.Dataset:
     return tf.data.Dataset.range(start, end, chunk).map(span)
 
 
-def _chunks(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, chunk: int) -> Iterator[Chunk]:
-    with tf.device("/CPU:0"):  # Input is prepared on the host, whatever device trains.
-        return iter(_gathered(examples, rows, spans, chunk))
-
-
 def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
+    """The chunks that `spans` describes."""
     images = tf.constant(examples.images.reshape(len(examples), -1))
     labels = tf.constant(examples.labels)
 
@@ -144,8 +151,12 @@ def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, c
         weight = tf.ensure_shape(weight, [chunk, rows.batch_size])
         return Chunk(tf.gather(images, row), tf.gather(labels, row), weight, first, steps)
 
+    return spans.map(gather)
+
+
+def _started(chunks: tf.data.Dataset) -> Iterator[Chunk]:
+    """Iterates over `chunks`, preparing one while another is in use."""
     options = tf.data.Options()
     # The autotuner has nothing to tune here, and its thread holds up the end of every run by a second.
     options.autotune.enabled = False
-    options.deterministic = True
-    return spans.map(gather).prefetch(1).with_options(options)
+    return iter(chunks.prefetch(1).with_options(options))
