@@ -6,7 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 here = pathlib.Path(__file__).parent
-version = re.search(r'^__version__ = "(.+)"$', (here / "tfpipe" / "__init__.py").read_text("utf-8"), re.MULTILINE)[1]
+(version,) = re.findall(r'^__version__ = "(.+)"$', (here / "tfpipe" / "__init__.py").read_text("utf-8"), re.MULTILINE)
 
 setup(
     name="tfpipe",
@@ -31,8 +31,7 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "test": ["hypothesis>=6.100,<7", "mypy>=2.0,<3", "pytest>=9.0,<10", "ruff==0.17.*"],
-        # The benchmarks compare with NumPy and are timed by Python itself.
-        "bench": [],
+        "bench": ["matplotlib>=3.9,<4"],
     },
     classifiers=[
         "Environment :: Console",

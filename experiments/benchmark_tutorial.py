@@ -29,7 +29,8 @@ def numpy_program(folder: str) -> dict[str, float]:
     """The tutorial as one would write it in NumPy. Returns its figures, `seconds` for the loop among them."""
     splits = tfpipe.load(folder, validation_split=10000)
     data = [
-        (s.images.reshape(len(s), -1) / np.float32(256), s.labels) for s in (splits.train, splits.validation, splits.test)
+        (s.images.reshape(len(s), -1) / np.float32(256), s.labels)
+        for s in (splits.train, splits.validation, splits.test)
     ]
     (x, y), validation, test = data
     size, learning_rate = 600, np.float32(0.13)
@@ -125,7 +126,10 @@ def main() -> None:
         "cores": os.cpu_count(),
     }
     for name, values in seconds.items():
-        print(f"{name:8} {'  '.join(f'{v:.2f}' for v in values)}  median {statistics.median(values):.2f} s", file=sys.stderr)
+        print(
+            f"{name:8} {'  '.join(f'{v:.2f}' for v in values)}  median {statistics.median(values):.2f} s",
+            file=sys.stderr,
+        )
     print(f"tfpipe / numpy: {figures['ratio']:.2f}", file=sys.stderr)
     print(
         f"command to first step: {start:.1f} s, {figures['start_above_import']:.1f} s above the import of TensorFlow",

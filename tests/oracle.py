@@ -1,4 +1,4 @@
-"""The Theano tutorial's program in plain NumPy float64: what the figures are compared with. Shares no code with tfpipe."""
+"""The Theano tutorial's program in plain NumPy float64: what figures are compared with. Shares no code with tfpipe."""
 
 import dataclasses
 

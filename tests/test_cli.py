@@ -46,7 +46,7 @@ class HelpTest(CommandTest):
         self.assertIn("  train ", overview.stdout)
         help_of_train = tfpipe("train", "--help")
         self.assertEqual(help_of_train.returncode, 0)
-        for flag in ("--dataset  (default: 'digits')", "--workdir", "--learning_rate", "--[no]shuffle", "--flagfile"):
+        for flag in ("--dataset  (default: digits)", "--workdir", "--learning_rate", "--[no]shuffle", "--flagfile"):
             self.assertIn(flag, help_of_train.stdout)
         self.assertIn("--pdb", tfpipe("train", "--helpfull").stdout)
 
@@ -164,20 +164,22 @@ class BadInputTest(CommandTest):
         self.assertEqual(self.workdir.read_text(), "mine")
 
     def test_a_gpu_that_is_not_there(self):
-        process = tfpipe("train", "--device=gpu", f"--workdir={self.workdir}", env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+        process = tfpipe(
+            "train", "--device=gpu", f"--workdir={self.workdir}", env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        )
         self.assert_fails(process, FAILED, "--device=gpu: TensorFlow", "finds no usable GPU")
         self.assertFalse(self.workdir.exists())
 
     def test_all_heads_diverge(self):
         process = tfpipe("train", "--learning_rate=1e38", f"--workdir={self.workdir}", "--verbosity=-2")
-        self.assert_fails(process, FAILED, "every head diverged", "learning_rate=1e+38", "at iteration", "try a smaller")
+        self.assert_fails(
+            process, FAILED, "every head diverged", "learning_rate=1e+38", "at iteration", "try a smaller"
+        )
 
 
 class TrainTest(CommandTest):
     def test_a_run_on_digits_and_its_workdir(self):
-        process = tfpipe(
-            "train", "--learning_rate=0.1,0.5", "--l2=0,0.001", "--epochs=20", f"--workdir={self.workdir}"
-        )
+        process = tfpipe("train", "--learning_rate=0.1,0.5", "--l2=0,0.001", "--epochs=20", f"--workdir={self.workdir}")
         summary = result(process)
         self.assertEqual(
             list(summary),
@@ -214,7 +216,15 @@ class TrainTest(CommandTest):
 
     def test_the_default_workdir_is_a_new_one_each_time(self):
         for _ in range(2):
-            result(tfpipe("train", "--epochs=1", "--verbosity=-1", cwd=self.folder, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}))
+            result(
+                tfpipe(
+                    "train",
+                    "--epochs=1",
+                    "--verbosity=-1",
+                    cwd=self.folder,
+                    env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+                )
+            )
         self.assertLen(list((self.folder / "runs").iterdir()), 2)
 
     @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
@@ -240,7 +250,15 @@ class TrainTest(CommandTest):
 
     def start_endless_run(self):
         process = subprocess.Popen(
-            [sys.executable, "-m", "tfpipe", "train", "--epochs=1000000", "--patience=1000000000", f"--workdir={self.workdir}"],
+            [
+                sys.executable,
+                "-m",
+                "tfpipe",
+                "train",
+                "--epochs=1000000",
+                "--patience=1000000000",
+                f"--workdir={self.workdir}",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

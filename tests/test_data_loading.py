@@ -108,7 +108,9 @@ class SplitsTest(parameterized.TestCase):
             Splits(examples(name="train"), examples((4,)), examples(), ("a", "b"))
         with self.assertRaisesRegex(DataError, "^it: images of type float32, but train has type uint8"):
             Splits(examples(name="train"), examples(), examples(dtype=np.float32), ("a", "b"))
-        with self.assertRaisesRegex(DataError, "^it: label 2 of example 2 is out of range; the training labels are 0 to 1"):
+        with self.assertRaisesRegex(
+            DataError, "^it: label 2 of example 2 is out of range; the training labels are 0 to 1"
+        ):
             Splits(examples(name="train"), examples(label=2), examples(), ("a", "b"))
         with self.assertRaisesRegex(DataError, "1 class; expected at least two"):
             Splits(*[Examples(np.zeros((1, 1)), [0])] * 3, ("a",))

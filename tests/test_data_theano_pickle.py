@@ -45,7 +45,9 @@ class TheanoPickleTest(parameterized.TestCase):
     def test_the_tutorials_form_in_every_protocol(self, protocol):
         content, pixels = pairs()
         splits = load(str(self.write(pickle.dumps(content, protocol))))
-        for split, expected, (_, labels) in zip((splits.train, splits.validation, splits.test), pixels, content):
+        for split, expected, (_, labels) in zip(
+            (splits.train, splits.validation, splits.test), pixels, content, strict=True
+        ):
             np.testing.assert_array_equal(split.images, expected)
             np.testing.assert_array_equal(split.labels, labels)
         self.assertEqual(splits.train.images.dtype, np.uint8)
@@ -58,9 +60,15 @@ class TheanoPickleTest(parameterized.TestCase):
             shape = b"K" + bytes([len(a)]) + (b"M" + struct.pack("<H", a.shape[1]) + b"\x86" if a.ndim > 1 else b"\x85")
             kind = a.dtype.str[1:].encode()
             return (
-                b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(" + shape[:0]
-                + b"".join(b"I%d\n" % n for n in a.shape) + b"tcnumpy\ndtype\n(S'" + kind
-                + b"'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nT" + struct.pack("<i", len(raw)) + raw + b"tb"
+                b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n("
+                + shape[:0]
+                + b"".join(b"I%d\n" % n for n in a.shape)
+                + b"tcnumpy\ndtype\n(S'"
+                + kind
+                + b"'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nT"
+                + struct.pack("<i", len(raw))
+                + raw
+                + b"tb"
             )
 
         content, pixels = pairs()
@@ -85,7 +93,10 @@ class TheanoPickleTest(parameterized.TestCase):
     @parameterized.parameters(*range(6))
     def test_a_pickle_that_would_run_a_command_is_refused_by_name(self, protocol):
         trace = self.folder / "ran"
-        for function, name in ((os.system, r"(posix|nt)\.system"), (subprocess.getoutput, r"(subprocess|commands)\.getoutput")):
+        for function, name in (
+            (os.system, r"(posix|nt)\.system"),
+            (subprocess.getoutput, r"(subprocess|commands)\.getoutput"),
+        ):
             hostile = Hostile(function, f"touch {trace}")
             for content in (hostile, [hostile, pairs()[0]], ((pairs()[0][0][0], hostile),) * 3):
                 self.write(pickle.dumps(content, protocol))
@@ -120,7 +131,9 @@ class TheanoPickleTest(parameterized.TestCase):
         for opcode in (pickle.BYTEARRAY8, pickle.BINBYTES8, pickle.BINUNICODE8):
             with self.assertRaisesRegex(DataError, "mnist.pkl.gz"):
                 theano_pickle.read(self.write(b"\x80\x05" + opcode + huge + b"abc."))
-        with self.assertRaisesRegex(DataError, "mnist.pkl.gz"):  # A place in the memo that C's unpickler would allocate.
+        with self.assertRaisesRegex(
+            DataError, "mnist.pkl.gz"
+        ):  # A place in the memo that C's unpickler would allocate.
             theano_pickle.read(self.write(b"\x80\x02N" + pickle.LONG_BINPUT + b"\xff\xff\xff\x7f" + b"."))
 
     @parameterized.parameters(

@@ -27,9 +27,9 @@ class WriteWholeTest(absltest.TestCase):
     def test_a_failure_leaves_the_old_content_and_nothing_else(self):
         files.write_whole(self.path, b"old")
         for name in ("fsync", "replace"):
-            with mock.patch.object(os, name, side_effect=OSError(28, "No space left on device")):
-                with self.assertRaisesRegex(OSError, "No space left"):
-                    files.write_whole(self.path, b"new")
+            full = mock.patch.object(os, name, side_effect=OSError(28, "No space left on device"))
+            with full, self.assertRaisesRegex(OSError, "No space left"):
+                files.write_whole(self.path, b"new")
             self.assertEqual(self.path.read_bytes(), b"old")
             self.assertEqual(os.listdir(self.folder), ["file"])
 

@@ -51,9 +51,7 @@ class FilesTest(tf.test.TestCase):
             points = [(step, np.float32(value)) for step, value in points if not np.isnan(value)]
             events = EventAccumulator(str(self.workdir / "tensorboard" / run))
             events.Reload()
-            read = [
-                (event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)
-            ]
+            read = [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)]
             self.assertEqual(read, points)
             self.assertNotEmpty(points)
         self.assertLess(len(points), len(history))  # The test error: at new bests alone.
@@ -86,7 +84,9 @@ class ProgressTest(tf.test.TestCase):
         self.assertGreater(text.count("\r"), 1)
 
     def test_plain_lines_elsewhere(self):
-        program = PROGRAM.replace("import tfpipe\n", "import tfpipe\nfrom absl import logging\nlogging.set_verbosity(0)\n", 1)
+        program = PROGRAM.replace(
+            "import tfpipe\n", "import tfpipe\nfrom absl import logging\nlogging.set_verbosity(0)\n", 1
+        )
         log = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=True).stderr
         self.assertNotIn("\r", log)
         lines = [line for line in log.splitlines() if "epoch " in line]

@@ -58,8 +58,16 @@ class StructureTest(absltest.TestCase):
     def test_only_the_command_line_knows_flags(self):
         for path in modules():
             if home(path) != "cli":
-                self.assertNotIn("flags", [a.name for n in ast.walk(ast.parse(path.read_text()))
-                                           if isinstance(n, ast.ImportFrom) for a in n.names], path.name)
+                self.assertNotIn(
+                    "flags",
+                    [
+                        a.name
+                        for n in ast.walk(ast.parse(path.read_text()))
+                        if isinstance(n, ast.ImportFrom)
+                        for a in n.names
+                    ],
+                    path.name,
+                )
 
     def test_what_works_without_tensorflow_does_not_import_it(self):
         for path in modules():

@@ -49,7 +49,9 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         report = result.report
         self.assertEqual(report["iterations"], expected.iterations)
         self.assertEqual(report["best_iteration"], expected.best_iteration)
-        self.assertEqual([event.iteration for event in result.history], [iteration for iteration, _, _ in expected.path])
+        self.assertEqual(
+            [event.iteration for event in result.history], [iteration for iteration, _, _ in expected.path]
+        )
         validation_examples = report["validation_examples"]
         for event, (_, wrong, cost) in zip(result.history, expected.path, strict=True):
             self.assertEqual(round(event.validation_error[0] * validation_examples), wrong)
@@ -160,9 +162,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_an_interrupted_run_keeps_what_it_has(self):
         asked = iter([False, False, True])
-        result = training.train(
-            config(), made.splits(), self.workdir, should_stop=lambda: next(asked)
-        )
+        result = training.train(config(), made.splits(), self.workdir, should_stop=lambda: next(asked))
         report = json.loads((self.workdir / "report.json").read_text())
         self.assertTrue(report["interrupted"])
         self.assertEqual(report["iterations"], 20)

@@ -1,4 +1,4 @@
-"""The Theano tutorial's run on the real MNIST, to the last digit. Needs its IDX files in the folder TFPIPE_MNIST_DIR."""
+"""The Theano tutorial's run on the real MNIST, to the last digit. Needs its IDX files in TFPIPE_MNIST_DIR."""
 
 import gzip
 import json
@@ -33,7 +33,9 @@ class TutorialTest(tf.test.TestCase):
     def assert_is_the_published_run(self, figures):
         self.assertEqual(figures["validation_error"], 720 / 9600)
         self.assertEqual(figures["test_error"], 719 / 9600)
-        self.assertEqual((figures["epochs"], figures["iterations"], figures["best_iteration"]), (74, 6141, 73 * EPOCH - 1))
+        self.assertEqual(
+            (figures["epochs"], figures["iterations"], figures["best_iteration"]), (74, 6141, 73 * EPOCH - 1)
+        )
 
     def assert_follows_the_path(self, workdir, head=0):
         errors = {}
@@ -53,7 +55,9 @@ class TutorialTest(tf.test.TestCase):
         self.assert_follows_the_path(workdir)
 
         splits = tfpipe.load(MNIST, validation_split=10000)
-        parts = ((s.images.reshape(len(s), -1) / 256.0, s.labels) for s in (splits.train, splits.validation, splits.test))
+        parts = (
+            (s.images.reshape(len(s), -1) / 256.0, s.labels) for s in (splits.train, splits.validation, splits.test)
+        )
         expected = oracle.train(*parts, 10, batch_size=600, learning_rate=0.13, drop_remainder=True)
         self.assertEqual((expected.iterations, expected.best_wrong, expected.test_wrong), (6141, 720, 719))
         model = artifact.load(workdir / "model.npz")

@@ -226,7 +226,7 @@ class _Run:
 
     def _stop_diverged(self, first: int, not_finite: np.ndarray) -> None:
         """Stops the heads with an entry in `not_finite`, `[steps, H]` bool, whose row 0 is iteration `first`."""
-        diverged = not_finite.any(axis=0)
+        diverged = np.asarray(not_finite.any(axis=0))
         if not diverged.any():
             return
         at = first + not_finite.argmax(axis=0)

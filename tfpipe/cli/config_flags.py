@@ -50,11 +50,11 @@ def _number(text: str) -> float:
 def define(config: type, values: flags.FlagValues, module: str) -> None:
     """Defines a flag for each field of `config` on `values`, for the help of `module`."""
     for field in dataclasses.fields(config):
-        name, default, help = field.name, field.default, field.metadata["help"]
+        name, help = field.name, field.metadata["help"]
+        default: Any = field.default
         options: dict[str, Any] = {"flag_values": values, "module_name": module}
         if field.metadata["choices"]:
-            words = f"{', '.join(field.metadata['choices'])}: {help}"
-            flags.DEFINE_enum(name, default, list(field.metadata["choices"]), words, **options)
+            flags.DEFINE_enum(name, default, list(field.metadata["choices"]), help, **options)
         elif field.type is bool:
             flags.DEFINE_bool(name, default, help, **options)
         elif field.type is int:
@@ -75,4 +75,5 @@ def read(config: type[Config], values: flags.FlagValues) -> Config:
     Raises:
       ConfigError: a flag has a value that cannot work.
     """
-    return config(**{field.name: values[field.name].value for field in dataclasses.fields(config)})
+    fields: dict[str, Any] = {field.name: values[field.name].value for field in dataclasses.fields(config)}
+    return config(**fields)

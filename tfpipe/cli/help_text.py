@@ -13,6 +13,7 @@ _ABSL = (
 
 
 def is_asked_for(arguments: list[str]) -> bool:
+    """Whether a flag among `arguments` asks for help."""
     return not _ASKING.isdisjoint(arguments)
 
 
@@ -27,7 +28,7 @@ def overview(summaries: dict[str, str]) -> str:
 
 def of_command(name: str, summary: str, values: flags.FlagValues, *, everything: bool) -> str:
     """The help of one command: its own flags, or also those that absl brings."""
-    own = [flag for key in (name,) for flag in values.flags_by_module_dict().get(key, [])]
+    own = values.flags_by_module_dict()[name]
     lines = [f"tfpipe {name}: {summary}", "", f"usage: tfpipe {name} [flags]", ""]
     shown = list({id(values[flag]): values[flag] for flag in values}.values()) if everything else own
     for flag in shown:
@@ -38,9 +39,11 @@ def of_command(name: str, summary: str, values: flags.FlagValues, *, everything:
 
 def _of_flag(flag: flags.Flag) -> list[str]:
     if flag.boolean:
-        default = f"--{'' if flag.default else 'no'}{flag.name}"
-        head = f"  --[no]{flag.name}  (default: {default})"
+        head = f"  --[no]{flag.name}  (default: --{'' if flag.default else 'no'}{flag.name})"
     else:
-        default = flag.default_as_str
-        head = f"  --{flag.name}  (default: {default})" if default else f"  --{flag.name}"
+        head = f"  --{flag.name}" + (f"  (default: {_default(flag)})" if flag.default is not None else "")
     return [head, *textwrap.wrap(flag.help or "", _WIDTH, initial_indent="      ", subsequent_indent="      ")]
+
+
+def _default(flag: flags.Flag) -> str:
+    return str(flag.default_as_str).strip("'")

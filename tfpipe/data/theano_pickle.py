@@ -49,19 +49,22 @@ def read(path: pathlib.Path) -> Source:
             images = images.reshape(-1, *_MNIST_SHAPE)
         splits.append(Examples(images, labels, where))
 
-    recovered = [_as_bytes(split.images) for split in splits]
-    if all(images is not None for images in recovered):
-        splits = [Examples(images, s.labels, s.name) for images, s in zip(recovered, splits, strict=True)]
-        return Source(*splits, pixel_max=float(_TUTORIAL_SCALE))
-    return Source(*splits, pixel_max=255.0 if splits[0].images.dtype == np.uint8 else 1.0)
+    train, validation, test = splits
+    recovered = [_as_bytes(split) for split in splits]
+    if all(recovered):
+        train, validation, test = filter(None, recovered)
+        return Source(train, validation, test, pixel_max=float(_TUTORIAL_SCALE))
+    return Source(train, validation, test, pixel_max=255.0 if train.images.dtype == np.uint8 else 1.0)
 
 
-def _as_bytes(images: np.ndarray) -> np.ndarray | None:
-    """The uint8 array that is exactly `images` times 256, if there is one."""
+def _as_bytes(examples: Examples) -> Examples | None:
+    """The same examples with uint8 images that are exactly 256 times as large, if that can be."""
+    images = examples.images
     if images.dtype == np.uint8 or not 0 <= images.min() <= images.max() < 1:
         return None
     pixels = (images * _TUTORIAL_SCALE).astype(np.uint8)
-    return pixels if np.array_equal(pixels / np.float32(_TUTORIAL_SCALE), images) else None
+    same = np.array_equal(pixels / np.float32(_TUTORIAL_SCALE), images)
+    return Examples(pixels, examples.labels, examples.name) if same else None
 
 
 def _decompressed(path: pathlib.Path) -> bytes:
@@ -103,11 +106,16 @@ class _Dtype:
     def value(self) -> np.dtype:
         if self.name not in ("f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"):
             raise _Refused(f"an array of type {self.name!r}")
-        return np.dtype(self.name).newbyteorder(self.byte_order if self.byte_order in ("<", ">") else "=")
+        return np.dtype((self.byte_order if self.byte_order in ("<", ">") else "=") + self.name)
 
 
 class _Array:
     """Stands in for `numpy.ndarray`: holds what the pickle says of the array until `value` builds it."""
+
+    shape: Any
+    dtype: Any
+    fortran_order: Any
+    data: Any
 
     def __setstate__(self, state: tuple) -> None:
         _version, self.shape, self.dtype, self.fortran_order, self.data = state
@@ -117,8 +125,7 @@ class _Array:
             dtype = self.dtype.value()
             # Text where Python 2 wrote a string of bytes, and where `_encode` left it so.
             data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
-            order = "F" if self.fortran_order else "C"
-            return np.frombuffer(memoryview(data), dtype).reshape(self.shape, order=order)
+            return np.frombuffer(memoryview(data), dtype).reshape(self.shape, order="F" if self.fortran_order else "C")
         except _Refused as error:
             raise DataError(f"{where}: refused: {error}; expected numbers") from None
         except (AttributeError, TypeError, ValueError) as error:
@@ -152,8 +159,12 @@ _ADMITTED = {
 }
 
 
-class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
-    """Python's own unpickler in its Python form: the C form allocates whatever size a damaged file asks for."""
+# Python's own unpickler in its Python form: the C form allocates whatever size a damaged file asks for.
+_PythonUnpickler: Any = pickle._Unpickler
+
+
+class _ArrayUnpickler(_PythonUnpickler):
+    """Reads what `_ADMITTED` can build, and refuses all else."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -176,7 +187,7 @@ class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
         super().load_build()
 
     dispatch: ClassVar = {
-        **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]
+        **_PythonUnpickler.dispatch,
         pickle.BYTEARRAY8[0]: load_bytearray8,
         pickle.BUILD[0]: load_build,
     }
