@@ -17,7 +17,7 @@ from tfpipe.data import Splits
 from tfpipe.evaluation import Evaluation
 from tfpipe.exceptions import DivergedError
 from tfpipe.model import SoftmaxRegression
-from tfpipe.monitor import Monitor, Trained, Validated
+from tfpipe.monitor import Monitor, Trained, Validated, warn
 from tfpipe.patience import Patience
 from tfpipe.pipeline import Chunk
 from tfpipe.schedule import Schedule
@@ -235,7 +235,7 @@ class _Run:
         for number in np.flatnonzero(diverged):
             head = self._config.heads[number]
             words.append(f"learning_rate={head.learning_rate:g}, l2={head.l2:g} at iteration {at[number]}")
-            logging.warning("a head diverged, its cost is no longer finite: %s", words[-1])
+            warn(f"a head diverged, its cost is no longer finite: {words[-1]}")
         if self._patience.diverged.all():
             smallest = min(self._config.learning_rate)
             raise DivergedError(

@@ -87,4 +87,5 @@ class _Interruption:
         if self.came:
             os._exit(INTERRUPTED)
         self.came = True
-        logging.info("%s: ending after this chunk; once more to end at once", signal.Signals(number).name)
+        # Not by the log: a signal may come while that holds its lock. On a line of its own: there may be a live line.
+        os.write(2, f"\n{signal.Signals(number).name}: ending with what there is; once more to end at once\n".encode())

@@ -6,11 +6,11 @@ from typing import Self
 
 from tfpipe.monitor.events import Trained, Validated
 from tfpipe.monitor.metrics import MetricsFile
-from tfpipe.monitor.progress import LogLines, ProgressLine
+from tfpipe.monitor.progress import LogLines, ProgressLine, warn
 from tfpipe.monitor.tensorboard import TensorBoard
 from tfpipe.workdir import Workdir
 
-__all__ = ["Monitor", "Trained", "Validated"]
+__all__ = ["Monitor", "Trained", "Validated", "warn"]
 
 
 class Monitor:

@@ -17,15 +17,17 @@ class ProgressLine:
     def __init__(self, epochs: int):
         self._epochs = epochs
         self._best = "no validation yet"
-        self._bar = tqdm.tqdm(
-            file=sys.stderr,
-            leave=False,
-            dynamic_ncols=True,
-            total=1,
-            bar_format="{desc}  |{bar:10}| at most {remaining} left",
-        )
+        self._bar: tqdm.tqdm | None = None  # From the first chunk on: until then other lines are written.
 
     def trained(self, event: Trained) -> None:
+        if self._bar is None:
+            self._bar = tqdm.tqdm(
+                file=sys.stderr,
+                leave=False,
+                dynamic_ncols=True,
+                total=event.end,
+                bar_format="{desc}  |{bar:10}| at most {remaining} left",
+            )
         self._bar.total = event.end
         self._bar.set_description_str(
             f"epoch {event.epoch}/{self._epochs}  iteration {event.iteration}  {_rate(event)}  "
@@ -39,7 +41,8 @@ class ProgressLine:
             self._best = f"best validation error {event.best_error:.2%}"
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 class LogLines:
@@ -69,6 +72,12 @@ class LogLines:
 
     def close(self) -> None:
         pass
+
+
+def warn(message: str) -> None:
+    """Logs a warning on a line of its own, whether or not a live line is on the screen."""
+    with tqdm.tqdm.external_write_mode(file=sys.stderr):
+        logging.warning("%s", message)
 
 
 def _rate(event: Trained) -> str:
