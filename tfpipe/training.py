@@ -118,8 +118,8 @@ class _Run:
         self._iteration = -1  # The last one that was trained.
         self._cost_sum = np.zeros(len(config.heads))
         self._cost_count = np.zeros(len(config.heads))
-        # Of each head at its best validation.
-        self._best_W, self._best_b = self._heads.W.numpy(), self._heads.b.numpy()
+        # Of each head at its best validation. Copies: what a variable's numpy() returns may be its own memory.
+        self._best_W, self._best_b = self._heads.W.numpy().copy(), self._heads.b.numpy().copy()
         self._test_error = np.full(len(config.heads), np.nan)
         self._history: list[Validated] = []
         self._next_save = 0.0
