@@ -18,6 +18,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["tfpipe", "tfpipe.*"]),
+    package_data={"tfpipe": ["py.typed"]},
     entry_points={"console_scripts": ["tfpipe = tfpipe.cli.main:main"]},
     install_requires=[
         "absl-py>=2.1,<3",

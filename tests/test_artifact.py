@@ -63,6 +63,21 @@ class ArtifactTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, "format_version"):
             artifact.load(self.path)
 
+    def test_every_flipped_byte_is_an_error_or_harmless(self):
+        artifact.save(self.path, model())
+        data = self.path.read_bytes()
+        for place in range(len(data)):
+            damaged = bytearray(data)
+            damaged[place] ^= 0xFF
+            self.path.write_bytes(damaged)
+            try:
+                loaded = artifact.load(self.path)
+            except DataError as error:
+                self.assertIn("model.npz: ", str(error))
+            else:  # A byte that says nothing, such as a date.
+                np.testing.assert_array_equal(loaded.W, model().W)
+                np.testing.assert_array_equal(loaded.b, model().b)
+
     def test_another_version(self):
         np.savez(self.path, format_version=2)
         with self.assertRaisesRegex(DataError, "format version 2; this program reads 1"):

@@ -26,6 +26,8 @@ class ConfigTest(parameterized.TestCase):
         rates = TrainConfig(learning_rate=np.array([0.25, 0.5])).learning_rate
         self.assertEqual(rates, (0.25, 0.5))
         self.assertIs(type(rates[0]), float)
+        self.assertEqual(TrainConfig(epochs=np.int64(5), shuffle=np.bool_(False)), TrainConfig(epochs=5, shuffle=False))
+        self.assertEqual(DataConfig(test_split=np.int32(7)).test_split, 7)
 
     @parameterized.parameters(
         ("batch_size", 0),
@@ -47,6 +49,8 @@ class ConfigTest(parameterized.TestCase):
         ("shuffle", 1),
         ("seed", -1),
         ("seed", 2**63),
+        ("epochs", 10**21),
+        ("patience", 10**19),
         ("device", "tpu"),
     )
     def test_a_value_that_cannot_work_is_refused_by_name(self, option, value):
@@ -58,6 +62,8 @@ class ConfigTest(parameterized.TestCase):
         ("validation_split", 1.0),
         ("validation_split", -0.1),
         ("test_split", True),
+        ("dataset", ""),
+        ("dataset", "a\nb"),
         ("pixel_max", 0.0),
         ("pixel_max", math.nan),
     )

@@ -1,4 +1,5 @@
 import pathlib
+import pickle
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -55,13 +56,22 @@ class DivideTest(parameterized.TestCase):
 
 class LoadTest(absltest.TestCase):
     def test_what_is_neither_a_name_nor_a_path(self):
-        with self.assertRaisesRegex(DataError, "--dataset=/no/such: no such data; expected 'digits', a folder"):
+        with self.assertRaisesRegex(DataError, "^/no/such: no such data; expected 'digits', a folder"):
             load("/no/such")
 
     def test_a_file_of_an_unknown_format(self):
         path = self.create_tempfile("data.xyz").full_path
         with self.assertRaisesRegex(DataError, "data.xyz: not a known format"):
             load(path)
+
+    def test_images_that_are_scaled_already_are_not_scaled_again(self):
+        images = np.linspace(0, 0.996, 12, dtype=np.float32).reshape(6, 2)
+        path = pathlib.Path(self.create_tempdir().full_path) / "mnist.pkl"
+        path.write_bytes(pickle.dumps(((images, np.arange(6) % 2),) * 3))
+        with self.assertRaisesRegex(DataError, r"the largest value is 0.996, .*pixel_max=256 would scale them again"):
+            load(path, pixel_max=256)
+        self.assertEqual(load(path, pixel_max=1).pixel_max, 1.0)
+        self.assertEqual(load(path).pixel_max, 1.0)
 
     def test_pixel_max_replaces_what_the_data_is(self):
         folder = made.write_idx_folder(pathlib.Path(self.create_tempdir().full_path))

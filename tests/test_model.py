@@ -80,6 +80,15 @@ class SoftmaxRegressionTest(tf.test.TestCase):
                 np.mean(self.labels != 0),
             )
 
+    def test_shapes_and_types_that_do_not_fit_are_refused(self):
+        for images in (np.zeros((4, 5)), np.zeros((2, 12)), np.zeros(24), np.zeros((4, 4, 6, 2))):
+            with self.assertRaisesRegex(ValueError, r"images of shape .*: expected \[N, ...\] with 24 values"):
+                self.model.predict(images)
+        for labels in (3, [3], self.labels[:, np.newaxis], self.labels[:-1], self.labels.astype(float)):
+            for method in (self.model.errors, self.model.negative_log_likelihood):
+                with self.assertRaisesRegex(ValueError, "labels of shape .*: expected 20 integers"):
+                    method(self.images, labels)
+
     def test_the_tutorials_step_written_with_it(self):
         x, y = self.images / np.float32(255), self.labels
         with tf.GradientTape() as tape:

@@ -36,10 +36,10 @@ def ours(errors, n_batches, epochs, chunk, validation_frequency, **patience):
     last = n_batches * epochs
     iteration = -1
     validations = zip(*errors, strict=True)
-    while iteration + 1 < last and heads.active(iteration + 1).any():
+    while iteration + 1 < last and heads.steps(iteration + 1, 1):
         due = (iteration + 1) // validation_frequency * validation_frequency + validation_frequency
         steps = min(chunk, due - (iteration + 1), last - (iteration + 1))
-        iteration += min(steps, int(heads.last_iteration.max()) - iteration)
+        iteration += heads.steps(iteration + 1, steps)
         if (iteration + 1) % validation_frequency == 0:
             error = np.array(next(validations))
             heads.observe(iteration, error, np.zeros(len(errors)))
@@ -82,6 +82,18 @@ class PatienceTest(absltest.TestCase):
         patience = Patience(1, patience=3, patience_increase=1.5, improvement_threshold=0.995)
         patience.observe(3, np.array([0.5]), np.array([1.0]))
         self.assertEqual(patience.last_iteration.tolist(), [5])  # max(3, 4.5), and 4.5 <= 5.
+
+    def test_patience_without_end_does_not_overflow(self):
+        patience = Patience(1, patience=10, patience_increase=1e300, improvement_threshold=0.995)
+        patience.observe(10, np.array([0.5]), np.array([1.0]))
+        self.assertGreater(patience.last_iteration[0], 2**61)
+        self.assertEqual(patience.steps(11, 7), 7)
+
+    def test_steps_end_where_the_last_head_stops(self):
+        patience = Patience(2, patience=5, patience_increase=2, improvement_threshold=0.995)
+        patience.observe(4, np.array([0.5, np.inf]), np.array([1.0, 1.0]))
+        self.assertEqual(patience.last_iteration.tolist(), [8, 5])
+        self.assertEqual([patience.steps(first, 3) for first in (5, 6, 7, 8, 9)], [3, 3, 2, 1, 0])
 
     def test_a_head_that_has_stopped_is_not_observed(self):
         patience = Patience(2, patience=2, patience_increase=2, improvement_threshold=0.995)

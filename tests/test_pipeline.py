@@ -63,7 +63,7 @@ class ChunkTest(parameterized.TestCase, tf.test.TestCase):
         rows = MinibatchRows(11, 4, drop_remainder=False, shuffle=True, seed=3)
         expected, expected_weight = rows.take(0, 10)
         chunks = pipeline.training_chunks(
-            self.examples, rows, last=10, validation_frequency=validation_frequency, chunk=chunk
+            self.examples, rows, iterations=10, validation_frequency=validation_frequency, chunk=chunk
         )
         ends, images, labels, weight = [], [], [], []
         for item in chunks:

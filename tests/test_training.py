@@ -1,6 +1,8 @@
+import itertools
 import json
 import math
 import pathlib
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -104,6 +106,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn("--learning_rate=0.1,0.2", lines)
         self.assertIn("--noshuffle", lines)
         self.assertIn(f"--workdir={self.workdir}", lines)
+        self.assertIn("--dataset=", lines)  # The data was not loaded: to take another set must not go unnoticed.
 
     def test_the_confusion_matrix_is_that_of_the_test_split(self):
         from sklearn.metrics import confusion_matrix
@@ -138,16 +141,19 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_a_diverged_head_is_marked_and_the_others_go_on(self):
         splits = made.splits()
-        result = training.train(config(learning_rate=(1e38, 0.13)), splits)
+        with self.assertLogs("absl", "WARNING") as log:
+            result = training.train(config(learning_rate=(1e38, 0.13)), splits)
+        self.assertLen(log.output, 1)
+        self.assertRegex(log.output[0], r"a head diverged, .*: learning_rate=1e\+38, l2=0 at iteration 1$")
         self.assertEqual([row["diverged"] for row in result.report["grid"]], [True, False])
         alone = training.train(config(), splits).report
         self.assertEqual(result.report["grid"][1], alone["grid"][0])
         self.assertEqual(result.report["selected"], 1)
-        self.assertTrue(math.isnan(result.history[-1].validation_error[0]))
+        self.assertTrue(all(math.isnan(event.validation_error[0]) for event in result.history))
         json.dumps(result.report, allow_nan=False)
 
     def test_if_every_head_diverges_the_run_fails_and_says_how(self):
-        message = r"every head diverged.*learning_rate=1e\+38, l2=0 at iteration \d.*--learning_rate \(such as 1e\+37\)"
+        message = r"every head diverged.*learning_rate=1e\+38, l2=0 at iteration \d.*learning_rate \(such as 0.13\)"
         with self.assertRaisesRegex(DivergedError, message):
             training.train(config(learning_rate=(1e38,)), made.splits(), self.workdir)
 
@@ -173,14 +179,35 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         result = training.train(config(), made.splits(), self.workdir, should_stop=lambda: True)
         self.assertIsNone(result.model)
         self.assertIsNone(result.report["validation_error"])
-        self.assertEqual(result.report["iterations"], None)
+        self.assertIsNone(result.report["iterations"])
+        self.assertEqual((result.report["grid"][0]["iterations"], result.report["grid"][0]["epochs"]), (0, 0))
         self.assertFalse((self.workdir / "model.npz").exists())
         json.loads((self.workdir / "report.json").read_text())
+
+    def test_the_kept_model_follows_the_best_one(self):
+        splits = made.splits()
+        seconds = iter(range(10**6))  # A clock that goes on by a second whenever it is looked at.
+        lag = []
+
+        def look():
+            if (self.workdir / "model.npz").exists():
+                model = artifact.load(self.workdir / "model.npz")
+                z = splits.validation.images.reshape(40, -1) @ model.W + model.b
+                lines = (self.workdir / "metrics.jsonl").read_text().splitlines()
+                best = min(json.loads(line)["validation_error"][0] for line in lines)
+                lag.append(float(np.mean(z.argmax(axis=1) != splits.validation.labels)) != best)
+            return False
+
+        with mock.patch.object(training.time, "monotonic", side_effect=seconds):
+            training.train(config(epochs=40, learning_rate=(0.02,)), splits, self.workdir, should_stop=look)
+        self.assertGreater(len(lag), 30)
+        # Never twice in turn: what could not be saved at once is saved after the next chunk.
+        self.assertFalse(any(one and other for one, other in itertools.pairwise(lag)))
 
     def test_a_workdir_with_a_run_is_never_overwritten(self):
         training.train(config(), made.splits(), self.workdir)
         before = {path: path.read_bytes() for path in self.workdir.iterdir() if path.is_file()}
-        with self.assertRaisesRegex(WorkdirError, "holds another run .*give another --workdir"):
+        with self.assertRaisesRegex(WorkdirError, "holds another run .*give another workdir"):
             training.train(config(seed=1), made.splits(), self.workdir)
         self.assertEqual({path: path.read_bytes() for path in before}, before)
 

@@ -20,9 +20,11 @@ def _option(default: Any, help: str, check: Check | None = None, choices: tuple[
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _at_least(bound: int) -> Check:
+def _integer(least: int, most: int = 2**31 - 1) -> Check:
     def check(value: Any) -> str | None:
-        return None if _is_integer(value) and value >= bound else f"must be an integer of at least {bound}"
+        if _is_integer(value) and least <= value <= most:
+            return None
+        return f"must be an integer of at least {least}" + (f" and at most {most}" if _is_integer(value) else "")
 
     return check
 
@@ -42,6 +44,12 @@ def _numbers(accepts: Callable[[float], bool], words: str) -> Check:
         return f"{wrong[0]} is not {words}" if wrong else None
 
     return check
+
+
+def _one_line(value: Any) -> str | None:
+    if isinstance(value, str) and value.strip() and "\n" not in value:
+        return None
+    return "must be a name or a path, on one line"
 
 
 def _split(value: Any) -> str | None:
@@ -70,6 +78,7 @@ class DataConfig:
         "digits",
         "'digits' (1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn), a folder with the four "
         "IDX files of MNIST or of a set in its form (plain or .gz), or a file mnist.pkl.gz as in the Theano tutorial",
+        _one_line,
     )
     validation_split: float | int = _option(
         0.2,
@@ -82,12 +91,13 @@ class DataConfig:
     )
     pixel_max: float | None = _option(
         None,
-        "images are divided by it; default: what the data is (255 for bytes, 16 for digits, 256 for mnist.pkl.gz, "
-        "1 for other floating-point images)",
+        "images are divided by it; default: what the data is (255 for bytes, 16 for digits, 1 for floating-point "
+        "images, which are scaled already)",
         lambda value: None if value is None else _number(*_POSITIVE)(value),
     )
 
     def __post_init__(self) -> None:
+        _normalize(self)
         _check_fields(self)
 
 
@@ -102,7 +112,7 @@ class Head(NamedTuple):
 class TrainConfig:
     """How to train. `learning_rate` and `l2` take one number or several; each pair of them trains one head."""
 
-    batch_size: int = _option(600, "examples in a minibatch", _at_least(1))
+    batch_size: int = _option(600, "examples in a minibatch", _integer(1))
     learning_rate: tuple[float, ...] = _option(
         (0.13,),
         "step size of gradient descent; a list (0.03,0.1,0.3) trains one head for each value, side by side",
@@ -114,8 +124,8 @@ class TrainConfig:
         "a list multiplies the heads",
         _numbers(*_NOT_NEGATIVE),
     )
-    epochs: int = _option(1000, "passes over the training examples, at most", _at_least(1))
-    patience: int = _option(5000, "iterations to train at least, before early stopping may end the run", _at_least(1))
+    epochs: int = _option(1000, "passes over the training examples, at most", _integer(1))
+    patience: int = _option(5000, "iterations to train at least, before early stopping may end the run", _integer(1))
     patience_increase: float = _option(
         2.0,
         "a validation error better by improvement_threshold raises the patience to this times the iteration",
@@ -127,13 +137,13 @@ class TrainConfig:
         _number(lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     )
     validation_frequency: int = _option(
-        0, "iterations between validations; 0: once an epoch, at most every patience/2 iterations", _at_least(0)
+        0, "iterations between validations; 0: once an epoch, at most every patience/2 iterations", _integer(0)
     )
     shuffle: bool = _option(True, "draw the training examples in a new order every epoch")
     seed: int = _option(
         0,
         "determines every order of the examples",
-        lambda value: None if _is_integer(value) and 0 <= value < 2**63 else "must be an integer from 0 to 2^63 - 1",
+        _integer(0, 2**63 - 1),
     )
     drop_remainder: bool = _option(
         False,
@@ -149,18 +159,23 @@ class TrainConfig:
     tensorboard: bool = _option(True, "write TensorBoard summaries to the workdir")
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "l2"):
-            value = getattr(self, name)
-            # NumPy's arrays and scalars are welcome here: they become plain floats.
-            value = value.tolist() if hasattr(value, "tolist") else value
-            values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-            object.__setattr__(self, name, values)
+        _normalize(self)
         _check_fields(self)
 
     @property
     def heads(self) -> list[Head]:
         """The grid: every learning rate with every L2."""
         return [Head(*pair) for pair in itertools.product(self.learning_rate, self.l2)]
+
+
+def _normalize(config: DataConfig | TrainConfig) -> None:
+    """NumPy's arrays and scalars become plain numbers, and one number where several may stand a tuple of one."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        value = value.tolist() if hasattr(value, "tolist") else value
+        if field.type == tuple[float, ...]:
+            value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        object.__setattr__(config, field.name, value)
 
 
 def _check_fields(config: DataConfig | TrainConfig) -> None:

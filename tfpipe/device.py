@@ -55,38 +55,47 @@ def select(wanted: str, *, tf32: bool = False) -> Device:
     cpu = Device("/CPU:0", "cpu", tf32)
     gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []
     if gpus:
-        return Device("/GPU:0", f"gpu ({_prepared(gpus[0])})", tf32)
+        _prepare(gpus)
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
+        return Device("/GPU:0", f"gpu ({name})", tf32)
     if wanted == "gpu":
-        raise DeviceError(f"--device=gpu: TensorFlow {tf.__version__} finds no usable GPU: {_reason()}")
+        raise DeviceError("device", wanted, f"TensorFlow {tf.__version__} finds no usable GPU: {_reason()}")
     return cpu
 
 
-def _prepared(gpu: tf.config.PhysicalDevice) -> str:
-    """Makes the GPU ready, tries it out, and returns its name."""
+def _prepare(gpus: list[tf.config.PhysicalDevice]) -> None:
+    """Makes the GPUs ready, and tries the first one out."""
     try:
-        # Growth, so that other programs keep their share of the memory.
-        tf.config.experimental.set_memory_growth(gpu, True)
+        # Growth, so that other programs keep their share of the memory; TensorFlow wants it the same for all GPUs.
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError as error:
         logging.info("memory growth of the GPU cannot be changed any more: %s", error)
     try:
         with tf.device("/GPU:0"):
-            tf.add(tf.zeros([1]), 1.0).numpy()
+            place = tf.add(tf.zeros([1]), 1.0).device
     except (tf.errors.OpError, RuntimeError) as error:
-        raise DeviceError(f"the GPU does not work (--device=cpu does without): {error}") from error
-    return str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
+        raise DeviceError("device", "gpu", f"the GPU does not work: {error}; device=cpu does without") from error
+    if "GPU" not in place:  # TensorFlow falls back in silence.
+        raise DeviceError(
+            "device", "gpu", f"the GPU does not work: TensorFlow computed on {place}; device=cpu does without"
+        )
 
 
 def _reason() -> str:
     """Why TensorFlow finds no GPU: it says so once in a process, to standard error, so a fresh process is asked."""
     program = "import tensorflow as tf; tf.config.list_physical_devices('GPU')"
-    log = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        timeout=60,
-        check=False,
-    ).stderr
+    try:
+        log = subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=60,
+            check=False,
+        ).stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"it cannot be asked for the reason: {error}"
     reasons = [_LOG_PREFIX.sub("", line) for line in log.splitlines() if _LOG_PREFIX.match(line)]
     return "; ".join(reasons) or "it gives no reason (BUILD.md tells how to install it for GPUs)"

@@ -21,7 +21,7 @@ class Evaluation:
     def __init__(self, heads: Heads, examples: Examples, rows: MinibatchRows, chunk: int):
         self.labels = examples.labels[: rows.examples]
         self._heads = heads
-        self._passes = -(-rows.per_epoch // chunk)
+        self._chunks_per_pass = -(-rows.per_epoch // chunk)
         self._chunks = pipeline.evaluation_chunks(examples, rows, chunk=chunk)
 
     def compile(self) -> None:
@@ -45,4 +45,4 @@ class Evaluation:
         return np.concatenate(classes)[: len(self.labels)]
 
     def _one_pass(self) -> Iterator[Chunk]:
-        return itertools.islice(self._chunks, self._passes)
+        return itertools.islice(self._chunks, self._chunks_per_pass)

@@ -5,31 +5,32 @@ class TfpipeError(Exception):
     """Base of all errors that tfpipe raises on purpose."""
 
 
-class ConfigError(TfpipeError, ValueError):
-    """A hyper-parameter has a value that cannot work.
+class OptionError(TfpipeError):
+    """An option has a value that cannot work.
 
     Attributes:
-      option: name of the field of the configuration, which is also the name of the flag.
-      value: the value it was given.
+      option: its name: a field of a configuration or a parameter in Python, a flag on the command line.
     """
 
     def __init__(self, option: str, value: object, problem: str):
         super().__init__(f"{option}={value}: {problem}")
         self.option = option
-        self.value = value
-        self.problem = problem
+
+
+class ConfigError(OptionError, ValueError):
+    """A hyper-parameter is out of range, or does not fit the data."""
+
+
+class DeviceError(OptionError, RuntimeError):
+    """The device that was asked for cannot be used."""
+
+
+class WorkdirError(OptionError, RuntimeError):
+    """The folder of the run cannot be written, or holds another run already."""
 
 
 class DataError(TfpipeError, ValueError):
     """A data set cannot be found, is damaged, or is not of the promised form."""
-
-
-class DeviceError(TfpipeError, RuntimeError):
-    """The device that was asked for cannot be used."""
-
-
-class WorkdirError(TfpipeError, OSError):
-    """The folder of the run cannot be written, or holds another run already."""
 
 
 class DivergedError(TfpipeError, ArithmeticError):

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import tempfile
 
 
 def write_whole(path: pathlib.Path, data: bytes) -> None:
@@ -11,25 +10,17 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
     Raises:
       OSError: the file cannot be written; what stood there still stands.
     """
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(descriptor, "wb") as file:
+        with open(beside, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
         os.replace(beside, path)
     except BaseException:
-        os.unlink(beside)
+        beside.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-
-
-def _umask() -> int:
-    # The mode that open() would give; mkstemp's own is for the owner alone. Reading the mask means setting it.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

@@ -36,7 +36,8 @@ def predictions(z: tf.Tensor) -> tf.Tensor:
 class SoftmaxRegression(tf.Module):
     """The tutorial's LogisticRegression: `n_in` inputs, `n_out` classes, all parameters zero at the start.
 
-    Every method takes images `[N, ...]` of any shape with `n_in` values each and of any numeric type, and labels `[N]`.
+    Every method takes images `[N, ...]` of any shape with `n_in` values each and of any numeric type, and labels `[N]`,
+    integers in `[0, n_out)`. Raises ValueError for other shapes and types. Under XLA a label out of range gives NaN.
 
     Attributes:
       W: variable `[n_in, n_out]`, float32. Column k is the template of class k.
@@ -58,12 +59,25 @@ class SoftmaxRegression(tf.Module):
 
     def negative_log_likelihood(self, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The cost: the mean of -log P(y | x) over the images. A scalar, at least 0; differentiable in W and b."""
-        return tf.reduce_mean(log_losses(self._logits(images), tf.cast(labels, tf.int32)))
+        z = self._logits(images)
+        return tf.reduce_mean(log_losses(z, _checked_labels(labels, z)))
 
     def errors(self, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The share of wrong predictions: a scalar in [0, 1]."""
-        return tf.reduce_mean(tf.cast(self.predict(images) != tf.cast(labels, tf.int32), tf.float32))
+        z = self._logits(images)
+        return tf.reduce_mean(tf.cast(predictions(z)[:, 0] != _checked_labels(labels, z), tf.float32))
 
     def _logits(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
+        images = tf.convert_to_tensor(images)
+        if images.shape.rank is None or images.shape.rank < 2 or images.shape[1:].num_elements() != self.W.shape[0]:
+            raise ValueError(f"images of shape {images.shape}: expected [N, ...] with {self.W.shape[0]} values each")
         x = tf.reshape(tf.cast(images, tf.float32), [-1, self.W.shape[0]])
         return logits(x, tf.transpose(self.W)[tf.newaxis], self.b[tf.newaxis])
+
+
+def _checked_labels(labels: np.ndarray | tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+    """`[N]` int32. Raises ValueError unless the labels are integers, one for each row of the logits `z`."""
+    labels = tf.convert_to_tensor(labels)
+    if not labels.dtype.is_integer or not labels.shape.is_compatible_with(z.shape[:1]):
+        raise ValueError(f"labels of shape {labels.shape}, type {labels.dtype.name}: expected {z.shape[0]} integers")
+    return tf.cast(labels, tf.int32)

@@ -8,6 +8,7 @@ every iteration, not only after a validation, the loop ends `if patience <= iter
 import numpy as np
 
 NEVER = -1
+_FOREVER = 2**62
 
 
 class Patience:
@@ -34,11 +35,16 @@ class Patience:
     @property
     def last_iteration(self) -> np.ndarray:
         # The first `iter` with patience <= iter is trained, then the loop ends. Patience changes at validations only.
-        return np.where(self.diverged, self._diverged_at, np.ceil(self._patience).astype(np.int64))
+        by_patience = np.minimum(np.ceil(self._patience), _FOREVER).astype(np.int64)
+        return np.where(self.diverged, self._diverged_at, by_patience)
 
     def active(self, iteration: int) -> np.ndarray:
-        """`[H]` bool: the heads that train `iteration`."""
-        return iteration <= self.last_iteration
+        """`[H]` bool: the heads that train `iteration`, and did not diverge in it."""
+        return (iteration <= self.last_iteration) & ~(self.diverged & (iteration == self._diverged_at))
+
+    def steps(self, first: int, most: int) -> int:
+        """How many of the next `most` iterations, from `first` on, still train a head."""
+        return max(0, min(most, int(self.last_iteration.max()) - first + 1))
 
     def observe(self, iteration: int, error: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Takes in a validation made after `iteration`; heads that did not train that iteration are left alone.
@@ -51,7 +57,7 @@ class Patience:
         Returns:
           `[H]` bool: the heads whose error is a new best.
         """
-        improved = self.active(iteration) & ~self.diverged & (error < self.best_error)
+        improved = self.active(iteration) & (error < self.best_error)
         clearly = improved & (error < self.best_error * self._threshold)
         self._patience[clearly] = np.maximum(self._patience[clearly], iteration * self._increase)
         self.best_error[improved] = error[improved]

@@ -108,15 +108,15 @@ def chunk_size(iterations: int, batch_size: int, bytes_per_image: int, n_paramet
 
 
 def training_chunks(
-    examples: Examples, rows: MinibatchRows, *, last: int, validation_frequency: int, chunk: int
+    examples: Examples, rows: MinibatchRows, *, iterations: int, validation_frequency: int, chunk: int
 ) -> Iterator[Chunk]:
-    """Iterations 0 to `last` - 1 in chunks that end where a validation is due: after each `validation_frequency`."""
+    """The first `iterations` minibatches, in chunks that end where a validation is due: after each `validation_frequency`."""
 
     def interval(start: tf.Tensor) -> tf.data.Dataset:
-        return _spans(start, tf.minimum(start + validation_frequency, tf.constant(last, tf.int64)), chunk)
+        return _spans(start, tf.minimum(start + validation_frequency, tf.constant(iterations, tf.int64)), chunk)
 
     with tf.device(_HOST):
-        spans = tf.data.Dataset.range(0, last, validation_frequency).flat_map(interval)
+        spans = tf.data.Dataset.range(0, iterations, validation_frequency).flat_map(interval)
         return _started(_gathered(examples, rows, spans, chunk))
 
 

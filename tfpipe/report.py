@@ -4,15 +4,17 @@ import json
 import os
 import pathlib
 import platform
-from importlib import metadata
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+import tfpipe
 from tfpipe import files
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
-from tfpipe.patience import Patience
+from tfpipe.patience import NEVER, Patience
+from tfpipe.schedule import Schedule
 
 # What scripts read from the last line of stdout.
 _SUMMARY = (
@@ -36,29 +38,36 @@ _SUMMARY = (
 def build(
     config: TrainConfig,
     splits: Splits,
+    schedule: Schedule,
     patience: Patience,
     *,
-    iterations: np.ndarray,
-    epochs: list[int],
+    last: int,
     test_error: np.ndarray,
-    examples: dict[str, int],
     confusion_matrix: np.ndarray | None,
+    seconds: float,
+    device: str,
+    workdir: pathlib.Path | None,
+    interrupted: bool,
 ) -> dict[str, Any]:
     """Puts the results of all heads into one object that JSON can hold.
 
     Args:
       config: of the run.
       splits: what it was trained on.
+      schedule: of the run.
       patience: after the run.
-      iterations: `[H]`, training steps that each head made.
-      epochs: H numbers, the epoch of each head's last step.
+      last: the last iteration of the run, from 0; -1 if there was none.
       test_error: `[H]`, at the best validation; NaN where there was none.
-      examples: how many count, by split.
       confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
+      seconds: that the training loop took.
+      device: its label.
+      workdir: of the run.
+      interrupted: whether the run was stopped from outside.
 
     Returns:
       The selected head's figures at the top level, all heads under `grid`; what is not known is None.
     """
+    iterations = (np.minimum(patience.last_iteration, last) + 1).tolist()
     grid = [
         {
             "learning_rate": head.learning_rate,
@@ -66,9 +75,9 @@ def build(
             "validation_error": _finite(patience.best_error[h]),
             "validation_cost": _finite(patience.best_cost[h]),
             "test_error": _finite(test_error[h]),
-            "epochs": epochs[h],
-            "iterations": int(iterations[h]),
-            "best_iteration": int(patience.best_iteration[h]) if patience.best_iteration[h] >= 0 else None,
+            "epochs": schedule.epoch(iterations[h] - 1),
+            "iterations": iterations[h],
+            "best_iteration": int(patience.best_iteration[h]) if patience.best_iteration[h] != NEVER else None,
             "diverged": bool(patience.diverged[h]),
         }
         for h, head in enumerate(config.heads)
@@ -76,7 +85,9 @@ def build(
     selected = patience.selected()
     figures = grid[selected] if selected is not None else dict.fromkeys(grid[0])
     return {name: figures[name] for name in grid[0] if name != "diverged"} | {
-        **{f"{split}_examples": count for split, count in examples.items()},
+        "train_examples": schedule.train.examples,
+        "validation_examples": schedule.validation.examples,
+        "test_examples": schedule.test.examples,
         "heads": len(grid),
         "selected": selected,
         "grid": grid,
@@ -84,10 +95,17 @@ def build(
         "confusion_matrix": None if confusion_matrix is None else confusion_matrix.tolist(),
         "image_shape": list(splits.image_shape),
         "pixel_max": splits.pixel_max,
+        "seconds": seconds,
+        "epochs_per_second": (last + 1) / schedule.train.per_epoch / seconds,
+        "device": device,
         "cores": os.cpu_count(),
+        "workdir": None if workdir is None else str(workdir),
+        "interrupted": interrupted,
         "versions": {
             "python": platform.python_version(),
-            **{package: metadata.version(package) for package in ("tfpipe", "tensorflow", "numpy")},
+            "tfpipe": tfpipe.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
         },
     }
 

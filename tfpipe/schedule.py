@@ -45,7 +45,7 @@ class Schedule:
         )
 
     def epoch(self, iteration: int) -> int:
-        """The epoch, from 1, of an iteration, from 0."""
+        """The epoch, from 1, of an iteration, from 0; and 0 for the time before the first, -1."""
         return iteration // self.train.per_epoch + 1
 
 

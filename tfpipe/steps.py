@@ -23,12 +23,15 @@ class Heads:
         self._learning_rate = tf.constant([head.learning_rate for head in heads], tf.float32)
         self._l2 = tf.constant([head.l2 for head in heads], tf.float32)
         self._scale = tf.constant(1 / pixel_max, tf.float32)
+        # Not as decorators: those count the traces of all objects together, and TensorFlow warns of retracing.
+        self.train_chunk = tf.function(self._train_chunk, jit_compile=True)
+        self.evaluate_chunk = tf.function(self._evaluate_chunk, jit_compile=True)
+        self.predict_chunk = tf.function(self._predict_chunk, jit_compile=True)
 
     def __len__(self) -> int:
         return self.b.shape[0]
 
-    @tf.function(jit_compile=True)
-    def train_chunk(self, chunk: Chunk, last_iteration: tf.Tensor) -> tf.Tensor:
+    def _train_chunk(self, chunk: Chunk, last_iteration: tf.Tensor) -> tf.Tensor:
         """Gradient descent on the minibatches of `chunk`, one step each.
 
         Args:
@@ -57,8 +60,7 @@ class Heads:
             i += 1
         return costs.stack()
 
-    @tf.function(jit_compile=True)
-    def evaluate_chunk(self, chunk: Chunk) -> tuple[tf.Tensor, tf.Tensor]:
+    def _evaluate_chunk(self, chunk: Chunk) -> tuple[tf.Tensor, tf.Tensor]:
         """The wrong predictions (int32) and the sum of the log losses (float32) of each minibatch: `[T, H]` both."""
         wrong = tf.TensorArray(tf.int32, size=chunk.images.shape[0], element_shape=[len(self)])
         losses = tf.TensorArray(tf.float32, size=chunk.images.shape[0], element_shape=[len(self)])
@@ -72,8 +74,7 @@ class Heads:
             i += 1
         return wrong.stack(), losses.stack()
 
-    @tf.function(jit_compile=True)
-    def predict_chunk(self, chunk: Chunk) -> tf.Tensor:
+    def _predict_chunk(self, chunk: Chunk) -> tf.Tensor:
         """The predicted classes: `[T, B, H]` int32."""
         classes = tf.TensorArray(tf.int32, size=chunk.images.shape[0], element_shape=[chunk.images.shape[1], len(self)])
         i = tf.constant(0)

@@ -71,7 +71,8 @@ def train(
     place = device.select(config.device, tf32=config.tf32)
     files = Workdir(workdir) if workdir is not None else None
     if files:
-        files.claim(flag_lines(config) + (flag_lines(splits.config) if splits.config else []))
+        # Without a value the flagfile asks for the data, rather than train on other data than this run did.
+        files.claim(flag_lines(config) + (flag_lines(splits.config) if splits.config else ["--dataset="]))
 
     with place.scope(), Monitor(files, epochs=config.epochs, tensorboard=config.tensorboard) as monitor:
         run = _Run(config, splits, schedule, files)
@@ -107,7 +108,7 @@ class _Run:
         self._chunks = pipeline.training_chunks(
             splits.train,
             schedule.train,
-            last=schedule.iterations,
+            iterations=schedule.iterations,
             validation_frequency=schedule.validation_frequency,
             chunk=schedule.train_chunk,
         )
@@ -122,6 +123,7 @@ class _Run:
         self._best_W, self._best_b = self._heads.W.numpy().copy(), self._heads.b.numpy().copy()
         self._test_error = np.full(len(config.heads), np.nan)
         self._history: list[Validated] = []
+        self._saved: tuple[int, int] | None = None  # The head in model.npz, and the iteration it is from.
         self._next_save = 0.0
 
     def compile(self) -> None:
@@ -164,7 +166,7 @@ class _Run:
     def train(self, chunk: Chunk) -> Trained:
         """Trains one chunk: the heads go on until patience stops them, in the middle of it if need be."""
         first = self._iteration + 1
-        steps = min(int(chunk.steps), int(self._patience.last_iteration.max()) - self._iteration)
+        steps = self._patience.steps(first, int(chunk.steps))
         costs = self._heads.train_chunk(chunk.limited(steps), tf.constant(self._patience.last_iteration))
         costs = costs.numpy()[:steps]
         self._iteration += steps
@@ -174,13 +176,17 @@ class _Run:
         self._cost_sum += costs.sum(axis=0, where=trained, dtype=np.float64)
         self._cost_count += trained.sum(axis=0)
 
+        leader = self._patience.selected()
+        self._save_if_new(leader)
         begin, self._chunk_begin = self._chunk_begin, time.monotonic()
         rows = self._schedule.train
         return Trained(
             self._iteration,
             self._schedule.epoch(self._iteration),
-            min(self._schedule.iterations, int(self._patience.last_iteration.max()) + 1),
-            float(costs[:, self._patience.selected() or 0].mean()),
+            self._iteration
+            + 1
+            + self._patience.steps(self._iteration + 1, self._schedule.iterations - self._iteration - 1),
+            float(costs[:, np.argmin(self._patience.diverged) if leader is None else leader].mean()),
             steps * rows.examples / rows.per_epoch / (self._chunk_begin - begin),
         )
 
@@ -190,8 +196,8 @@ class _Run:
     def validate(self) -> Validated:
         """Validates all heads; those with a new best are kept as they are, and tested."""
         error, cost = self._validation.measure()
+        self._stop_diverged(self._iteration, (self._patience.active(self._iteration) & ~np.isfinite(cost))[np.newaxis])
         active = self._patience.active(self._iteration)
-        self._stop_diverged(self._iteration, (active & ~np.isfinite(cost))[np.newaxis])
         improved = self._patience.observe(self._iteration, error, cost)
         test_error = np.full(len(self._heads), np.nan)
         if improved.any():
@@ -201,8 +207,7 @@ class _Run:
             self._best_b[improved] = self._heads.b.numpy()[improved]
 
         leader = self._patience.selected()
-        if leader is not None and improved[leader] and time.monotonic() >= self._next_save:
-            self._save(leader)
+        self._save_if_new(leader)
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as promised for a head that stands still.
             mean_cost = self._cost_sum / self._cost_count
         event = Validated(
@@ -222,7 +227,7 @@ class _Run:
 
     def is_over(self) -> bool:
         """Whether patience has stopped every head. (The epochs end with the chunks.)"""
-        return not self._patience.active(self._iteration + 1).any()
+        return self._patience.steps(self._iteration + 1, 1) == 0
 
     def _stop_diverged(self, first: int, not_finite: np.ndarray) -> None:
         """Stops the heads with an entry in `not_finite`, `[steps, H]` bool, whose row 0 is iteration `first`."""
@@ -240,8 +245,16 @@ class _Run:
             smallest = min(self._config.learning_rate)
             raise DivergedError(
                 f"every head diverged, the last with {words[-1]}: its cost is no longer finite; try a smaller "
-                f"--learning_rate (such as {smallest / 10:g}), or a --pixel_max that brings the images into [0, 1]"
+                f"learning_rate (such as {min(smallest / 10, TrainConfig.learning_rate[0]):g}), or a pixel_max that "
+                "brings the images into [0, 1]"
             )
+
+    def _save_if_new(self, leader: int | None) -> None:
+        """Brings `model.npz` up to date, if there is something new and the last time is long enough ago."""
+        if leader is None or time.monotonic() < self._next_save:
+            return
+        if self._saved != (leader, self._patience.best_iteration[leader]):
+            self._save(leader)
 
     def _save(self, leader: int) -> artifact.TrainedModel:
         """Keeps `leader` in `model.npz`. W carries the scale, so that the file takes images as they are stored."""
@@ -251,6 +264,7 @@ class _Run:
         )
         if self._files:
             artifact.save(self._files.model, trained)
+        self._saved = leader, int(self._patience.best_iteration[leader])
         self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
         return trained
 
@@ -269,27 +283,19 @@ class _Run:
             predicted = self._test.predictions(leader)
             confusion = tf.math.confusion_matrix(self._test.labels, predicted, self._splits.n_out).numpy()
 
-        iterations = np.minimum(self._patience.last_iteration, self._iteration) + 1
         content = report.build(
             self._config,
             self._splits,
+            self._schedule,
             self._patience,
-            iterations=iterations,
-            epochs=[self._schedule.epoch(max(0, n - 1)) for n in iterations.tolist()],
+            last=self._iteration,
             test_error=self._test_error,
-            examples={
-                "train": self._schedule.train.examples,
-                "validation": self._schedule.validation.examples,
-                "test": self._schedule.test.examples,
-            },
             confusion_matrix=confusion,
-        ) | {
-            "seconds": seconds,
-            "epochs_per_second": (self._iteration + 1) / self._schedule.train.per_epoch / seconds,
-            "device": place.label,
-            "workdir": str(self._files.path) if self._files else None,
-            "interrupted": interrupted,
-        }
+            seconds=seconds,
+            device=place.label,
+            workdir=self._files.path if self._files else None,
+            interrupted=interrupted,
+        )
         if self._files:
             report.save(self._files.report, content)
         return Result(model, content, self._history)

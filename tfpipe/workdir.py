@@ -18,7 +18,7 @@ class Workdir:
     """
 
     def __init__(self, path: pathlib.Path | str):
-        self.path = pathlib.Path(path)
+        self.path = pathlib.Path(path).expanduser()
         self.flags = self.path / "flags.txt"
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
@@ -27,17 +27,16 @@ class Workdir:
 
     def check(self) -> None:
         """Raises WorkdirError if the folder holds a run already, or cannot be written as far as can be told."""
+        if "\n" in str(self.path):
+            raise self._error("holds a line break, which flags.txt cannot hold; give a folder without")
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not there.is_dir():
-            raise WorkdirError(f"--workdir={self.path}: {there} is a file; give a folder")
+            raise self._error(f"{there} is a file; give a folder")
         if not os.access(there, os.W_OK | os.X_OK):
-            raise WorkdirError(f"--workdir={self.path}: {there} cannot be written; give a folder that can")
+            raise self._error(f"{there} cannot be written; give a folder that can")
         for file in (self.flags, self.metrics, self.tensorboard, self.model, self.report):
             if file.exists():
-                raise WorkdirError(
-                    f"--workdir={self.path}: holds another run ({file.name}), which is never overwritten; "
-                    "give another --workdir"
-                )
+                raise self._error(f"holds another run ({file.name}), which is never overwritten; give another workdir")
 
     def claim(self, flag_lines: list[str]) -> None:
         """Makes the folder and writes `flags.txt`, by which it belongs to this run: `flag_lines` and the workdir.
@@ -46,12 +45,15 @@ class Workdir:
           WorkdirError: it cannot be written, or holds another run.
         """
         self.check()
+        lines = sorted([*flag_lines, f"--workdir={self.path}"])
+        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # Mode x: of two runs that start at once, one fails here.
-            with open(self.flags, "x", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={self.path}"]))
+            with open(self.flags, "xb") as file:
+                file.write(data)
         except OSError as error:
-            raise WorkdirError(
-                f"--workdir={self.path}: cannot be written: {error.strerror}; give a folder that can"
-            ) from error
+            raise self._error(f"cannot be written: {error.strerror}; give another workdir") from error
+
+    def _error(self, problem: str) -> WorkdirError:
+        return WorkdirError("workdir", self.path, problem)

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from tfpipe.config import DataConfig, TrainConfig
+from tfpipe.config import DataConfig, TrainConfig, flag_value
 
 Config = TypeVar("Config", DataConfig, TrainConfig)
 
@@ -37,7 +37,7 @@ class _CountOrFraction(flags.ArgumentParser):
 
 class _NumbersSerializer(flags.ArgumentSerializer):
     def serialize(self, value: tuple[float, ...]) -> str:
-        return ",".join(map(str, value))
+        return flag_value(value)
 
 
 def _number(text: str) -> float:

@@ -4,7 +4,7 @@ import textwrap
 
 from absl import flags
 
-_ASKING = frozenset({"--help", "-help", "-h", "--h", "--helpshort", "--helpfull"})
+_ASKING = frozenset({"help", "h", "helpshort", "helpfull", "helpxml"})
 _WIDTH = 100
 _ABSL = (
     "Also: --flagfile=FILE reads flags from a file, --verbosity=-1 hides the log (1: shows more), --only_check_args "
@@ -14,7 +14,8 @@ _ABSL = (
 
 def is_asked_for(arguments: list[str]) -> bool:
     """Whether a flag among `arguments` asks for help."""
-    return not _ASKING.isdisjoint(arguments)
+    names = (argument.lstrip("-").split("=")[0] for argument in arguments if argument.startswith("-"))
+    return not _ASKING.isdisjoint(names)
 
 
 def overview(summaries: dict[str, str]) -> str:

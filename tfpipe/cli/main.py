@@ -8,8 +8,8 @@ from typing import NamedTuple, NoReturn
 from absl import app, flags, logging
 
 from tfpipe import __version__
-from tfpipe.cli import help_text, train
-from tfpipe.exceptions import ConfigError, TfpipeError
+from tfpipe.cli import help_text, interruption, streams, train
+from tfpipe.exceptions import ConfigError, OptionError, TfpipeError
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -39,15 +39,15 @@ def main(argv: list[str] | None = None) -> int:
     Exit status: 0 done, 1 failed (data, files, devices), 2 wrong usage (what the command line alone shows), 143
     stopped by SIGTERM or SIGINT with its results saved.
     """
+    streams.repair()
+    interruption.listen()
     argv = sys.argv if argv is None else argv
     arguments = argv[1:]
     name = arguments[0] if arguments else ""
     if name in ("--version", "-version"):
-        print(__version__)
-        return 0
+        return _answer(__version__)
     if help_text.is_asked_for([name]):
-        print(help_text.overview({name: command.summary for name, command in COMMANDS.items()}))
-        return 0
+        return _answer(help_text.overview({name: command.summary for name, command in COMMANDS.items()}))
     if name not in COMMANDS:
         what = f"unknown command '{name}'" if name else "no command"
         _fail("tfpipe", f"{what}; the commands are: {', '.join(COMMANDS)} (see tfpipe --help)", WRONG_USAGE)
@@ -55,14 +55,21 @@ def main(argv: list[str] | None = None) -> int:
     command = COMMANDS[name]
     command.define(flags.FLAGS)
     if help_text.is_asked_for(arguments):
-        print(help_text.of_command(name, command.summary, flags.FLAGS, everything="--helpfull" in arguments))
-        return 0
+        return _answer(help_text.of_command(name, command.summary, flags.FLAGS, everything="--helpfull" in arguments))
     app.run(
         lambda work: _run(name, work),
         argv=[f"tfpipe {name}", *arguments[1:]],
         flags_parser=lambda argv: _parse(name, command, argv),
     )
     raise AssertionError("absl's app.run does not return")
+
+
+def _answer(text: str) -> int:
+    try:
+        streams.write_output(text)
+    except TfpipeError as error:
+        _fail("tfpipe", str(error), FAILED)
+    return 0
 
 
 def _parse(name: str, command: Command, argv: list[str]) -> Callable[[], int]:
@@ -75,7 +82,7 @@ def _parse(name: str, command: Command, argv: list[str]) -> Callable[[], int]:
         return command.prepare(flags.FLAGS)
     except ConfigError as error:
         _fail(program, _one_line(error), WRONG_USAGE)
-    except (flags.Error, OSError) as error:  # OSError: absl opens a --flagfile while it parses.
+    except (flags.Error, OSError, ValueError) as error:  # The last two: of a --flagfile, which absl opens and decodes.
         _fail(program, f"{error} (see {program} --help)", WRONG_USAGE)
 
 
@@ -90,8 +97,8 @@ def _run(name: str, work: Callable[[], int]) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, ConfigError):
-        return f"--{error}"
+    if isinstance(error, OptionError):
+        return f"--{error}"  # An option's name is that of its flag.
     if isinstance(error, TfpipeError):
         return str(error)
     # A fault of ours or of the machine: its kind says more than its words.
@@ -101,7 +108,7 @@ def _one_line(error: Exception) -> str:
 def _fail(program: str, message: str, status: int) -> NoReturn:
     # Control characters, line breaks in a file's name among them, would make it more than one line.
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"{program}: {line}", file=sys.stderr)
+    streams.write_error(f"{program}: {line}")
     sys.exit(status)
 
 

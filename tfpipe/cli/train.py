@@ -1,20 +1,18 @@
 """`tfpipe train`."""
 
+import contextlib
 import datetime
+import itertools
 import os
 import pathlib
-import signal
-import sys
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from absl import flags, logging
 
-from tfpipe.cli import config_flags, stderr
+from tfpipe.cli import config_flags, interruption, streams
 from tfpipe.config import DataConfig, TrainConfig
+from tfpipe.exceptions import ConfigError, WorkdirError
 from tfpipe.workdir import Workdir
-
-INTERRUPTED = 143
 
 
 def define(values: flags.FlagValues) -> None:
@@ -34,13 +32,14 @@ def prepare(values: flags.FlagValues) -> Callable[[], int]:
     """Checks the flags; what it returns trains, prints the result and returns the exit status."""
     data = config_flags.read(DataConfig, values)
     config = config_flags.read(TrainConfig, values)
-    workdir = Workdir(values["workdir"].value or _new_workdir())
-    return lambda: _train(data, config, workdir)
+    if values["workdir"].value is not None and not values["workdir"].value.strip():
+        raise ConfigError("workdir", values["workdir"].value, "must be a path; without the flag it is runs/DATE-TIME")
+    return lambda: _train(data, config, values["workdir"].value)
 
 
-def _train(data: DataConfig, config: TrainConfig, workdir: Workdir) -> int:
-    interruption = _Interruption()
-    workdir.check()
+def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
+    if path is not None:
+        Workdir(path).check()
 
     from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
 
@@ -50,14 +49,19 @@ def _train(data: DataConfig, config: TrainConfig, workdir: Workdir) -> int:
         test_split=data.test_split,
         pixel_max=data.pixel_max,
     )
-    _import_tensorflow()
+    if not interruption.came():
+        _import_tensorflow()
+    if interruption.came():
+        streams.write_error("tfpipe train: stopped before the training began; nothing was written")
+        return interruption.STATUS
+
     from tfpipe import report, training
 
-    result = training.train(config, splits, workdir.path, should_stop=lambda: interruption.came)
-    print(report.table(result.report), file=sys.stderr)
-    logging.info("everything is in %s", workdir.path)
-    print(report.summary(result.report))
-    return INTERRUPTED if result.report["interrupted"] else 0
+    with _workdir(path) as workdir:
+        result = training.train(config, splits, workdir, should_stop=interruption.came)
+    streams.write_error(f"{report.table(result.report)}\neverything is in {workdir}")
+    streams.write_output(report.summary(result.report))
+    return interruption.STATUS if result.report["interrupted"] else 0
 
 
 def _import_tensorflow() -> None:
@@ -65,27 +69,31 @@ def _import_tensorflow() -> None:
     if logging.get_verbosity() >= logging.DEBUG:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with stderr.quiet():  # Some lines come before TensorFlow reads that variable.
+    with streams.quiet():  # Some lines come before TensorFlow reads that variable.
         import tensorflow  # noqa: F401
 
 
-def _new_workdir() -> pathlib.Path:
-    name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    candidates = (pathlib.Path("runs", name + suffix) for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-    return next(path for path in candidates if not path.exists())
+@contextlib.contextmanager
+def _workdir(path: str | None) -> Iterator[pathlib.Path]:
+    """The folder that the flag names, or a new one that no other process has; gone again if the run leaves it empty."""
+    if path is not None:
+        yield pathlib.Path(path)
+        return
+    new = _new_folder(pathlib.Path("runs", datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
+    try:
+        yield new
+    finally:
+        with contextlib.suppress(OSError):
+            new.rmdir()
 
 
-class _Interruption:
-    """SIGTERM or SIGINT: the first asks the run to end with what it has, a second ends the process at once."""
-
-    def __init__(self) -> None:
-        self.came = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: types.FrameType | None) -> None:
-        if self.came:
-            os._exit(INTERRUPTED)
-        self.came = True
-        # Not by the log: a signal may come while that holds its lock. On a line of its own: there may be a live line.
-        os.write(2, f"\n{signal.Signals(number).name}: ending with what there is; once more to end at once\n".encode())
+def _new_folder(wanted: pathlib.Path) -> pathlib.Path:
+    for number in itertools.count(2):
+        try:
+            wanted.mkdir(parents=True)
+            return wanted
+        except FileExistsError:
+            wanted = wanted.with_name(f"{wanted.name.split('_')[0]}_{number}")
+        except OSError as error:
+            raise WorkdirError("workdir", wanted, f"cannot be written: {error.strerror}; give another") from error
+    raise AssertionError("itertools.count ended")

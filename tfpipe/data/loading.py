@@ -3,7 +3,6 @@
 import pathlib
 
 import numpy as np
-from absl import logging
 
 from tfpipe.config import DataConfig
 from tfpipe.data import digits, idx, theano_pickle
@@ -11,9 +10,12 @@ from tfpipe.data.examples import Examples, Splits
 from tfpipe.data.source import Source
 from tfpipe.exceptions import ConfigError, DataError
 
+# More are not what a linear model of images is for, and one damaged label must not take all memory.
+_MOST_CLASSES = 1 << 16
+
 
 def load(
-    dataset: str = DataConfig.dataset,
+    dataset: str | pathlib.Path = DataConfig.dataset,
     *,
     validation_split: float | int = DataConfig.validation_split,
     test_split: float | int = DataConfig.test_split,
@@ -37,26 +39,30 @@ def load(
     """
     config = DataConfig(str(dataset), validation_split, test_split, pixel_max)
     source = _read(config.dataset)
-    _warn_of_double_scaling(source.train, config.pixel_max)
+    _check_scale(source.train, config.pixel_max)
     return divide(source, config)
 
 
 def _read(dataset: str) -> Source:
     if dataset == "digits":
         return digits.read()
-    path = pathlib.Path(dataset)
+    path = pathlib.Path(dataset).expanduser()
     if path.is_dir():
         return idx.read(path)
     if path.is_file() and path.name.endswith((".pkl", ".pkl.gz")):
         return theano_pickle.read(path)
     known = "expected 'digits', a folder with MNIST-style IDX files, or a file like mnist.pkl.gz"
-    raise DataError(f"--dataset={dataset}: {'not a known format' if path.exists() else 'no such data'}; {known}")
+    raise DataError(f"{dataset}: {'not a known format' if path.exists() else 'no such data'}; {known}")
 
 
 def divide(source: Source, config: DataConfig) -> Splits:
     """Takes the splits that `source` lacks from the end of its training examples, and names the classes."""
     total = len(source.train)
     n_classes = int(source.train.labels.max()) + 1
+    if n_classes > _MOST_CLASSES:
+        raise DataError(
+            f"{source.train.name}: label {n_classes - 1} is out of range; expected at most {_MOST_CLASSES - 1}"
+        )
     if len(np.unique(source.train.labels)) < 2:
         raise DataError(f"{source.train.name}: every label is {n_classes - 1}; expected at least two classes")
 
@@ -80,10 +86,12 @@ def divide(source: Source, config: DataConfig) -> Splits:
     return Splits(train, parts["validation"], parts["test"], class_names, pixel_max, config)
 
 
-def _warn_of_double_scaling(examples: Examples, pixel_max: float | None) -> None:
+def _check_scale(examples: Examples, pixel_max: float | None) -> None:
+    """Raises DataError if `pixel_max` would scale images that are scaled already: the run would look merely bad."""
     if pixel_max is not None and pixel_max > 1 and examples.images.dtype != np.uint8:
         largest = float(examples.images.max())
         if largest <= 1:
-            logging.warning(
-                "--pixel_max=%g divides images whose largest value is %g: they look scaled already", pixel_max, largest
+            raise DataError(
+                f"{examples.name}: the largest value is {largest:g}, so the images are scaled already, and "
+                f"pixel_max={pixel_max:g} would scale them again; leave it out or give 1"
             )

@@ -19,17 +19,14 @@ from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
 
 _MOST_BYTES = 4 << 30
-# The tutorial's file: images are pixel / 256, in rows of 28 x 28.
-_TUTORIAL_SCALE = 256
 _MNIST_SHAPE = (28, 28)
 
 
 def read(path: pathlib.Path) -> Source:
     """Reads a pickle (gzip'd or not) of `((images, labels), (images, labels), (images, labels))`.
 
-    Images `[n, D]` of floating point, labels `[n]` integers; train, validation, test. Where every value is a whole
-    number of 256ths, as in the tutorial's own file, the bytes are recovered (uint8, pixel_max 256): the same numbers
-    in a quarter of the memory. Rows of 784 are 28 x 28 images; others stay rows.
+    Images `[n, D]` of floating point (the tutorial's: float32, pixel / 256) or bytes, labels `[n]` integers; train,
+    validation, test. Rows of 784 are 28 x 28 images, as in the tutorial's file; others stay rows.
 
     Raises:
       DataError: the file is damaged, is of another form, or names anything but NumPy's arrays.
@@ -50,21 +47,7 @@ def read(path: pathlib.Path) -> Source:
         splits.append(Examples(images, labels, where))
 
     train, validation, test = splits
-    recovered = [_as_bytes(split) for split in splits]
-    if all(recovered):
-        train, validation, test = filter(None, recovered)
-        return Source(train, validation, test, pixel_max=float(_TUTORIAL_SCALE))
     return Source(train, validation, test, pixel_max=255.0 if train.images.dtype == np.uint8 else 1.0)
-
-
-def _as_bytes(examples: Examples) -> Examples | None:
-    """The same examples with uint8 images that are exactly 256 times as large, if that can be."""
-    images = examples.images
-    if images.dtype == np.uint8 or not 0 <= images.min() <= images.max() < 1:
-        return None
-    pixels = (images * _TUTORIAL_SCALE).astype(np.uint8)
-    same = np.array_equal(pixels / np.float32(_TUTORIAL_SCALE), images)
-    return Examples(pixels, examples.labels, examples.name) if same else None
 
 
 def _decompressed(path: pathlib.Path) -> bytes:
@@ -104,8 +87,20 @@ class _Dtype:
         self.byte_order = state[1]
 
     def value(self) -> np.dtype:
-        if self.name not in ("f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"):
-            raise _Refused(f"an array of type {self.name!r}")
+        if not isinstance(self.name, str) or self.name not in (
+            "f2",
+            "f4",
+            "f8",
+            "u1",
+            "u2",
+            "u4",
+            "u8",
+            "i1",
+            "i2",
+            "i4",
+            "i8",
+        ):
+            raise _Refused("an array of another type than integers and floating-point numbers")
         return np.dtype((self.byte_order if self.byte_order in ("<", ">") else "=") + self.name)
 
 
@@ -146,7 +141,7 @@ def _encode(text: str, encoding: str) -> str:
     # Protocol 2 writes bytes as latin-1 text; no other codec has a reason to be here. The text is encoded once, when
     # its array is built: a file that encodes it a thousand times must not take a thousand times its memory.
     if encoding != "latin1":
-        raise _Refused(f"the codec {encoding!r}")
+        raise _Refused("it uses another codec than latin1")
     return text
 
 
@@ -163,6 +158,15 @@ _ADMITTED = {
 _PythonUnpickler: Any = pickle._Unpickler
 
 
+_OPCODE_NAMES = (
+    "PROTO FRAME MARK STOP GLOBAL STACK_GLOBAL REDUCE BUILD NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG "
+    "LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES "
+    "SHORT_BINBYTES BINBYTES8 TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 LIST EMPTY_LIST APPEND APPENDS GET BINGET "
+    "LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE"
+)
+_OPCODES = frozenset(getattr(pickle, name) for name in _OPCODE_NAMES.split())
+
+
 class _ArrayUnpickler(_PythonUnpickler):
     """Reads what `_ADMITTED` can build, and refuses all else."""
 
@@ -171,9 +175,6 @@ class _ArrayUnpickler(_PythonUnpickler):
             return _ADMITTED[module, name]
         except KeyError:
             raise _Refused(f"it names {module}.{name}") from None
-
-    def persistent_load(self, pid: object) -> Any:
-        raise _Refused("it refers to an object outside the file")
 
     def load_bytearray8(self) -> None:
         # The inherited method allocates the promised length before it looks for the bytes.
@@ -186,8 +187,9 @@ class _ArrayUnpickler(_PythonUnpickler):
             raise _Refused("it sets the state of something that is no array")
         super().load_build()
 
+    # No dictionaries and sets: a small file can hold a key whose hash takes for ever.
     dispatch: ClassVar = {
-        **_PythonUnpickler.dispatch,
+        **{code: function for code, function in _PythonUnpickler.dispatch.items() if bytes([code]) in _OPCODES},
         pickle.BYTEARRAY8[0]: load_bytearray8,
         pickle.BUILD[0]: load_build,
     }

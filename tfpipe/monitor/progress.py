@@ -8,7 +8,8 @@ from absl import logging
 
 from tfpipe.monitor.events import Trained, Validated
 
-_SECONDS_BETWEEN_LINES = 2.0
+_SECONDS_BETWEEN_VALIDATIONS = 2.0
+_SECONDS_OF_SILENCE = 10.0
 
 
 class ProgressLine:
@@ -26,19 +27,16 @@ class ProgressLine:
                 leave=False,
                 dynamic_ncols=True,
                 total=event.end,
+                initial=event.iteration + 1,  # Its speed counts from here: the first chunk is slower than the others.
                 bar_format="{desc}  |{bar:10}| at most {remaining} left",
             )
         self._bar.total = event.end
-        self._bar.set_description_str(
-            f"epoch {event.epoch}/{self._epochs}  iteration {event.iteration}  {_rate(event)}  "
-            f"cost {event.cost:.4f}  {self._best}",
-            refresh=False,
-        )
+        self._bar.set_description_str(_line(event, self._epochs, self._best), refresh=False)
         self._bar.update(event.iteration + 1 - self._bar.n)
 
     def validated(self, event: Validated) -> None:
         if event.leader is not None:
-            self._best = f"best validation error {event.best_error:.2%}"
+            self._best = _best(event)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -46,29 +44,28 @@ class ProgressLine:
 
 
 class LogLines:
-    """The same as log lines: at validations, at most one in two seconds."""
+    """The same as log lines: at validations, at most one in two seconds, and after ten seconds without one."""
 
     def __init__(self, epochs: int):
         self._epochs = epochs
+        self._best = "no validation yet"
         self._last: Trained | None = None
-        self._next_line = 0.0
+        self._last_line = time.monotonic() - _SECONDS_BETWEEN_VALIDATIONS
 
     def trained(self, event: Trained) -> None:
         self._last = event
+        if time.monotonic() - self._last_line >= _SECONDS_OF_SILENCE:
+            self._write(event)
 
     def validated(self, event: Validated) -> None:
-        if self._last is None or time.monotonic() < self._next_line:
-            return
-        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-        logging.info(
-            "epoch %d/%d  iteration %d  %s  cost %.4f  best validation error %.2f%%",
-            event.epoch,
-            self._epochs,
-            event.iteration,
-            _rate(self._last),
-            self._last.cost,
-            100 * event.best_error,
-        )
+        if event.leader is not None:
+            self._best = _best(event)
+        if self._last is not None and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_VALIDATIONS:
+            self._write(self._last)
+
+    def _write(self, event: Trained) -> None:
+        self._last_line = time.monotonic()
+        logging.info("%s", _line(event, self._epochs, self._best))
 
     def close(self) -> None:
         pass
@@ -80,5 +77,12 @@ def warn(message: str) -> None:
         logging.warning("%s", message)
 
 
-def _rate(event: Trained) -> str:
-    return f"{tqdm.tqdm.format_sizeof(event.examples_per_second)} examples/s"
+def _line(event: Trained, epochs: int, best: str) -> str:
+    speed = tqdm.tqdm.format_sizeof(event.examples_per_second)
+    return (
+        f"epoch {event.epoch}/{epochs}  iteration {event.iteration}  {speed} examples/s  cost {event.cost:.4f}  {best}"
+    )
+
+
+def _best(event: Validated) -> str:
+    return f"best validation error {event.best_error:.2%}"

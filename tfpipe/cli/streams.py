@@ -1,0 +1,60 @@
+"""Standard output and standard error, also where they are closed, full, or written past Python."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from tfpipe.exceptions import TfpipeError
+
+
+def repair() -> None:
+    """Gives the process the streams that it was started without, so that writing to them is harmless."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, "w", closefd=False))
+
+
+def write_output(text: str) -> None:
+    """Writes a result for scripts.
+
+    Raises:
+      TfpipeError: it cannot be written, or nobody reads it.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is still in the buffer must not fail at exit again.
+        raise TfpipeError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def write_error(text: str) -> None:
+    """Writes a line for people. A stream that cannot be written is no reason to fail."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back what is written to file descriptor 2, unless an exception comes: then it is shown after all.
+
+    The C++ side of TensorFlow writes there past Python.
+    """
+    with tempfile.TemporaryFile() as file:
+        original = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            if failed:
+                file.seek(0)
+                os.write(2, file.read())
