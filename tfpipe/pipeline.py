@@ -110,7 +110,7 @@ def chunk_size(iterations: int, batch_size: int, bytes_per_image: int, n_paramet
 def training_chunks(
     examples: Examples, rows: MinibatchRows, *, iterations: int, validation_frequency: int, chunk: int
 ) -> Iterator[Chunk]:
-    """The first `iterations` minibatches, in chunks that end where a validation is due: every `validation_frequency`."""
+    """The first `iterations` minibatches, in chunks that end at validations: every `validation_frequency`."""
 
     def interval(start: tf.Tensor) -> tf.data.Dataset:
         return _spans(start, tf.minimum(start + validation_frequency, tf.constant(iterations, tf.int64)), chunk)
