@@ -68,9 +68,12 @@ class LoadTest(absltest.TestCase):
         images = np.linspace(0, 0.996, 12, dtype=np.float32).reshape(6, 2)
         path = pathlib.Path(self.create_tempdir().full_path) / "mnist.pkl"
         path.write_bytes(pickle.dumps(((images, np.arange(6) % 2),) * 3))
-        with self.assertRaisesRegex(DataError, r"the largest value is 0.996, .*pixel_max=256 would scale them again"):
-            load(path, pixel_max=256)
-        self.assertEqual(load(path, pixel_max=1).pixel_max, 1.0)
+        with self.assertLogs("absl", "WARNING") as log:
+            self.assertEqual(load(path, pixel_max=256).pixel_max, 1.0)
+        self.assertRegex(
+            log.output[0], r"mnist.pkl \(train\): the largest value is 0.996, .*pixel_max=256 is not applied"
+        )
+        self.assertEqual(load(path, pixel_max=0.5).pixel_max, 0.5)
         self.assertEqual(load(path).pixel_max, 1.0)
 
     def test_pixel_max_replaces_what_the_data_is(self):

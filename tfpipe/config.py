@@ -92,7 +92,7 @@ class DataConfig:
     pixel_max: float | None = _option(
         None,
         "images are divided by it; default: what the data is (255 for bytes, 16 for digits, 1 for floating-point "
-        "images, which are scaled already)",
+        "images); floating-point images that do not exceed 1 are scaled already and left as they are",
         lambda value: None if value is None else _number(*_POSITIVE)(value),
     )
 

@@ -3,6 +3,7 @@
 import pathlib
 
 import numpy as np
+from absl import logging
 
 from tfpipe.config import DataConfig
 from tfpipe.data import digits, idx, theano_pickle
@@ -28,7 +29,8 @@ def load(
       validation_split: number (int) or fraction (float) of the training examples, taken from their end, that
         validate; used where the data brings no validation split.
       test_split: the same for the test split, taken first.
-      pixel_max: images are divided by it on their way to the model; None: what the data is.
+      pixel_max: images are divided by it on their way to the model; None: what the data is. Floating-point images that
+        do not exceed 1 are scaled already, and are left as they are.
 
     Returns:
       Splits, images as they are stored (uint8 where the source has bytes).
@@ -39,7 +41,6 @@ def load(
     """
     config = DataConfig(str(dataset), validation_split, test_split, pixel_max)
     source = _read(config.dataset)
-    _check_scale(source.train, config.pixel_max)
     return divide(source, config)
 
 
@@ -81,17 +82,23 @@ def divide(source: Source, config: DataConfig) -> Splits:
         parts[name] = train[-count:]
         train = train[:-count]
 
-    pixel_max = source.pixel_max if config.pixel_max is None else config.pixel_max
     class_names = tuple(str(number) for number in range(n_classes))
-    return Splits(train, parts["validation"], parts["test"], class_names, pixel_max, config)
+    return Splits(train, parts["validation"], parts["test"], class_names, _pixel_max(source, config), config)
 
 
-def _check_scale(examples: Examples, pixel_max: float | None) -> None:
-    """Raises DataError if `pixel_max` would scale images that are scaled already: the run would look merely bad."""
-    if pixel_max is not None and pixel_max > 1 and examples.images.dtype != np.uint8:
-        largest = float(examples.images.max())
+def _pixel_max(source: Source, config: DataConfig) -> float:
+    """What the images are divided by: what the user says, else what the data is."""
+    if config.pixel_max is None:
+        return source.pixel_max
+    if config.pixel_max > 1 and source.train.images.dtype != np.uint8:
+        largest = float(source.train.images.max())
         if largest <= 1:
-            raise DataError(
-                f"{examples.name}: the largest value is {largest:g}, so the images are scaled already, and "
-                f"pixel_max={pixel_max:g} would scale them again; leave it out or give 1"
+            # Such as the tutorial's flags, made for bytes, on its own file. Scaled twice, a run would look merely bad.
+            logging.warning(
+                "%s: the largest value is %g, so the images are scaled already; pixel_max=%g is not applied",
+                source.train.name,
+                largest,
+                config.pixel_max,
             )
+            return 1.0
+    return config.pixel_max
