@@ -54,6 +54,21 @@ class DivideTest(parameterized.TestCase):
             self.numbers(Source(numbered(10), None, None, 1.0), **options)
 
 
+class ClassesTest(absltest.TestCase):
+    def test_a_gap_in_the_numbers_is_kept_and_reported(self):
+        examples = Examples(np.zeros((4, 1)), np.array([0, 3, 0, 3]), "these")
+        with self.assertLogs("absl", "INFO") as log:
+            splits = divide(Source(examples, examples, examples, 1.0), DataConfig())
+        self.assertEqual(splits.class_names, ("0", "1", "2", "3"))
+        self.assertIn("these: no example of the classes 1, 2; they are kept", log.output[0])
+
+    def test_a_class_that_no_training_example_is_left_of_is_reported(self):
+        examples = Examples(np.zeros((6, 1)), np.array([0, 1, 0, 1, 2, 2]), "these")
+        with self.assertLogs("absl", "WARNING") as log:
+            divide(Source(examples, None, None, 1.0), DataConfig(validation_split=1, test_split=1))
+        self.assertIn("every example of the classes 2 went to validation and test", log.output[0])
+
+
 class LoadTest(absltest.TestCase):
     def test_what_is_neither_a_name_nor_a_path(self):
         with self.assertRaisesRegex(DataError, "^/no/such: no such data; expected 'digits', a folder"):
@@ -105,10 +120,10 @@ class ExamplesTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, "image 9999 "):
             Examples(images, np.zeros(10_000, int))
 
-    def test_types_are_brought_to_uint8_or_float32_and_int32(self):
-        for dtype in (np.float16, np.float32, np.float64):
+    def test_types_of_images_and_labels(self):
+        for dtype, kept in ((np.float16, np.float16), (np.float32, np.float32), (np.float64, np.float32)):
             examples = Examples(np.full((2, 3), 0.5, dtype), np.array([0, 1], np.uint8))
-            self.assertEqual((examples.images.dtype, examples.labels.dtype), (np.float32, np.int32))
+            self.assertEqual((examples.images.dtype, examples.labels.dtype), (kept, np.int32))
         self.assertEqual(Examples(np.zeros((1, 1), np.uint8), [0]).images.dtype, np.uint8)
 
 

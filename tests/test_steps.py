@@ -4,6 +4,7 @@ from absl.testing import parameterized
 
 from tests import made, oracle
 from tfpipe.config import Head
+from tfpipe.data.scaling import by_pixel_max
 from tfpipe.pipeline import Chunk
 from tfpipe.steps import Heads
 
@@ -28,7 +29,7 @@ def last(*iterations):
 class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
     def test_one_step_by_hand(self):
         # One example x = (1, 2) of class 0: P = (1/2, 1/2), dz = (-1/2, 1/2), dW = dz x, db = dz.
-        heads = Heads([Head(0.5, 0.0)], 2, 2, pixel_max=1.0)
+        heads = Heads([Head(0.5, 0.0)], 2, 2, by_pixel_max(1.0))
         costs = heads.train_chunk(chunk(np.array([[[1.0, 2.0]]], np.float32), [[0]]), last(FOREVER))
         self.assertAllClose(costs, [[np.log(2)]])
         self.assertAllClose(heads.W, [[[0.25, 0.5], [-0.25, -0.5]]], rtol=0, atol=0)
@@ -36,7 +37,7 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_weight_decay_by_hand(self):
         # W - 0.5 * (g_W + 3 W) with x = 0, so g_W = 0: W becomes -W/2. b has no decay, only its gradient.
-        heads = Heads([Head(0.5, 3.0)], 2, 2, pixel_max=1.0)
+        heads = Heads([Head(0.5, 3.0)], 2, 2, by_pixel_max(1.0))
         heads.W.assign([[[1.0, 2.0], [3.0, 4.0]]])
         heads.train_chunk(chunk(np.zeros((1, 1, 2), np.float32), [[0]]), last(FOREVER))
         self.assertAllClose(heads.W, [[[-0.5, -1.0], [-1.5, -2.0]]], rtol=0, atol=0)
@@ -48,7 +49,7 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         x = pixels.reshape(3, 20, 24 * 48)
         self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
         y = labels.reshape(3, 20)
-        heads = Heads([Head(0.013, 0.01)], 24 * 48, 10, pixel_max=255.0)
+        heads = Heads([Head(0.013, 0.01)], 24 * 48, 10, by_pixel_max(255.0))
         costs = heads.train_chunk(chunk(x.astype(dtype), y), last(FOREVER)).numpy()
         W, b = np.zeros((24 * 48, 10)), np.zeros(10)
         for i in range(3):
@@ -60,7 +61,7 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
     def test_rows_of_weight_0_do_not_count(self):
         pixels, labels = made.images(5)
         x, y = pixels.reshape(1, 5, -1), labels[np.newaxis]
-        whole, padded = (Heads([Head(0.13, 0.0)], 24, 3, pixel_max=255.0) for _ in range(2))
+        whole, padded = (Heads([Head(0.13, 0.0)], 24, 3, by_pixel_max(255.0)) for _ in range(2))
         cost = whole.train_chunk(chunk(x[:, :3], y[:, :3]), last(FOREVER))
         padded_cost = padded.train_chunk(chunk(x, y, [[1, 1, 1, 0, 0]]), last(FOREVER))
         self.assertAllClose(padded_cost, cost, rtol=1e-6)
@@ -71,10 +72,10 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         pixels, labels = made.images(40)
         data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
         grid = [Head(0.1, 0.0), Head(0.5, 0.0), Head(0.1, 0.1)]
-        together = Heads(grid, 24, 3, pixel_max=255.0)
+        together = Heads(grid, 24, 3, by_pixel_max(255.0))
         costs = together.train_chunk(data, last(*[FOREVER] * 3)).numpy()
         for number, head in enumerate(grid):
-            alone = Heads([head], 24, 3, pixel_max=255.0)
+            alone = Heads([head], 24, 3, by_pixel_max(255.0))
             self.assertAllClose(alone.train_chunk(data, last(FOREVER))[:, 0], costs[:, number], rtol=1e-6)
             self.assertAllClose(alone.W[0], together.W[number], rtol=0, atol=1e-7)
             self.assertAllClose(alone.b[0], together.b[number], rtol=0, atol=1e-7)
@@ -82,9 +83,9 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_head_stands_still_after_its_last_iteration(self):
         pixels, labels = made.images(40)
         x, y = pixels.reshape(4, 10, -1), labels.reshape(4, 10)
-        heads = Heads([Head(0.1, 0.1), Head(0.1, 0.1)], 24, 3, pixel_max=255.0)
+        heads = Heads([Head(0.1, 0.1), Head(0.1, 0.1)], 24, 3, by_pixel_max(255.0))
         heads.train_chunk(chunk(x, y, first=100), last(101, FOREVER))
-        stopped = Heads([Head(0.1, 0.1)], 24, 3, pixel_max=255.0)
+        stopped = Heads([Head(0.1, 0.1)], 24, 3, by_pixel_max(255.0))
         stopped.train_chunk(chunk(x[:2], y[:2]), last(FOREVER))
         self.assertAllClose(heads.W[0], stopped.W[0], rtol=0, atol=1e-8)
         frozen = heads.W.numpy()[0]
@@ -95,17 +96,17 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_head_that_overflows_leaves_the_others_alone(self):
         pixels, labels = made.images(40)
         data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
-        heads = Heads([Head(1e38, 1.0), Head(0.1, 0.0)], 24, 3, pixel_max=255.0)
+        heads = Heads([Head(1e38, 1.0), Head(0.1, 0.0)], 24, 3, by_pixel_max(255.0))
         costs = heads.train_chunk(data, last(FOREVER, FOREVER)).numpy()
         self.assertFalse(np.isfinite(costs[:, 0]).all())
-        alone = Heads([Head(0.1, 0.0)], 24, 3, pixel_max=255.0)
+        alone = Heads([Head(0.1, 0.0)], 24, 3, by_pixel_max(255.0))
         self.assertAllClose(alone.train_chunk(data, last(FOREVER))[:, 0], costs[:, 1], rtol=1e-6)
         self.assertAllClose(alone.W[0], heads.W[1], rtol=0, atol=1e-7)
 
     def test_only_the_first_steps_count_and_the_program_is_traced_once(self):
         pixels, labels = made.images(40)
         x, y = pixels.reshape(4, 10, -1), labels.reshape(4, 10)
-        heads = Heads([Head(0.1, 0.0)], 24, 3, pixel_max=255.0)
+        heads = Heads([Head(0.1, 0.0)], 24, 3, by_pixel_max(255.0))
         costs = [heads.train_chunk(chunk(x, y, first=9, steps=n), last(FOREVER)).numpy() for n in (0, 3, 1)]
         self.assertAllEqual(costs[0], np.zeros((4, 1)))
         self.assertAllEqual(costs[1][3:], [[0.0]])
@@ -121,7 +122,7 @@ class EvaluateChunkTest(tf.test.TestCase):
         super().setUp()
         pixels, labels = made.images(12)
         self.x, self.y = pixels.reshape(3, 4, -1), labels.reshape(3, 4)
-        self.heads = Heads([Head(0.1, 0.0)] * 2, 24, 3, pixel_max=255.0)
+        self.heads = Heads([Head(0.1, 0.0)] * 2, 24, 3, by_pixel_max(255.0))
         random = np.random.default_rng(0)
         self.heads.W.assign(random.normal(size=(2, 3, 24)).astype(np.float32))
         self.heads.b.assign(random.normal(size=(2, 3)).astype(np.float32))

@@ -76,9 +76,16 @@ class DataConfig:
 
     dataset: str = _option(
         "digits",
-        "'digits' (1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn), a folder with the four "
-        "IDX files of MNIST or of a set in its form (plain or .gz), or a file mnist.pkl.gz as in the Theano tutorial",
+        "'digits' (1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn); a folder with the four "
+        "IDX files of MNIST or of a set in its form (plain or .gz); an .npz file with images and labels, or x_train, "
+        "y_train, ...; an .npy file with images (then --labels has their labels); a file mnist.pkl.gz as in the Theano "
+        "tutorial",
         _one_line,
+    )
+    labels: str | None = _option(
+        None,
+        "the .npy file with the labels, where --dataset is an .npy file with images",
+        lambda value: value and _one_line(value),
     )
     validation_split: float | int = _option(
         0.2,
@@ -96,9 +103,17 @@ class DataConfig:
         lambda value: None if value is None else _number(*_POSITIVE)(value),
     )
 
+    standardize: bool = _option(
+        False,
+        "scale each column of the images to mean 0 and variance 1 on the training examples, instead of dividing all by "
+        "pixel_max; the saved model takes raw input all the same",
+    )
+
     def __post_init__(self) -> None:
         _normalize(self)
         _check_fields(self)
+        if self.standardize and self.pixel_max is not None:
+            raise ConfigError("pixel_max", self.pixel_max, "does not go with standardize, which takes its place")
 
 
 class Head(NamedTuple):

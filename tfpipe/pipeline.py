@@ -7,7 +7,7 @@ consecutive minibatches are gathered at once and go to one call of an XLA progra
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -141,7 +141,7 @@ def _spans(start: tf.Tensor, end: tf.Tensor, chunk: int) -> tf.data.Dataset:
 
 def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
     """The chunks that `spans` describes."""
-    images = tf.constant(examples.images.reshape(len(examples), -1))
+    fetch = _fetcher(examples.images)
     labels = tf.constant(examples.labels)
 
     def gather(first: tf.Tensor, steps: tf.Tensor) -> Chunk:
@@ -149,9 +149,33 @@ def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, c
         row, weight = tf.numpy_function(take, [first], [tf.int64, tf.float32], stateful=False)
         row = tf.ensure_shape(row, [chunk, rows.batch_size])
         weight = tf.ensure_shape(weight, [chunk, rows.batch_size])
-        return Chunk(tf.gather(images, row), tf.gather(labels, row), weight, first, steps)
+        return Chunk(fetch(row), tf.gather(labels, row), weight, first, steps)
 
     return spans.map(gather)
+
+
+def _fetcher(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    """How the images of rows `[T, B]` are fetched, `[T, B, D]`: from memory, or from a file that is mapped into it."""
+    flat = images.reshape(len(images), -1)
+    if not isinstance(images, np.memmap):
+        in_memory = tf.constant(flat)
+        return lambda row: tf.gather(in_memory, row)
+
+    dtype = row_type(images)
+
+    def read(row: np.ndarray) -> np.ndarray:
+        return np.take(flat, row, axis=0).astype(dtype, copy=False)
+
+    def fetch(row: tf.Tensor) -> tf.Tensor:
+        fetched = tf.numpy_function(read, [row], tf.as_dtype(dtype), stateful=False)
+        return tf.ensure_shape(fetched, [*row.shape, flat.shape[1]])
+
+    return fetch
+
+
+def row_type(images: np.ndarray) -> np.dtype:
+    """The type in which minibatches of `images` travel: as stored, in the machine's byte order, float32 at most."""
+    return np.dtype(np.float32) if images.dtype.itemsize > 4 else images.dtype.newbyteorder("=")
 
 
 def _started(chunks: tf.data.Dataset) -> Iterator[Chunk]:

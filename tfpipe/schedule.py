@@ -36,7 +36,7 @@ class Schedule:
             raise ConfigError("validation_frequency", self.validation_frequency, problem)
 
         n_parameters = len(config.heads) * splits.n_in * splits.n_out
-        bytes_per_image = splits.train.images[0].nbytes
+        bytes_per_image = splits.n_in * pipeline.row_type(splits.train.images).itemsize
         self.train_chunk = pipeline.chunk_size(
             self.validation_frequency, self.train.batch_size, bytes_per_image, n_parameters
         )

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfpipe import model
 from tfpipe.config import Head
+from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import Chunk
 
 
@@ -17,12 +18,13 @@ class Heads:
       b: variable `[H, K]`, float32, zeros at the start.
     """
 
-    def __init__(self, heads: list[Head], n_in: int, n_out: int, *, pixel_max: float):
+    def __init__(self, heads: list[Head], n_in: int, n_out: int, scaling: Scaling):
         self.W = tf.Variable(tf.zeros([len(heads), n_out, n_in]), name="W")
         self.b = tf.Variable(tf.zeros([len(heads), n_out]), name="b")
         self._learning_rate = tf.constant([head.learning_rate for head in heads], tf.float32)
         self._l2 = tf.constant([head.l2 for head in heads], tf.float32)
-        self._scale = tf.constant(1 / pixel_max, tf.float32)
+        self._shift = None if scaling.shift is None else tf.constant(scaling.shift, tf.float32)
+        self._factor = tf.constant(scaling.factor, tf.float32)
         # Not as decorators: those count the traces of all objects together, and TensorFlow warns of retracing.
         self.train_chunk = tf.function(self._train_chunk, jit_compile=True)
         self.evaluate_chunk = tf.function(self._evaluate_chunk, jit_compile=True)
@@ -89,5 +91,7 @@ class Heads:
 
         By `tf.gather`: `images[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
         """
-        x = tf.cast(tf.gather(chunk.images, i), tf.float32) * self._scale
-        return x, tf.gather(chunk.labels, i), tf.gather(chunk.weight, i)[:, tf.newaxis]
+        x = tf.cast(tf.gather(chunk.images, i), tf.float32)
+        if self._shift is not None:
+            x -= self._shift
+        return x * self._factor, tf.gather(chunk.labels, i), tf.gather(chunk.weight, i)[:, tf.newaxis]

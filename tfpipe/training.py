@@ -98,7 +98,7 @@ class _Run:
         self._splits = splits
         self._schedule = schedule
         self._files = files
-        self._heads = Heads(config.heads, splits.n_in, splits.n_out, pixel_max=splits.pixel_max)
+        self._heads = Heads(config.heads, splits.n_in, splits.n_out, splits.scaling)
         self._patience = Patience(
             len(config.heads),
             patience=config.patience,
@@ -139,13 +139,13 @@ class _Run:
         """Says what is about to run."""
         splits, schedule = self._splits, self._schedule
         logging.info(
-            "%d training, %d validation, %d test examples of %s %s, divided by %g; %d classes",
+            "%d training, %d validation, %d test examples of %s %s, %s; %d classes",
             schedule.train.examples,
             schedule.validation.examples,
             schedule.test.examples,
             " x ".join(map(str, splits.image_shape)),
             splits.train.images.dtype,
-            splits.pixel_max,
+            "standardized" if splits.standardization else f"divided by {splits.pixel_max:g}",
             splits.n_out,
         )
         logging.info(
@@ -257,11 +257,9 @@ class _Run:
             self._save(leader)
 
     def _save(self, leader: int) -> artifact.TrainedModel:
-        """Keeps `leader` in `model.npz`. W carries the scale, so that the file takes images as they are stored."""
-        W = np.ascontiguousarray(self._best_W[leader].T / self._splits.pixel_max, np.float32)
-        trained = artifact.TrainedModel(
-            W, self._best_b[leader].copy(), self._splits.class_names, self._splits.image_shape
-        )
+        """Keeps `leader` in `model.npz`. It carries the scaling, so that the file takes images as they are stored."""
+        W, b = self._splits.scaling.fold(self._best_W[leader].T, self._best_b[leader])
+        trained = artifact.TrainedModel(W, b, self._splits.class_names, self._splits.image_shape)
         if self._files:
             artifact.save(self._files.model, trained)
         self._saved = leader, int(self._patience.best_iteration[leader])

@@ -1,6 +1,7 @@
 """`tfpipe train`."""
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import os
@@ -43,12 +44,7 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
 
     from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
 
-    splits = datasets.load(
-        data.dataset,
-        validation_split=data.validation_split,
-        test_split=data.test_split,
-        pixel_max=data.pixel_max,
-    )
+    splits = datasets.load(**dataclasses.asdict(data))
     if not interruption.came():
         _import_tensorflow()
     if interruption.came():

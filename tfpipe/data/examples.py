@@ -5,17 +5,20 @@ import dataclasses
 import numpy as np
 
 from tfpipe.config import DataConfig
+from tfpipe.data import scaling
+from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import DataError
 
-_ROWS_PER_CHECK = 4096
+_BYTES_PER_CHECK = 8 << 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """N images with their labels. Other floating-point types become float32, other integer labels int32.
+    """N images with their labels.
 
     Attributes:
-      images: `[N, ...]`, uint8 or float32, finite; the shape of one image is free (`[H, W]`, `[H, W, C]`, `[D]`).
+      images: `[N, ...]`, finite; the shape of one image is free (`[H, W]`, `[H, W, C]`, `[D]`). uint8, float16 or
+        float32; float64 becomes float32 here, or when a minibatch is fetched from a memory map, which stays one.
       labels: `[N]`, int32, numbers of the classes, at least 0.
       name: what error messages call these examples, e.g. the file they come from.
 
@@ -28,14 +31,17 @@ class Examples:
     name: str = "examples"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "images", self._checked_images(np.asarray(self.images)))
+        object.__setattr__(self, "images", self._checked_images(np.asanyarray(self.images)))
         object.__setattr__(self, "labels", self._checked_labels(np.asarray(self.labels)))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: slice) -> "Examples":
-        return Examples(self.images[rows], self.labels[rows], self.name)
+        part = object.__new__(Examples)  # Checked already: the images may be larger than memory.
+        for name, value in (("images", self.images[rows]), ("labels", self.labels[rows]), ("name", self.name)):
+            object.__setattr__(part, name, value)
+        return part
 
     def _checked_images(self, images: np.ndarray) -> np.ndarray:
         if images.ndim < 2 or images.size == 0:
@@ -46,10 +52,13 @@ class Examples:
             return images
         if images.dtype.kind != "f":
             raise DataError(f"{self.name}: images of type {images.dtype}; expected uint8 or floating point")
-        with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
-            images = images.astype(np.float32, copy=False)
-        for start in range(0, len(images), _ROWS_PER_CHECK):
-            rows = images[start : start + _ROWS_PER_CHECK].reshape(-1, images[0].size)
+        if images.dtype not in (np.float16, np.float32) and not isinstance(images, np.memmap):
+            with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
+                images = images.astype(np.float32)
+        step = max(1, _BYTES_PER_CHECK // images[0].nbytes)
+        for start in range(0, len(images), step):
+            with np.errstate(over="ignore"):
+                rows = np.asarray(images[start : start + step], np.float32).reshape(-1, images[0].size)
             finite = np.isfinite(rows).all(axis=1)
             if not finite.all():
                 row = start + int(np.argmin(finite))
@@ -78,6 +87,7 @@ class Splits:
       train, validation, test: examples with images of one shape and type, and labels in `[0, K)`.
       class_names: the K >= 2 classes, by number.
       pixel_max: above 0; images are divided by it before they reach the model.
+      standardization: takes the place of pixel_max if there is one.
       config: how the data was loaded, if it was loaded.
 
     Raises:
@@ -89,6 +99,7 @@ class Splits:
     test: Examples
     class_names: tuple[str, ...]
     pixel_max: float = 1.0
+    standardization: Scaling | None = None
     config: DataConfig | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +110,11 @@ class Splits:
         for split in (self.train, self.validation, self.test):
             check_same_form(self.train, split)
             check_labels_below(split, len(self.class_names))
+
+    @property
+    def scaling(self) -> Scaling:
+        """How images become inputs of the model."""
+        return self.standardization or scaling.by_pixel_max(self.pixel_max)
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 from absl import logging
 
 from tfpipe.config import DataConfig
-from tfpipe.data import digits, idx, theano_pickle
+from tfpipe.data import arrays, digits, idx, scaling, theano_pickle
 from tfpipe.data.examples import Examples, Splits
 from tfpipe.data.source import Source
 from tfpipe.exceptions import ConfigError, DataError
@@ -18,19 +18,23 @@ _MOST_CLASSES = 1 << 16
 def load(
     dataset: str | pathlib.Path = DataConfig.dataset,
     *,
+    labels: str | pathlib.Path | None = None,
     validation_split: float | int = DataConfig.validation_split,
     test_split: float | int = DataConfig.test_split,
     pixel_max: float | None = DataConfig.pixel_max,
+    standardize: bool = DataConfig.standardize,
 ) -> Splits:
     """Loads a data set by name or path.
 
     Args:
-      dataset: `digits`, the path of a folder with IDX files, or the path of a `mnist.pkl.gz`.
+      dataset: `digits`, the path of a folder with IDX files, of an `.npz`, of an `.npy`, or of a `mnist.pkl.gz`.
+      labels: the path of an `.npy` with labels, for the images of an `.npy`.
       validation_split: number (int) or fraction (float) of the training examples, taken from their end, that
         validate; used where the data brings no validation split.
       test_split: the same for the test split, taken first.
       pixel_max: images are divided by it on their way to the model; None: what the data is. Floating-point images that
         do not exceed 1 are scaled already, and are left as they are.
+      standardize: scale each column to mean 0 and variance 1 instead, as measured on the training split alone.
 
     Returns:
       Splits, images as they are stored (uint8 where the source has bytes).
@@ -39,27 +43,42 @@ def load(
       DataError: the data is missing or damaged; the message names the file and what is wrong.
       ConfigError: an argument is out of range.
     """
-    config = DataConfig(str(dataset), validation_split, test_split, pixel_max)
-    source = _read(config.dataset)
+    config = DataConfig(
+        dataset=str(dataset),
+        labels=None if labels is None else str(labels),
+        validation_split=validation_split,
+        test_split=test_split,
+        pixel_max=pixel_max,
+        standardize=standardize,
+    )
+    source = _read(config)
     return divide(source, config)
 
 
-def _read(dataset: str) -> Source:
+def _read(config: DataConfig) -> Source:
+    dataset, path = config.dataset, pathlib.Path(config.dataset).expanduser()
+    if path.suffix == ".npy" and path.is_file():
+        if config.labels is None:
+            raise ConfigError("labels", "", f"{path} holds images alone; give the .npy file with their labels")
+        return arrays.read_npy(path, pathlib.Path(config.labels).expanduser())
+    if config.labels is not None:
+        raise ConfigError("labels", config.labels, f"goes with images in an .npy file, and {dataset} is none")
     if dataset == "digits":
         return digits.read()
-    path = pathlib.Path(dataset).expanduser()
     if path.is_dir():
         return idx.read(path)
+    if path.is_file() and path.suffix == ".npz":
+        return arrays.read_npz(path)
     if path.is_file() and path.name.endswith((".pkl", ".pkl.gz")):
         return theano_pickle.read(path)
-    known = "expected 'digits', a folder with MNIST-style IDX files, or a file like mnist.pkl.gz"
+    known = "expected 'digits', a folder with MNIST-style IDX files, or a file .npz, .npy or mnist.pkl.gz"
     raise DataError(f"{dataset}: {'not a known format' if path.exists() else 'no such data'}; {known}")
 
 
 def divide(source: Source, config: DataConfig) -> Splits:
     """Takes the splits that `source` lacks from the end of its training examples, and names the classes."""
     total = len(source.train)
-    n_classes = int(source.train.labels.max()) + 1
+    n_classes = len(source.class_names or ()) or int(source.train.labels.max()) + 1
     if n_classes > _MOST_CLASSES:
         raise DataError(
             f"{source.train.name}: label {n_classes - 1} is out of range; expected at most {_MOST_CLASSES - 1}"
@@ -82,8 +101,17 @@ def divide(source: Source, config: DataConfig) -> Splits:
         parts[name] = train[-count:]
         train = train[:-count]
 
-    class_names = tuple(str(number) for number in range(n_classes))
-    return Splits(train, parts["validation"], parts["test"], class_names, _pixel_max(source, config), config)
+    class_names = source.class_names or tuple(str(number) for number in range(n_classes))
+    _report_missing_classes(source.train, train, class_names)
+    return Splits(
+        train,
+        parts["validation"],
+        parts["test"],
+        class_names,
+        pixel_max=_pixel_max(source, config),
+        standardization=scaling.standardization(train.images) if config.standardize else None,
+        config=config,
+    )
 
 
 def _pixel_max(source: Source, config: DataConfig) -> float:
@@ -102,3 +130,22 @@ def _pixel_max(source: Source, config: DataConfig) -> float:
             )
             return 1.0
     return config.pixel_max
+
+
+def _report_missing_classes(source: Examples, train: Examples, class_names: tuple[str, ...]) -> None:
+    """Says which classes have no example: in the data at all, or in what is left for training."""
+    everywhere, left = (np.bincount(e.labels, minlength=len(class_names)) > 0 for e in (source, train))
+    if not everywhere.all():
+        missing = [class_names[k] for k in np.flatnonzero(~everywhere)]
+        logging.info("%s: no example of the classes %s; they are kept", source.name, _enumeration(missing))
+    if (everywhere & ~left).any():
+        missing = [class_names[k] for k in np.flatnonzero(everywhere & ~left)]
+        logging.warning(
+            "%s: every example of the classes %s went to validation and test; none is left for training",
+            source.name,
+            _enumeration(missing),
+        )
+
+
+def _enumeration(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -12,9 +12,11 @@ class Source(NamedTuple):
       train: the training examples.
       validation, test: None where the data brings no such split.
       pixel_max: the value that images of this source are divided by unless the user says otherwise.
+      class_names: by number; None where the classes have numbers alone.
     """
 
     train: Examples
     validation: Examples | None
     test: Examples | None
     pixel_max: float
+    class_names: tuple[str, ...] | None = None

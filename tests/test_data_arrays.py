@@ -1,0 +1,203 @@
+import io
+import os
+import pathlib
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from tests import made
+from tfpipe import TrainConfig, artifact, load, training
+from tfpipe.data import arrays
+from tfpipe.exceptions import ConfigError, DataError
+
+
+class Hostile:
+    """Its pickle would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+class ArraysTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        self.pixels, self.labels = made.images(60)
+
+    def npz(self, name="data.npz", save=np.savez, **arrays):
+        save(self.folder / name, **arrays)
+        return self.folder / name
+
+    def pair(self, images, labels=None):
+        np.save(self.folder / "images.npy", images)
+        np.save(self.folder / "labels.npy", self.labels if labels is None else labels)
+        return self.folder / "images.npy", self.folder / "labels.npy"
+
+    @parameterized.parameters((np.savez,), (np.savez_compressed,))
+    def test_npz_with_images_and_labels(self, save):
+        splits = load(self.npz(save=save, images=self.pixels, labels=self.labels), validation_split=10, test_split=5)
+        self.assertAllEqual(splits.train.images, self.pixels[:45])
+        self.assertAllEqual(splits.test.labels, self.labels[55:])
+        self.assertEqual((splits.pixel_max, splits.image_shape), (255.0, (4, 6)))
+
+    def test_npz_as_keras_writes_it(self):
+        path = self.npz(x_train=self.pixels[:40], y_train=self.labels[:40, np.newaxis], x_test=self.pixels[40:],
+                        y_test=self.labels[40:])  # fmt: skip
+        splits = load(path, validation_split=10)
+        self.assertAllEqual(splits.validation.images, self.pixels[30:40])
+        self.assertAllEqual(splits.test.labels, self.labels[40:])
+
+    def test_strings_as_labels_give_the_class_names(self):
+        names = np.array(["eel", "cat", "dog"])[self.labels]
+        path = self.npz(images=self.pixels, labels=names)
+        splits = load(path)
+        self.assertEqual(splits.class_names, ("cat", "dog", "eel"))
+        report = training.train(TrainConfig(epochs=1, device="cpu"), splits).report
+        self.assertEqual(report["class_names"], ["cat", "dog", "eel"])
+
+    @parameterized.product(
+        dtype=["u1", "f2", "f4", "f8", ">f4", ">f8"], shape=[(24,), (4, 6), (2, 4, 3)], order=["C", "F"]
+    )
+    def test_npy_trains_like_the_same_array_in_memory(self, dtype, shape, order):
+        images = np.array(self.pixels.reshape(60, *shape) / (1 if dtype == "u1" else 255.0), dtype, order=order)
+        in_memory = load(self.npz(images=images, labels=self.labels))
+        images_path, labels_path = self.pair(images)
+        mapped = load(images_path, labels=labels_path)
+        self.assertIsInstance(mapped.train.images, np.memmap)
+        self.assertNotIsInstance(in_memory.train.images, np.memmap)
+        models = []
+        for splits in (in_memory, mapped):
+            result = training.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
+            models.append((result.model.W.numpy().tobytes(), result.report["validation_error"]))
+        self.assertEqual(models[0], models[1])
+
+    @parameterized.parameters("u1", "f4")
+    def test_standardized_features(self, dtype):
+        features = np.random.default_rng(0).normal(50, 20, (60, 5)).clip(0, 255).astype(dtype)
+        features[:, 3] = 7
+        features[:, 0] += (self.labels * 20).astype(dtype)
+        images_path, labels_path = self.pair(features)
+        splits = load(images_path, labels=labels_path, standardize=True)
+        train = splits.train.images.astype(np.float64)
+        self.assertAllClose(splits.standardization.shift, train.mean(axis=0))  # Of the training split alone.
+        workdir = self.folder / "run"
+        result = training.train(TrainConfig(epochs=20, device="cpu"), splits, workdir)
+        model = artifact.load(workdir / "model.npz")
+        wrong = (splits.test.images @ model.W + model.b).argmax(axis=1) != splits.test.labels
+        self.assertEqual(wrong.mean(), result.report["test_error"])
+        self.assertTrue(result.report["standardized"])
+        self.assertLess(result.report["test_error"], 0.6)
+
+    def test_the_pair_of_flags(self):
+        images_path, labels_path = self.pair(self.pixels)
+        with self.assertRaisesRegex(ConfigError, "labels=: .*images.npy holds images alone"):
+            load(images_path)
+        with self.assertRaisesRegex(ConfigError, "labels=.*: goes with images in an .npy file, and digits is none"):
+            load("digits", labels=labels_path)
+        with self.assertRaisesRegex(ConfigError, "pixel_max=3: does not go with standardize"):
+            load(images_path, labels=labels_path, standardize=True, pixel_max=3)
+
+    @parameterized.parameters(
+        ({"a": 1}, "holds a; expected images and labels, or x_train and y_train"),
+        ({"images": np.zeros((2, 3), np.uint8)}, "holds images; expected images and labels"),
+        ({"images": np.zeros((2, 3), np.uint8), "labels": [0, 1], "test_images": np.zeros((2, 3))},
+         "holds test_images alone; expected test_images and test_labels"),
+        ({"images": np.zeros((2, 3), complex), "labels": [0, 1]}, "an array of type complex128"),
+        ({"images": np.zeros((0, 3)), "labels": [0, 1]}, r"an array of shape \(0, 3\) holds nothing"),
+        ({"images": np.zeros((2, 3), np.int32), "labels": [0, 1]}, "images of type int32"),
+        ({"images": np.zeros((3, 3)), "labels": [0, 1]}, "3 images but 2 labels"),
+        ({"images": np.full((2, 3), np.nan), "labels": [0, 1]}, "image 0 holds a value that is not finite"),
+    )  # fmt: skip
+    def test_archives_of_other_content(self, content, message):
+        with self.assertRaisesRegex(DataError, f"data.npz.*{message}"):
+            load(self.npz(**content))
+
+    def test_objects_are_refused_before_they_are_read(self):
+        trace = self.folder / "ran"
+        objects = np.array([[Hostile(trace)]], object)
+        np.save(self.folder / "images.npy", objects, allow_pickle=True)
+        for path, labels in ((self.npz(images=objects, labels=[0]), None), (self.folder / "images.npy", "x")):
+            with self.assertRaisesRegex(DataError, "refused: an array of type object"):
+                load(path, labels=labels)
+        with zipfile.ZipFile(self.folder / "data.npz", "w") as archive:
+            for name in ("images.npy", "labels.npy"):
+                archive.writestr(name, pickle.dumps(Hostile(trace)))
+        with self.assertRaisesRegex(DataError, "not an .npy array"):
+            load(self.folder / "data.npz")
+        self.assertFalse(trace.exists())
+
+    def test_sizes_that_are_not_there_take_no_memory(self):
+        buffer = io.BytesIO()
+        np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40, 8)})
+        header = buffer.getvalue()
+        (self.folder / "images.npy").write_bytes(header + b"x" * 100)
+        with self.assertRaisesRegex(
+            DataError, "images.npy: truncated or damaged: its header promises 1099511627776 x 8"
+        ):
+            load(self.folder / "images.npy", labels="x")
+        with zipfile.ZipFile(self.folder / "data.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("labels.npy", b"")
+            archive.writestr("images.npy", header + b"x" * 100)
+        with self.assertRaisesRegex(DataError, "truncated or damaged"):
+            load(self.folder / "data.npz")
+        # A directory entry that promises more than deflate can give.
+        data = bytearray((self.folder / "data.npz").read_bytes())
+        at = data.rindex(b"PK\x01\x02")
+        data[at + 24 : at + 28] = struct.pack("<I", 0xF0000000)
+        (self.folder / "data.npz").write_bytes(bytes(data))
+        with self.assertRaisesRegex(DataError, "cannot expand to the promised 4026531840"):
+            load(self.folder / "data.npz")
+
+    def test_two_members_of_one_name(self):
+        path = self.npz(images=self.pixels, labels=self.labels)
+        with zipfile.ZipFile(path, "a") as archive, self.assertWarns(UserWarning):
+            archive.writestr("labels.npy", b"")
+        with self.assertRaisesRegex(DataError, "two arrays have the same name"):
+            load(path)
+
+    def assert_error_or_the_same(self, path, data, read, expected):
+        """Every truncation is an error; every flipped byte is one, or changes at most the values."""
+        for size in range(len(data)):
+            path.write_bytes(data[:size])
+            with self.assertRaises(DataError, msg=size):
+                read()
+        for place in range(len(data)):
+            damaged = bytearray(data)
+            damaged[place] ^= 0xFF
+            path.write_bytes(bytes(damaged))
+            try:
+                source = read()
+            except DataError as error:
+                self.assertIn(self.folder.name, str(error))
+            else:
+                self.assertEqual(len(source.train), expected)
+                self.assertTrue(np.isfinite(source.train.images).all())
+
+    def test_damaged_npz(self):
+        for save in (np.savez, np.savez_compressed):
+            path = self.npz(save=save, images=self.pixels[:3], labels=self.labels[:3])
+            self.assert_error_or_the_same(path, path.read_bytes(), lambda path=path: arrays.read_npz(path), 3)
+
+    def test_damaged_npy(self):
+        images, labels = self.pair(self.pixels[:3].astype(np.float32), self.labels[:3])
+        for path in (images, labels):
+            data = path.read_bytes()
+            self.assert_error_or_the_same(path, data, lambda: arrays.read_npy(images, labels), 3)
+            path.write_bytes(data)
+
+    def test_a_file_that_cannot_be_read(self):
+        images, labels = self.pair(self.pixels)
+        os.unlink(labels)
+        with self.assertRaisesRegex(DataError, "labels.npy: cannot be read: No such file"):
+            load(images, labels=labels)
+
+
+if __name__ == "__main__":
+    tf.test.main()

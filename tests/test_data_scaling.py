@@ -1,0 +1,44 @@
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from sklearn.preprocessing import StandardScaler
+
+from tfpipe.data import scaling
+
+
+class StandardizationTest(parameterized.TestCase):
+    @parameterized.parameters(np.uint8, np.float16, np.float32, np.float64)
+    def test_against_scikit_learn_in_blocks_of_any_size(self, dtype):
+        images = (np.random.default_rng(0).normal(100, 30, (57, 2, 5))).astype(dtype)
+        expected = StandardScaler().fit(images.reshape(57, -1).astype(np.float64))
+        for rows in (1, 8, 57, 1000):
+            with mock.patch.object(scaling, "_BYTES_PER_BLOCK", rows * 80):
+                shift, factor = scaling.standardization(images)
+            np.testing.assert_allclose(shift, expected.mean_, rtol=1e-12)
+            np.testing.assert_allclose(factor, 1 / expected.scale_, rtol=1e-12)
+
+    def test_a_small_deviation_far_from_0_is_not_lost(self):
+        images = 1e8 + np.random.default_rng(0).choice([-1.0, 1.0], (1000, 1))
+        shift, factor = scaling.standardization(images)
+        x = (images - shift) * factor
+        np.testing.assert_allclose([x.mean(), x.var()], [0, 1], atol=1e-7)
+
+    def test_a_constant_column_becomes_0(self):
+        images = np.tile([[0.1, 0.0, 255.0]], (1001, 1))
+        shift, factor = scaling.standardization(images)
+        np.testing.assert_allclose(shift, images[0], rtol=1e-12)
+        np.testing.assert_array_equal(factor, [1, 1, 1])
+
+    def test_folded_parameters_take_raw_images(self):
+        random = np.random.default_rng(0)
+        images, W, b = random.uniform(0, 255, (20, 6)), random.normal(size=(6, 3)), random.normal(size=3)
+        for how in (scaling.standardization(images), scaling.by_pixel_max(255)):
+            x = (images - (0 if how.shift is None else how.shift)) * how.factor
+            raw_W, raw_b = how.fold(W, b)
+            np.testing.assert_allclose(images @ raw_W + raw_b, x @ W + b, rtol=0, atol=1e-4)
+            self.assertEqual((raw_W.dtype, raw_b.dtype), (np.float32, np.float32))
+
+
+if __name__ == "__main__":
+    absltest.main()
