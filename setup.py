@@ -23,6 +23,7 @@ setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "numpy>=2.0,<3",
+        "pillow>=11,<14",
         "scikit-learn>=1.5,<2",
         # TensorBoard belongs to TensorFlow's summaries, but TensorFlow 2.21 no longer installs it.
         "tensorboard>=2.21,<2.22",

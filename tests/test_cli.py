@@ -109,7 +109,9 @@ class BadInputTest(CommandTest):
         self.assert_refused("/no/such/data", "/no/such/data: no such data; expected 'digits'")
 
     def test_a_folder_without_idx_files(self):
-        self.assert_refused(self.folder, "no file train-images-idx3-ubyte", "expected a folder with the four IDX files")
+        self.assert_refused(
+            self.folder, "no file train-images-idx3-ubyte", "expected the four IDX files of MNIST, or class folders"
+        )
 
     @parameterized.parameters(
         ("train-images-idx3-ubyte", lambda data: data[:-1], "its header promises 90 x 4 x 6 = 2160 bytes"),

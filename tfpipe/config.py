@@ -46,6 +46,11 @@ def _numbers(accepts: Callable[[float], bool], words: str) -> Check:
     return check
 
 
+def _size(value: Any) -> str | None:
+    sizes = isinstance(value, tuple) and len(value) == 2 and all(_is_integer(v) and v >= 1 for v in value)
+    return None if value is None or sizes else "must be HEIGHT,WIDTH, two integers of at least 1"
+
+
 def _one_line(value: Any) -> str | None:
     if isinstance(value, str) and value.strip() and "\n" not in value:
         return None
@@ -77,7 +82,8 @@ class DataConfig:
     dataset: str = _option(
         "digits",
         "'digits' (1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn); a folder with the four "
-        "IDX files of MNIST or of a set in its form (plain or .gz); an .npz file with images and labels, or x_train, "
+        "IDX files of MNIST or of a set in its form (plain or .gz); a folder with a folder of pictures for each class, "
+        "perhaps below train, validation and test; an .npz file with images and labels, or x_train, "
         "y_train, ...; an .npy file with images (then --labels has their labels); a file mnist.pkl.gz as in the Theano "
         "tutorial",
         _one_line,
@@ -103,6 +109,15 @@ class DataConfig:
         lambda value: None if value is None else _number(*_POSITIVE)(value),
     )
 
+    image_size: tuple[int, int] | None = _option(
+        None, "height and width, such as 48,24, to which the pictures of a folder are brought", _size
+    )
+    color_mode: str | None = _option(
+        None,
+        "how the pictures of a folder are read; default: grayscale unless one has colours",
+        choices=("grayscale", "rgb"),
+    )
+    skip_bad_images: bool = _option(False, "leave out pictures that do not decode, and count them")
     standardize: bool = _option(
         False,
         "scale each column of the images to mean 0 and variance 1 on the training examples, instead of dividing all by "
@@ -190,6 +205,8 @@ def _normalize(config: DataConfig | TrainConfig) -> None:
         value = value.tolist() if hasattr(value, "tolist") else value
         if field.type == tuple[float, ...]:
             value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        if isinstance(value, list):
+            value = tuple(value)
         object.__setattr__(config, field.name, value)
 
 
@@ -199,7 +216,7 @@ def _check_fields(config: DataConfig | TrainConfig) -> None:
         value = getattr(config, field.name)
         choices, check = field.metadata["choices"], field.metadata["check"]
         problem = check(value) if check else None
-        if choices and value not in choices:
+        if choices and value not in (*choices, field.default):
             problem = f"must be one of {', '.join(choices)}"
         if field.type is bool and not isinstance(value, bool):
             problem = "must be true or false"

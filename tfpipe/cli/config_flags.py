@@ -21,6 +21,20 @@ class _Numbers(flags.ArgumentParser):
         return tuple(_number(part) for part in argument.split(","))
 
 
+class _Size(flags.ArgumentParser):
+    """`48,24`."""
+
+    syntactic_help = "two integers with a comma between them"
+
+    def parse(self, argument: Any) -> tuple[int, ...]:
+        if isinstance(argument, tuple):
+            return argument
+        try:
+            return tuple(int(part) for part in argument.split(","))
+        except ValueError:
+            raise ValueError("expected HEIGHT,WIDTH, two integers") from None
+
+
 class _CountOrFraction(flags.ArgumentParser):
     """`10000` is a number of examples, `0.2` a fraction."""
 
@@ -36,7 +50,7 @@ class _CountOrFraction(flags.ArgumentParser):
 
 
 class _NumbersSerializer(flags.ArgumentSerializer):
-    def serialize(self, value: tuple[float, ...]) -> str:
+    def serialize(self, value: tuple[Any, ...]) -> str:
         return flag_value(value)
 
 
@@ -63,6 +77,8 @@ def define(config: type, values: flags.FlagValues, module: str) -> None:
             flags.DEFINE_float(name, default, help, **options)
         elif field.type == tuple[float, ...]:
             flags.DEFINE(_Numbers(), name, default, help, serializer=_NumbersSerializer(), **options)
+        elif field.type == tuple[int, int] | None:
+            flags.DEFINE(_Size(), name, default, help, serializer=_NumbersSerializer(), **options)
         elif field.type == float | int:
             flags.DEFINE(_CountOrFraction(), name, default, help, **options)
         else:

@@ -34,6 +34,15 @@ def read(folder: pathlib.Path) -> Source:
     return Source(train, validation=None, test=test, pixel_max=255.0)
 
 
+def is_there(folder: pathlib.Path) -> bool:
+    """Whether `folder` holds such files."""
+    return any((folder / name).is_file() for name in _names("train-images", rank=3))
+
+
+def _names(stem: str, rank: int) -> list[str]:
+    return [f"{stem}{mark}idx{rank}-ubyte{suffix}" for mark in "-." for suffix in ("", ".gz")]
+
+
 def _read_pair(folder: pathlib.Path, prefix: str) -> Examples:
     images_path = _find(folder, f"{prefix}-images", rank=3)
     labels_path = _find(folder, f"{prefix}-labels", rank=1)
@@ -47,11 +56,13 @@ def _read_pair(folder: pathlib.Path, prefix: str) -> Examples:
 
 
 def _find(folder: pathlib.Path, stem: str, rank: int) -> pathlib.Path:
-    names = [f"{stem}{mark}idx{rank}-ubyte{suffix}" for mark in "-." for suffix in ("", ".gz")]
+    names = _names(stem, rank)
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder}: no file {names[0]} (or {names[1]}); expected a folder with the four IDX files of MNIST")
+    raise DataError(
+        f"{folder}: no file {names[0]} (or {names[1]}); expected the four IDX files of MNIST, or class folders"
+    )
 
 
 def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:

@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 from absl import logging
 
-from tfpipe.config import DataConfig
-from tfpipe.data import arrays, digits, idx, scaling, theano_pickle
+from tfpipe.config import DataConfig, flag_value
+from tfpipe.data import arrays, digits, folder, idx, scaling, theano_pickle
 from tfpipe.data.examples import Examples, Splits
 from tfpipe.data.source import Source
 from tfpipe.exceptions import ConfigError, DataError
@@ -22,18 +22,25 @@ def load(
     validation_split: float | int = DataConfig.validation_split,
     test_split: float | int = DataConfig.test_split,
     pixel_max: float | None = DataConfig.pixel_max,
+    image_size: tuple[int, int] | None = DataConfig.image_size,
+    color_mode: str | None = DataConfig.color_mode,
+    skip_bad_images: bool = DataConfig.skip_bad_images,
     standardize: bool = DataConfig.standardize,
 ) -> Splits:
     """Loads a data set by name or path.
 
     Args:
-      dataset: `digits`, the path of a folder with IDX files, of an `.npz`, of an `.npy`, or of a `mnist.pkl.gz`.
+      dataset: `digits`, or the path of a folder with IDX files or with class folders of pictures, of an `.npz`, an
+        `.npy`, or a `mnist.pkl.gz`.
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
       validation_split: number (int) or fraction (float) of the training examples, taken from their end, that
         validate; used where the data brings no validation split.
       test_split: the same for the test split, taken first.
       pixel_max: images are divided by it on their way to the model; None: what the data is. Floating-point images that
         do not exceed 1 are scaled already, and are left as they are.
+      image_size: height and width to which the pictures of a folder are brought; None: they have one size.
+      color_mode: `grayscale` or `rgb`, for the pictures of a folder; None: grayscale unless one has colours.
+      skip_bad_images: leave out pictures of a folder that do not decode.
       standardize: scale each column to mean 0 and variance 1 instead, as measured on the training split alone.
 
     Returns:
@@ -49,6 +56,9 @@ def load(
         validation_split=validation_split,
         test_split=test_split,
         pixel_max=pixel_max,
+        image_size=image_size,
+        color_mode=color_mode,
+        skip_bad_images=skip_bad_images,
         standardize=standardize,
     )
     source = _read(config)
@@ -56,22 +66,36 @@ def load(
 
 
 def _read(config: DataConfig) -> Source:
+    """Finds the reader for the format, and sees to it that every option has a meaning for it."""
     dataset, path = config.dataset, pathlib.Path(config.dataset).expanduser()
-    if path.suffix == ".npy" and path.is_file():
+    is_npy = path.suffix == ".npy" and path.is_file()
+    has_pictures = path.is_dir() and not idx.is_there(path) and folder.holds_class_folders(path)
+    if config.labels is not None and not is_npy:
+        raise ConfigError("labels", config.labels, f"goes with images in an .npy file, and {dataset} is none")
+    for option in ("image_size", "color_mode", "skip_bad_images"):
+        if getattr(config, option) and not has_pictures:
+            raise ConfigError(option, flag_value(getattr(config, option)), "is for folders of pictures alone")
+
+    if dataset == "digits":
+        return digits.read()
+    if has_pictures:
+        return folder.read(
+            path,
+            image_size=config.image_size,
+            color_mode=config.color_mode,
+            skip_bad_images=config.skip_bad_images,
+        )
+    if path.is_dir():
+        return idx.read(path)
+    if is_npy:
         if config.labels is None:
             raise ConfigError("labels", "", f"{path} holds images alone; give the .npy file with their labels")
         return arrays.read_npy(path, pathlib.Path(config.labels).expanduser())
-    if config.labels is not None:
-        raise ConfigError("labels", config.labels, f"goes with images in an .npy file, and {dataset} is none")
-    if dataset == "digits":
-        return digits.read()
-    if path.is_dir():
-        return idx.read(path)
     if path.is_file() and path.suffix == ".npz":
         return arrays.read_npz(path)
     if path.is_file() and path.name.endswith((".pkl", ".pkl.gz")):
         return theano_pickle.read(path)
-    known = "expected 'digits', a folder with MNIST-style IDX files, or a file .npz, .npy or mnist.pkl.gz"
+    known = "expected 'digits', a folder with IDX files or class folders, or a file .npz, .npy or mnist.pkl.gz"
     raise DataError(f"{dataset}: {'not a known format' if path.exists() else 'no such data'}; {known}")
 
 

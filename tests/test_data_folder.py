@@ -1,0 +1,215 @@
+import pathlib
+import zlib
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from PIL import Image
+
+from tests import made
+from tfpipe import TrainConfig, load, training
+from tfpipe.exceptions import ConfigError, DataError
+
+NAMES = ("cat", "dog", "eel")
+
+
+class FolderTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.root = pathlib.Path(self.create_tempdir().full_path) / "pictures"
+        self.pixels, self.labels = made.images(30, (5, 7))
+
+    def write(self, folder="", pixels=None, suffix="png", **options):
+        pixels = self.pixels if pixels is None else pixels
+        paths = []
+        for number, (image, label) in enumerate(zip(pixels, self.labels, strict=False)):
+            path = self.root / folder / NAMES[label] / f"{number:03}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path, **options)
+            paths.append(path)
+        return paths
+
+    def assert_same_set(self, images, labels, pixels, true_labels):
+        """The same pairs of image and label, in whatever order."""
+
+        def pairs(images, labels):
+            return sorted((label, image.tobytes()) for image, label in zip(images, labels.tolist(), strict=True))
+
+        self.assertEqual(pairs(images, labels), pairs(pixels, true_labels))
+
+    def test_class_folders_are_decoded_and_divided(self):
+        self.write()
+        splits = load(self.root, validation_split=6, test_split=4)
+        self.assertEqual(splits.class_names, NAMES)
+        self.assertEqual((len(splits.train), len(splits.validation), len(splits.test)), (20, 6, 4))
+        parts = (splits.train, splits.validation, splits.test)
+        images, labels = (np.concatenate([getattr(p, name) for p in parts]) for name in ("images", "labels"))
+        self.assert_same_set(images, labels, self.pixels, self.labels)
+        self.assertEqual((splits.pixel_max, splits.image_shape, images.dtype), (255.0, (5, 7), np.uint8))
+        # The end of the examples is not the last class: they come in an order of their own, the same every time.
+        self.assertGreater(len(set(splits.train.labels[-8:])), 1)
+        self.assertAllEqual(load(self.root, validation_split=6, test_split=4).train.images, splits.train.images)
+
+    @parameterized.parameters("validation", "val")
+    def test_split_folders(self, validation):
+        self.write("train", self.pixels[:15])
+        self.write(validation, self.pixels[15:18])
+        self.write("test", self.pixels[18:])
+        splits = load(self.root)
+        self.assert_same_set(splits.train.images, splits.train.labels, self.pixels[:15], self.labels[:15])
+        self.assert_same_set(splits.validation.images, splits.validation.labels, self.pixels[15:18], self.labels[:3])
+        self.assertLen(splits.test, 12)
+
+    @parameterized.parameters(
+        ("png", {}), ("bmp", {}), ("gif", {}), ("PNG", {}), ("jpg", {"quality": 100}), ("jpeg", {"quality": 100})
+    )
+    def test_formats(self, suffix, options):
+        self.write(suffix=suffix, **options)
+        splits = load(self.root, color_mode="grayscale")
+        images = np.concatenate([p.images for p in (splits.train, splits.validation, splits.test)])
+        difference = np.sort(images.sum(axis=(1, 2), dtype=int)) - np.sort(self.pixels.sum(axis=(1, 2), dtype=int))
+        self.assertLessEqual(np.abs(difference).max(), 35 if suffix.startswith("j") else 0)
+
+    def test_colours_are_kept_unless_told_otherwise(self):
+        colours = np.random.default_rng(0).integers(0, 256, (30, 5, 7, 3), dtype=np.uint8)
+        self.write(pixels=colours)
+        splits = load(self.root)
+        images = np.concatenate([p.images for p in (splits.train, splits.validation, splits.test)])
+        self.assertEqual(sorted(i.tobytes() for i in images), sorted(i.tobytes() for i in colours))
+        self.assertEqual(load(self.root, color_mode="grayscale").image_shape, (5, 7))
+        self.assertEqual(load(self.root, color_mode="rgb").image_shape, (5, 7, 3))
+        (self.root / "cat" / "gray.png").unlink(missing_ok=True)
+        Image.fromarray(self.pixels[0]).save(self.root / "cat" / "gray.png")  # One that is gray among them.
+        self.assertEqual(load(self.root).image_shape, (5, 7, 3))
+
+    def test_16_bits_a_pixel_keep_their_upper_8(self):
+        deep = self.pixels.astype(np.uint16) * 256 + 17
+        self.write(pixels=deep)
+        splits = load(self.root)
+        images = np.concatenate([p.images for p in (splits.train, splits.validation, splits.test)])
+        self.assertEqual(sorted(i.tobytes() for i in images), sorted(i.tobytes() for i in self.pixels))
+
+    def test_image_size_is_height_then_width(self):
+        paths = self.write()
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save(paths[3])
+        with self.assertRaisesRegex(
+            DataError, f"{paths[3]}: is 9 x 9, but 29 of 30 pictures are 5 x 7; image_size=HEIGHT,WIDTH"
+        ):
+            load(self.root)
+        self.assertEqual(load(self.root, image_size=(48, 24)).image_shape, (48, 24))
+        image = load(self.root, image_size=(10, 14)).train.images[0]
+        self.assertIn(image.tobytes(), [Image.open(p).resize((14, 10), 2).tobytes() for p in paths])
+
+    def test_what_is_no_picture_is_ignored_and_counted(self):
+        self.write()
+        for name in ("cat/.hidden.png", "cat/Thumbs.db", "dog/notes.txt"):
+            (self.root / name).write_text("no picture")
+        (self.root / ".git").mkdir()
+        with self.assertLogs("absl", "INFO") as log:
+            self.assertEqual(load(self.root).class_names, NAMES)
+        self.assertIn(f"{self.root}: ignored 3 files that are hidden or no pictures", log.output[0])
+
+    @parameterized.parameters(
+        lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"x" * 50, lambda data: data[:50]
+    )
+    def test_a_picture_that_does_not_decode_is_named_or_left_out(self, damage):
+        paths = self.write()
+        paths[5].write_bytes(damage(paths[5].read_bytes()))
+        with self.assertRaisesRegex(DataError, f"^{paths[5]}: does not decode: .*skip_bad_images"):
+            load(self.root)
+        with self.assertLogs("absl", "WARNING") as log:
+            splits = load(self.root, skip_bad_images=True)
+        self.assertIn("left out 1 pictures that do not decode", log.output[0])
+        self.assertLen(splits.train, 17)
+        self.assertEqual(len(splits.train) + len(splits.validation) + len(splits.test), 29)
+
+    def test_every_damaged_byte_of_a_picture_is_an_error_or_a_picture(self):
+        paths = self.write()
+        data = paths[5].read_bytes()
+        for place in range(0, len(data), 3):
+            damaged = bytearray(data)
+            damaged[place] ^= 0xFF
+            paths[5].write_bytes(bytes(damaged))
+            try:
+                self.assertEqual(load(self.root).image_shape, (5, 7))
+            except DataError as error:
+                self.assertIn(str(paths[5]), str(error))
+
+    def test_a_picture_of_too_many_pixels(self):
+        paths = self.write()
+
+        def png(width, height):
+            def part(kind, data):
+                return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+            size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+            return (
+                b"\x89PNG\r\n\x1a\n" + part(b"IHDR", size + b"\x08\0\0\0\0") + part(b"IDAT", b"") + part(b"IEND", b"")
+            )
+
+        for side in (10_000, 60_000):
+            paths[0].write_bytes(png(side, side))
+            with self.assertRaisesRegex(DataError, f"{paths[0]}: does not decode: DecompressionBomb"):
+                load(self.root)
+
+    def test_links_stay_inside(self):
+        paths = self.write()
+        (self.root / "cat" / "inside.png").symlink_to(paths[0])
+        self.assertEqual(sum(len(p) for p in self.parts(load(self.root))), 31)
+        outside = self.root.parent / "outside.png"
+        Image.fromarray(self.pixels[0]).save(outside)
+        (self.root / "cat" / "outside.png").symlink_to(outside)
+        with self.assertRaisesRegex(DataError, "cat/outside.png: a link that leads out of"):
+            load(self.root)
+
+    def parts(self, splits):
+        return splits.train, splits.validation, splits.test
+
+    def test_folders_of_another_form(self):
+        self.root.mkdir()
+        (self.root / "cat").mkdir()
+        with self.assertRaisesRegex(DataError, "no pictures in class folders; expected CLASS/PICTURE"):
+            load(self.root)
+        self.write()
+        (self.root / "cat" / "a\nb.png").write_bytes(b"")
+        with self.assertRaisesRegex(DataError, "a name with a line break"):
+            load(self.root)
+        (self.root / "cat" / "a\nb.png").unlink()
+        (self.root / "train").mkdir()
+        with self.assertRaisesRegex(DataError, "holds train beside cat"):
+            load(self.root)
+
+    def test_a_class_that_training_does_not_have(self):
+        self.write("train")
+        self.write("test")
+        (self.root / "test" / "cat").rename(self.root / "test" / "cow")
+        with self.assertRaisesRegex(DataError, "test/cow: the training split has no class of this name"):
+            load(self.root)
+
+    def test_the_options_are_for_folders_alone(self):
+        for option, value in (("image_size", (8, 8)), ("color_mode", "rgb"), ("skip_bad_images", True)):
+            with self.assertRaisesRegex(ConfigError, f"{option}=.*: is for folders of pictures alone"):
+                load("digits", **{option: value})
+
+    def test_trains_to_the_same_bits_as_the_same_rows_from_idx(self):
+        self.write("train", self.pixels[:20])
+        self.write("test", self.pixels[20:])
+        from_folder = load(self.root, validation_split=5)
+        folder = self.root.parent / "idx"
+        folder.mkdir()
+        train = [np.concatenate([getattr(from_folder.train, n), getattr(from_folder.validation, n)])
+                 for n in ("images", "labels")]  # fmt: skip
+        test = from_folder.test.images, from_folder.test.labels
+        for prefix, (images, labels) in (("train", train), ("t10k", test)):
+            (folder / f"{prefix}-images-idx3-ubyte").write_bytes(made.idx_bytes(images))
+            (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(made.idx_bytes(labels))
+        from_idx = load(folder, validation_split=5)
+        config = TrainConfig(batch_size=4, epochs=5, device="cpu")
+        results = [training.train(config, splits) for splits in (from_folder, from_idx)]
+        self.assertEqual(*[r.model.W.numpy().tobytes() for r in results])
+        self.assertEqual(*[r.report["grid"] for r in results])
+        self.assertEqual(results[0].report["class_names"], list(NAMES))
+
+
+if __name__ == "__main__":
+    tf.test.main()
