@@ -10,9 +10,10 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made
-from tfpipe import TrainConfig, artifact, load, training
+from tfpipe import TrainConfig, artifact, load, pipeline, training
 from tfpipe.data import arrays
 from tfpipe.exceptions import ConfigError, DataError
+from tfpipe.pipeline import MinibatchRows
 
 
 class Hostile:
@@ -70,13 +71,36 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         in_memory = load(self.npz(images=images, labels=self.labels))
         images_path, labels_path = self.pair(images)
         mapped = load(images_path, labels=labels_path)
-        self.assertIsInstance(mapped.train.images, np.memmap)
+        as_needed = np.dtype(dtype).isnative and order == "C"
+        self.assertEqual(isinstance(mapped.train.images, np.memmap), as_needed)
         self.assertNotIsInstance(in_memory.train.images, np.memmap)
         models = []
         for splits in (in_memory, mapped):
             result = training.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
             models.append((result.model.W.numpy().tobytes(), result.report["validation_error"]))
         self.assertEqual(models[0], models[1])
+
+    def test_npy_whose_values_begin_anywhere(self):
+        images_path, labels_path = self.pair(self.pixels)
+        data = images_path.read_bytes()
+        start = len(data) - self.pixels.nbytes
+        header = data[10:start].rstrip(b"\n") + b" " * 7 + b"\n"
+        images_path.write_bytes(data[:8] + struct.pack("<H", len(header)) + header + data[start:])
+        splits = load(images_path, labels=labels_path)
+        self.assertAllEqual(splits.train.images, self.pixels[:36])
+        training.train(TrainConfig(epochs=1, device="cpu"), splits)
+
+    def test_splits_of_a_mapped_file_begin_at_any_row(self):
+        features = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)  # 12 bytes a row.
+        images_path, labels_path = self.pair(features)
+        splits = load(images_path, labels=labels_path, validation_split=7, test_split=11)
+        for part, rows in (
+            (splits.train, features[:42]),
+            (splits.validation, features[42:49]),
+            (splits.test, features[49:]),
+        ):
+            chunks = pipeline.evaluation_chunks(part, MinibatchRows(len(part), 5, drop_remainder=False), chunk=20)
+            self.assertAllEqual(tf.reshape(next(chunks).images, [-1, 3])[: len(part)], rows)
 
     @parameterized.parameters("u1", "f4")
     def test_standardized_features(self, dtype):

@@ -11,12 +11,15 @@ import zipfile
 from typing import IO, NamedTuple
 
 import numpy as np
+from absl import logging
 
 from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
 
+# numpy.save lets the values begin at a multiple of this, and TensorFlow uses them in place only there.
+_ALIGNMENT = 64
 # Deflate cannot expand a byte to more than this many, so a larger claim is false.
 _DEFLATE_MOST = 1032
 # Where an archive may hold its splits: (images, labels) of train, validation, test. The second is Keras' way.
@@ -114,14 +117,22 @@ def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     return np.frombuffer(data, header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
-def _mapped(path: pathlib.Path) -> np.memmap:
+def _mapped(path: pathlib.Path) -> np.ndarray:
+    """The array in `path`, memory-mapped if it lies there as it is needed: row by row, in the machine's byte order.
+
+    The mapping is private: what a program writes to it never reaches the file.
+    """
     try:
         with open(path, "rb") as file:
             header = _read_header(str(path), file, os.fstat(file.fileno()).st_size)
         order = "F" if header.fortran_order else "C"
-        return np.memmap(path, header.dtype, mode="r", offset=header.size, shape=header.shape, order=order)  # type: ignore[call-overload]
+        mapped = np.memmap(path, header.dtype, mode="c", offset=header.size, shape=header.shape, order=order)  # type: ignore[call-overload]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if header.fortran_order or not header.dtype.isnative or header.size % _ALIGNMENT:
+        logging.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
+        return np.array(mapped, header.dtype.newbyteorder("="), order="C")
+    return mapped
 
 
 def _read_header(where: str, file: IO[bytes], size: int) -> _Header:
