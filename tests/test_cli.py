@@ -110,7 +110,7 @@ class BadInputTest(CommandTest):
 
     def test_a_folder_without_idx_files(self):
         self.assert_refused(
-            self.folder, "no file train-images-idx3-ubyte", "expected the four IDX files of MNIST, or class folders"
+            self.folder, "no file train-images-idx3-ubyte", "expected the IDX files of MNIST, or class folders"
         )
 
     @parameterized.parameters(

@@ -39,6 +39,36 @@ class IdxTest(parameterized.TestCase):
             path.rename(path.with_name(path.name.replace("-idx", ".idx")))
         self.assertLen(load(str(self.folder)).test, 30)
 
+    def rename(self, **prefixes):
+        made.write_idx_folder(self.folder)
+        for old, new in prefixes.items():
+            for path in list(self.folder.glob(f"{old}-*")):
+                path.rename(path.with_name(path.name.replace(old, new)))
+
+    def test_names_as_emnist_has_them(self):
+        self.rename(train="emnist-letters-train", t10k="emnist-letters-test")
+        splits = load(str(self.folder), validation_split=20)
+        self.assertEqual((len(splits.train), len(splits.test)), (70, 30))
+
+    def test_a_single_pair_of_any_name(self):
+        self.rename(train="digits")
+        for path in list(self.folder.glob("t10k-*")):
+            path.unlink()
+        splits = load(str(self.folder), validation_split=20, test_split=10)
+        self.assertEqual((len(splits.train), len(splits.validation), len(splits.test)), (60, 20, 10))
+        self.assertEqual(splits.test.labels.tolist(), made.images(90, seed=1)[1][-10:].tolist())
+
+    def test_several_sets_in_one_folder(self):
+        self.rename(train="letters-train", t10k="digits-train")
+        with self.assertRaisesRegex(DataError, "holds digits-train, letters-train; expected one pair"):
+            load(str(self.folder))
+
+    def test_images_alone_are_no_split_that_may_be_left_out(self):
+        made.write_idx_folder(self.folder)
+        (self.folder / "t10k-images-idx3-ubyte").unlink()
+        with self.assertRaisesRegex(DataError, "no file t10k-images-idx3-ubyte"):
+            load(str(self.folder))
+
     def test_a_missing_file_is_named(self):
         with self.assertRaisesRegex(DataError, "no file train-images-idx3-ubyte"):
             load(str(self.folder))

@@ -1,4 +1,4 @@
-"""A folder with the four IDX files of MNIST, or of a set in its form: plain or gzip'd.
+"""A folder with IDX files: MNIST, or a set in its form, plain or gzip'd.
 
 Format: http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT": magic number 0x00 0x00 type rank, then the
 dimensions as big-endian 32-bit integers, then the values.
@@ -9,6 +9,7 @@ import gzip
 import math
 import os
 import pathlib
+import re
 import struct
 import zlib
 from typing import BinaryIO
@@ -25,22 +26,33 @@ _GZIP_MOST = 1032
 
 
 def read(folder: pathlib.Path) -> Source:
-    """Reads `train-images`, `train-labels`, `t10k-images`, `t10k-labels` of `folder`: images `[N, H, W]` uint8.
+    """Reads the pairs `PREFIX-images-idx3-ubyte`, `PREFIX-labels-idx1-ubyte` of `folder`: images `[N, H, W]` uint8.
+
+    The prefix that ends in `train` has the training examples, the one that ends in `t10k` or `test` the test
+    examples: so MNIST, Fashion-MNIST and KMNIST name them, and EMNIST (`emnist-letters-train-images-idx3-ubyte.gz`).
+    A single pair of any name is a data set without a test split.
 
     Raises:
-      DataError: a file is missing, damaged, or does not fit the others.
+      DataError: a file is missing, damaged, or does not fit the others; there are several data sets in the folder.
     """
-    train, test = (_read_pair(folder, prefix) for prefix in ("train", "t10k"))
-    return Source(train, validation=None, test=test, pixel_max=255.0)
+    prefixes = sorted(_prefixes(folder, "images", rank=3) | _prefixes(folder, "labels", rank=1))
+    train = [prefix for prefix in prefixes if prefix.endswith("train")]
+    test = [prefix for prefix in prefixes if prefix.endswith(("t10k", "test"))]
+    if len(prefixes) <= 1 and not test:
+        train = prefixes or ["train"]
+    if len(train) != 1 or len(test) > 1 or len(train + test) < len(prefixes):
+        raise DataError(f"{folder}: holds {', '.join(prefixes)}; expected one pair of files for train and one for test")
+    return Source(_read_pair(folder, train[0]), None, _read_pair(folder, test[0]) if test else None, pixel_max=255.0)
 
 
 def is_there(folder: pathlib.Path) -> bool:
     """Whether `folder` holds such files."""
-    return any((folder / name).is_file() for name in _names("train-images", rank=3))
+    return bool(_prefixes(folder, "images", rank=3))
 
 
-def _names(stem: str, rank: int) -> list[str]:
-    return [f"{stem}{mark}idx{rank}-ubyte{suffix}" for mark in "-." for suffix in ("", ".gz")]
+def _prefixes(folder: pathlib.Path, kind: str, rank: int) -> set[str]:
+    pattern = re.compile(rf"(.*?)-{kind}[-.]idx{rank}-ubyte(\.gz)?")
+    return {match[1] for path in folder.iterdir() if (match := pattern.fullmatch(path.name))}
 
 
 def _read_pair(folder: pathlib.Path, prefix: str) -> Examples:
@@ -56,13 +68,11 @@ def _read_pair(folder: pathlib.Path, prefix: str) -> Examples:
 
 
 def _find(folder: pathlib.Path, stem: str, rank: int) -> pathlib.Path:
-    names = _names(stem, rank)
+    names = [f"{stem}{mark}idx{rank}-ubyte{suffix}" for mark in "-." for suffix in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(
-        f"{folder}: no file {names[0]} (or {names[1]}); expected the four IDX files of MNIST, or class folders"
-    )
+    raise DataError(f"{folder}: no file {names[0]} (or {names[1]}); expected the IDX files of MNIST, or class folders")
 
 
 def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
