@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 from absl import app, flags, logging
 
 from tfpipe import __version__
-from tfpipe.cli import help_text, interruption, streams, train
+from tfpipe.cli import describe, help_text, interruption, streams, train
 from tfpipe.exceptions import ConfigError, OptionError, TfpipeError
 
 FAILED = 1
@@ -30,7 +30,10 @@ class Command(NamedTuple):
     prepare: Callable[[flags.FlagValues], Callable[[], int]]
 
 
-COMMANDS = {"train": Command("train softmax regression on a data set", train.define, train.prepare)}
+COMMANDS = {
+    "train": Command("train softmax regression on a data set", train.define, train.prepare),
+    "describe": Command("tell what a data set holds, and show examples", describe.define, describe.prepare),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,6 +104,8 @@ def _one_line(error: Exception) -> str:
         return f"--{error}"  # An option's name is that of its flag.
     if isinstance(error, TfpipeError):
         return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     # A fault of ours or of the machine: its kind says more than its words.
     return f"{type(error).__name__}: {error} (--verbosity=1 shows where)"
 

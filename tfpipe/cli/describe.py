@@ -1,0 +1,46 @@
+"""`tfpipe describe`."""
+
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Callable
+
+from absl import flags
+
+from tfpipe.cli import config_flags, streams
+from tfpipe.config import DataConfig
+
+
+def define(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
+    config_flags.define(DataConfig, values, "describe")
+    flags.DEFINE_string(
+        "contact_sheet",
+        None,
+        "a PNG file to write, with the first training examples of each class",
+        flag_values=values,
+        module_name="describe",
+    )
+
+
+def prepare(values: flags.FlagValues) -> Callable[[], int]:
+    """Checks the flags; what it returns prints the description and returns the exit status."""
+    data = config_flags.read(DataConfig, values)
+    return lambda: _describe(data, values["contact_sheet"].value)
+
+
+def _describe(data: DataConfig, sheet: str | None) -> int:
+    from tfpipe import data as datasets
+    from tfpipe import files
+    from tfpipe.data import description
+
+    splits = datasets.load(**dataclasses.asdict(data))
+    if sheet is not None:
+        png = io.BytesIO()
+        description.contact_sheet(splits).save(png, "png")
+        files.write_whole(pathlib.Path(sheet).expanduser(), png.getvalue())
+    content = description.describe(splits)
+    streams.write_error(description.table(content))
+    streams.write_output(json.dumps(content))
+    return 0

@@ -1,0 +1,90 @@
+"""What a data set holds, for people who are about to train on it: figures, a table, a sheet of examples."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tfpipe.data.examples import Examples, Splits
+from tfpipe.exceptions import DataError
+
+_SPLITS = ("train", "validation", "test")
+_EXAMPLES_A_CLASS = 10
+_SHEET_CLASSES = 100
+# Small images are enlarged to about this height, in pixels.
+_TILE = 48
+_MARGIN = 4
+
+
+def describe(splits: Splits) -> dict[str, Any]:
+    """The figures of a data set, as JSON can hold them.
+
+    Returns:
+      `image_shape`, `dtype`, `pixel_max`, `standardized`; `splits`: for each the number of examples, the range of the
+      values `[min, max]` and the number of examples of each class, in the order of `class_names`.
+    """
+    parts = {name: getattr(splits, name) for name in _SPLITS}
+    return {
+        "dataset": splits.config.dataset if splits.config else None,
+        "image_shape": list(splits.image_shape),
+        "dtype": str(splits.train.images.dtype),
+        "pixel_max": None if splits.standardization else splits.pixel_max,
+        "standardized": splits.standardization is not None,
+        "class_names": list(splits.class_names),
+        "splits": {
+            name: {
+                "examples": len(part),
+                "range": [part.images.min().item(), part.images.max().item()],
+                "classes": np.bincount(part.labels, minlength=splits.n_out).tolist(),
+            }
+            for name, part in parts.items()
+        },
+    }
+
+
+def table(description: dict[str, Any]) -> str:
+    """The same for people: a line for each class."""
+    parts = description["splits"]
+    rows = [("class", *parts)]
+    for k, name in enumerate(description["class_names"]):
+        rows.append((name, *(str(part["classes"][k]) for part in parts.values())))
+    rows.append(("all", *(str(part["examples"]) for part in parts.values())))
+    rows.append(("values", *("{:g} to {:g}".format(*part["range"]) for part in parts.values())))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    shape = " x ".join(map(str, description["image_shape"]))
+    scaling = "standardized" if description["standardized"] else f"divided by {description['pixel_max']:g}"
+    lines = [f"{description['dataset']}: {shape} {description['dtype']}, {scaling}"]
+    return "\n".join(lines + ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows])
+
+
+def contact_sheet(splits: Splits) -> Image.Image:
+    """A picture with a line for each class (100 at most): its name and its first ten training examples.
+
+    Raises:
+      DataError: the examples are rows of numbers, no pictures.
+    """
+    shape = splits.image_shape
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+        raise DataError(f"{splits.train.name}: examples of shape {shape} are no pictures; expected [H, W] or [H, W, 3]")
+    scale = max(1, _TILE // shape[0])
+    height, width = shape[0] * scale, shape[1] * scale
+    names = splits.class_names[:_SHEET_CLASSES]
+    text = max(int(ImageDraw.Draw(Image.new("L", (1, 1))).textlength(name)) for name in names) + 2 * _MARGIN
+    size = text + _EXAMPLES_A_CLASS * (width + _MARGIN), len(names) * (height + _MARGIN) + _MARGIN
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, name in enumerate(names):
+        top = _MARGIN + k * (height + _MARGIN)
+        draw.text((_MARGIN, top + height // 2), name, fill="black", anchor="lm")
+        rows = np.flatnonzero(splits.train.labels == k)[:_EXAMPLES_A_CLASS]
+        for column, pixels in enumerate(_as_bytes(splits.train, rows)):
+            tile = Image.fromarray(pixels.squeeze()).resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(tile, (text + column * (width + _MARGIN), top))
+    return sheet
+
+
+def _as_bytes(examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """The images of `rows`, brightened so that their largest value is white."""
+    images = np.asarray(examples.images[rows], np.float64)
+    low, high = min(0.0, images.min(initial=0)), images.max(initial=0)
+    return np.round((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
