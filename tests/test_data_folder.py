@@ -1,4 +1,6 @@
+import os
 import pathlib
+import unittest
 import zlib
 
 import numpy as np
@@ -209,6 +211,52 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(*[r.model.W.numpy().tobytes() for r in results])
         self.assertEqual(*[r.report["grid"] for r in results])
         self.assertEqual(results[0].report["class_names"], list(NAMES))
+
+
+@unittest.skipUnless(os.environ.get("TFPIPE_MNIST_DIR"), "TFPIPE_MNIST_DIR names no folder with MNIST's IDX files")
+class MnistAsPicturesTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters((None,), ((48, 24),))
+    def test_trains_to_the_same_bits_as_the_rows_of_the_idx_files(self, image_size):
+        root = pathlib.Path(self.create_tempdir().full_path)
+        mnist = load(os.environ["TFPIPE_MNIST_DIR"], validation_split=1)
+        sizes = {"train": (mnist.train, 3000), "test": (mnist.test, 1000)}
+        rows = {}
+        for split, (examples, count) in sizes.items():
+            for row in range(count):
+                path = root / "pictures" / split / str(examples.labels[row]) / f"{row:05}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(examples.images[row]).save(path)
+            # The order of the pictures is the folder's own: the rows are found by their content.
+            rows[split] = {examples.images[row].tobytes(): row for row in range(count)}
+            self.assertLen(rows[split], count)
+        plain = load(root / "pictures", validation_split=500)
+        in_order = {
+            "train": [rows["train"][i.tobytes()] for part in (plain.train, plain.validation) for i in part.images],
+            "test": [rows["test"][image.tobytes()] for image in plain.test.images],
+        }
+        (root / "idx").mkdir()
+        for split, prefix in (("train", "train"), ("test", "t10k")):
+            examples = sizes[split][0]
+            images = examples.images[in_order[split]]
+            if image_size:
+                enlarged = [Image.fromarray(i).resize(image_size[::-1], Image.Resampling.BILINEAR) for i in images]
+                images = np.stack([np.asarray(i) for i in enlarged])
+            (root / "idx" / f"{prefix}-images-idx3-ubyte").write_bytes(made.idx_bytes(images))
+            labels = made.idx_bytes(examples.labels[in_order[split]])
+            (root / "idx" / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
+
+        config = TrainConfig(batch_size=100, epochs=5, device="cpu")
+        results = [
+            training.train(config, splits)
+            for splits in (
+                load(root / "pictures", validation_split=500, image_size=image_size),
+                load(root / "idx", validation_split=500),
+            )
+        ]
+        self.assertEqual(*[result.model.W.numpy().tobytes() for result in results])
+        self.assertEqual(*[result.report["grid"] for result in results])
+        self.assertEqual(results[0].report["image_shape"], list(image_size or (28, 28)))
+        self.assertLess(results[0].report["test_error"], 0.2)
 
 
 if __name__ == "__main__":

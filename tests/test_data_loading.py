@@ -3,6 +3,8 @@ import pickle
 
 import numpy as np
 from absl.testing import absltest, parameterized
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests import made
 from tfpipe import Examples, Splits, load
@@ -43,6 +45,19 @@ class DivideTest(parameterized.TestCase):
         self.assertEqual(parts, [[0, 1, 2, 3, 4, 5, 6], [7, 8, 9], [0, 1, 2, 3]])
         parts = self.numbers(Source(numbered(3), numbered(2), numbered(4), 1.0), validation_split=3)
         self.assertEqual(parts, [[0, 1, 2], [0, 1], [0, 1, 2, 3]])
+
+    @settings(deadline=None)
+    @given(data=st.data())
+    def test_every_example_is_in_one_split(self, data):
+        total = data.draw(st.integers(3, 60))
+        share = st.integers(1, 30) | st.floats(0.01, 0.99)
+        options = {"validation_split": data.draw(share), "test_split": data.draw(share)}
+        try:
+            train, validation, test = self.numbers(Source(numbered(total), None, None, 1.0), **options)
+        except ConfigError:
+            return  # They take more than there is.
+        self.assertEqual(train + validation + test, list(range(total)))
+        self.assertTrue(train and validation and test)
 
     @parameterized.parameters(
         ({"validation_split": 10}, "validation_split=10: would take 10 of the 8 examples"),
