@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made
-from tfpipe import TrainConfig, artifact, load, pipeline, training
+from tfpipe import Examples, TrainConfig, artifact, load, pipeline, training
 from tfpipe.data import arrays
 from tfpipe.exceptions import ConfigError, DataError
 from tfpipe.pipeline import MinibatchRows
@@ -101,6 +101,20 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         ):
             chunks = pipeline.evaluation_chunks(part, MinibatchRows(len(part), 5, drop_remainder=False), chunk=20)
             self.assertAllEqual(tf.reshape(next(chunks).images, [-1, 3])[: len(part)], rows)
+
+    @parameterized.parameters("r", "c", "unaligned", "steps", "big-endian", "fortran")
+    def test_memory_maps_that_a_program_made(self, kind):
+        features = np.random.default_rng(0).normal(size=(60, 3)).astype(">f4" if kind == "big-endian" else "f4")
+        np.save(self.folder / "a.npy", np.asfortranarray(features) if kind == "fortran" else features)
+        mapped = np.load(self.folder / "a.npy", mmap_mode="r" if kind == "r" else "c")
+        if kind == "unaligned":
+            (self.folder / "raw").write_bytes(b"1234" + features.tobytes())
+            mapped = np.memmap(self.folder / "raw", "f4", "c", offset=4, shape=(60, 3))
+        if kind == "steps":
+            mapped, features = mapped[::2], features[::2]
+        part = Examples(mapped, np.arange(len(mapped)) % 2)
+        chunks = pipeline.evaluation_chunks(part, MinibatchRows(len(part), 5, drop_remainder=False), chunk=20)
+        self.assertAllEqual(tf.reshape(next(chunks).images, [-1, 3])[: len(part)], features.astype("f4"))
 
     @parameterized.parameters("u1", "f4")
     def test_standardized_features(self, dtype):

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.data import Examples
+from tfpipe.data.arrays import ALIGNMENT
 
 # MNIST on 2 cores, chunks of at most 8, 16, 32, 64 MiB: 25.2, 23.6, 22.3, 22.3 ms an epoch with its validation.
 _CHUNK_BYTES = 32 << 20
@@ -156,19 +157,26 @@ def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, c
 
 def _fetcher(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     """How the images of rows `[T, B]` are fetched, `[T, B, D]`: from memory, or from a file that is mapped into it."""
-    if not isinstance(images, np.memmap):
-        in_memory = tf.constant(images.reshape(len(images), -1))
-        return lambda row: tf.gather(in_memory, row)
-
-    # A tensor that is the mapped file itself, not a copy. TensorFlow demands an alignment that only the start of a
-    # file has, so a split is shared as the whole that it is a part of, and its rows are counted from there.
+    dtype = row_type(images)
+    # A split is shared as the whole that it is a part of, because only that begins where TensorFlow wants a tensor to;
+    # its rows are counted from there.
     whole = images
     while isinstance(whole.base, np.memmap) and whole.base.shape[1:] == images.shape[1:]:
         whole = whole.base
+    if not (isinstance(images, np.memmap) and _can_be_shared(whole) and images.flags.c_contiguous):
+        in_memory = tf.constant(np.asarray(images.reshape(len(images), -1), dtype))
+        return lambda row: tf.gather(in_memory, row)
+
     first = (images.ctypes.data - whole.ctypes.data) // images[0].nbytes
+    # A tensor that is the mapped file itself: tf.constant would copy it.
     mapped = tf.experimental.dlpack.from_dlpack(whole.reshape(len(whole), -1).__dlpack__())
-    dtype = row_type(images)
     return lambda row: tf.cast(tf.gather(mapped, row + first), dtype)
+
+
+def _can_be_shared(array: np.ndarray) -> bool:
+    """Whether TensorFlow can use the array where it lies; from_dlpack ends the process where the alignment is wrong."""
+    flags = array.flags
+    return flags.c_contiguous and flags.writeable and array.dtype.isnative and array.ctypes.data % ALIGNMENT == 0
 
 
 def row_type(images: np.ndarray) -> np.dtype:

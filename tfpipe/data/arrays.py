@@ -18,8 +18,8 @@ from tfpipe.data.examples import Examples
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
 
-# numpy.save lets the values begin at a multiple of this, and TensorFlow uses them in place only there.
-_ALIGNMENT = 64
+# numpy.save lets the values begin at a multiple of this, in bytes, and TensorFlow uses them in place only there.
+ALIGNMENT = 64
 # Deflate cannot expand a byte to more than this many, so a larger claim is false.
 _DEFLATE_MOST = 1032
 # Where an archive may hold its splits: (images, labels) of train, validation, test. The second is Keras' way.
@@ -129,7 +129,7 @@ def _mapped(path: pathlib.Path) -> np.ndarray:
         mapped = np.memmap(path, header.dtype, mode="c", offset=header.size, shape=header.shape, order=order)  # type: ignore[call-overload]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if header.fortran_order or not header.dtype.isnative or header.size % _ALIGNMENT:
+    if header.fortran_order or not header.dtype.isnative or header.size % ALIGNMENT:
         logging.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
         return np.array(mapped, header.dtype.newbyteorder("="), order="C")
     return mapped
