@@ -84,7 +84,7 @@ class WrongUsageTest(CommandTest):
         (("train", "--flagfile=/no/such.flags"), ("/no/such.flags",)),
         (("train", f"--flagfile={sys.executable}"), ("codec can't decode",)),
         (("train", "--stderrthreshold=loud"), ("loud",)),
-        (("train", "--dataset=a\nb"), (r"--dataset=a\nb: must be a name or a path, on one line",)),
+        (("train", "--dataset=a\nb"), (r"--dataset=a\nb: must be a name or a path of characters that can be shown",)),
         (("train", "--dataset="), ("--dataset=: must be a name or a path",)),
         (("train", "--workdir="), ("--workdir=: must be a path",)),
         (("train", f"--epochs={10**21}"), ("at most 2147483647",)),

@@ -102,7 +102,7 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
             chunks = pipeline.evaluation_chunks(part, MinibatchRows(len(part), 5, drop_remainder=False), chunk=20)
             self.assertAllEqual(tf.reshape(next(chunks).images, [-1, 3])[: len(part)], rows)
 
-    @parameterized.parameters("r", "c", "unaligned", "steps", "big-endian", "fortran")
+    @parameterized.parameters("r", "c", "unaligned", "steps", "big-endian", "fortran", "view", "f16")
     def test_memory_maps_that_a_program_made(self, kind):
         features = np.random.default_rng(0).normal(size=(60, 3)).astype(">f4" if kind == "big-endian" else "f4")
         np.save(self.folder / "a.npy", np.asfortranarray(features) if kind == "fortran" else features)
@@ -110,6 +110,12 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         if kind == "unaligned":
             (self.folder / "raw").write_bytes(b"1234" + features.tobytes())
             mapped = np.memmap(self.folder / "raw", "f4", "c", offset=4, shape=(60, 3))
+        if kind == "view":
+            np.save(self.folder / "a.npy", features.view(np.uint32))
+            mapped = np.load(self.folder / "a.npy", mmap_mode="c").view(np.float32)
+        if kind == "f16":
+            np.save(self.folder / "a.npy", features.astype(np.longdouble))
+            mapped = np.load(self.folder / "a.npy", mmap_mode="c")
         if kind == "steps":
             mapped, features = mapped[::2], features[::2]
         part = Examples(mapped, np.arange(len(mapped)) % 2)

@@ -164,6 +164,24 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(DataError, "cat/outside.png: a link that leads out of"):
             load(self.root)
 
+    def test_linked_folders(self):
+        self.write()
+        outside = self.root.parent / "cow"
+        (self.root / "cat").rename(outside)
+        (self.root / "cow").symlink_to(outside)
+        with self.assertRaisesRegex(DataError, "pictures/cow: a link that leads out of"):
+            load(self.root)
+        (self.root / "cow").unlink()
+        (self.root / "dog" / "more").symlink_to(self.root / "eel")
+        with self.assertRaisesRegex(DataError, "dog/more: a link to a folder"):
+            load(self.root)
+
+    def test_val_and_validation(self):
+        for name in ("train", "val", "validation"):
+            self.write(name)
+        with self.assertRaisesRegex(DataError, "holds validation and val; expected one of them"):
+            load(self.root)
+
     def parts(self, splits):
         return splits.train, splits.validation, splits.test
 

@@ -27,6 +27,10 @@ class LabelsTest(parameterized.TestCase):
             numbers, _ = encode(np.eye(3)[[2, 0, 1]].astype(dtype))
             self.assertEqual(numbers[0].tolist(), [2, 0, 1])
 
+    def test_bytes_that_are_no_text(self):
+        with self.assertRaisesRegex(DataError, "split 0: a label is no text in UTF-8"):
+            encode(np.array([b"caf\xe9", b"x"]))
+
     @parameterized.parameters(
         ([["a"], ["b"]], [["a"], ["x"]], "split 1: label 'x' of example 1: no training example has it"),
         ([0, 1], ["a", "b"], "split 0: labels of type int64; expected integers, or strings in every split"),

@@ -30,6 +30,18 @@ class StandardizationTest(parameterized.TestCase):
         np.testing.assert_allclose(shift, images[0], rtol=1e-12)
         np.testing.assert_array_equal(factor, [1, 1, 1])
 
+    def test_a_column_that_hardly_varies_is_constant_in_float32(self):
+        images = np.array([[0, 1.0], [1e-40, 2.0]])
+        _shift, factor = scaling.standardization(images)
+        self.assertTrue(np.isfinite(np.float32(factor)).all())
+        self.assertEqual(factor[0], 1)
+
+    def test_columns_far_from_0_are_warned_of(self):
+        images = 1e6 + np.random.default_rng(0).normal(size=(100, 1))
+        with self.assertLogs("absl", "WARNING") as log:
+            scaling.standardization(images)
+        self.assertIn("more than 10000 standard deviations away from 0", log.output[0])
+
     def test_folded_parameters_take_raw_images(self):
         random = np.random.default_rng(0)
         images, W, b = random.uniform(0, 255, (20, 6)), random.normal(size=(6, 3)), random.normal(size=3)

@@ -5,12 +5,12 @@ The command line makes its flags from the fields of these classes; a Python prog
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfpipe.exceptions import ConfigError
 
+_SMALLEST, _LARGEST = 2.0**-126, 2.0**127
 Check = Callable[[Any], str | None]
 
 
@@ -52,9 +52,10 @@ def _size(value: Any) -> str | None:
 
 
 def _one_line(value: Any) -> str | None:
-    if isinstance(value, str) and value.strip() and "\n" not in value:
+    # What a flagfile can hold and give back.
+    if isinstance(value, str) and value and value == value.strip() and value.isprintable():
         return None
-    return "must be a name or a path, on one line"
+    return "must be a name or a path of characters that can be shown, without space around it"
 
 
 def _split(value: Any) -> str | None:
@@ -68,10 +69,11 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Within float32, in which the training computes.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
-_POSITIVE = (lambda value: value > 0, "a number above 0")
+_POSITIVE = (lambda value: value >= _SMALLEST, "a number above 0 that float32 can hold")
 _NOT_NEGATIVE = (lambda value: value >= 0, "a number of at least 0")
 
 
@@ -91,7 +93,7 @@ class DataConfig:
     labels: str | None = _option(
         None,
         "the .npy file with the labels, where --dataset is an .npy file with images",
-        lambda value: value and _one_line(value),
+        lambda value: None if value is None else _one_line(value),
     )
     validation_split: float | int = _option(
         0.2,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from tfpipe.data import Examples
 from tfpipe.data.arrays import ALIGNMENT
@@ -161,9 +162,11 @@ def _fetcher(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     # A split is shared as the whole that it is a part of, because only that begins where TensorFlow wants a tensor to;
     # its rows are counted from there.
     whole = images
-    while isinstance(whole.base, np.memmap) and whole.base.shape[1:] == images.shape[1:]:
+    while isinstance(whole.base, np.memmap) and _same_rows(whole.base, images):
         whole = whole.base
     if not (isinstance(images, np.memmap) and _can_be_shared(whole) and images.flags.c_contiguous):
+        if isinstance(images, np.memmap):
+            logging.info("a memory map that cannot be shared is copied into memory; open it in mode 'c', in C order")
         in_memory = tf.constant(np.asarray(images.reshape(len(images), -1), dtype))
         return lambda row: tf.gather(in_memory, row)
 
@@ -171,6 +174,10 @@ def _fetcher(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     # A tensor that is the mapped file itself: tf.constant would copy it.
     mapped = tf.experimental.dlpack.from_dlpack(whole.reshape(len(whole), -1).__dlpack__())
     return lambda row: tf.cast(tf.gather(mapped, row + first), dtype)
+
+
+def _same_rows(array: np.ndarray, other: np.ndarray) -> bool:
+    return array.shape[1:] == other.shape[1:] and array.dtype == other.dtype
 
 
 def _can_be_shared(array: np.ndarray) -> bool:

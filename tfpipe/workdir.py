@@ -27,8 +27,9 @@ class Workdir:
 
     def check(self) -> None:
         """Raises WorkdirError if the folder holds a run already, or cannot be written as far as can be told."""
-        if "\n" in str(self.path):
-            raise self._error("holds a line break, which flags.txt cannot hold; give a folder without")
+        name = str(self.path)
+        if not name.isprintable() or name != name.strip():
+            raise self._error("has characters that flags.txt cannot hold; give a folder with another name")
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not there.is_dir():
             raise self._error(f"{there} is a file; give a folder")
@@ -46,7 +47,7 @@ class Workdir:
         """
         self.check()
         lines = sorted([*flag_lines, f"--workdir={self.path}"])
-        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+        data = "".join(f"{line}\n" for line in lines).encode()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # Mode x: of two runs that start at once, one fails here.

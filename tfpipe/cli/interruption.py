@@ -11,9 +11,10 @@ _came = False
 
 
 def listen() -> None:
-    """Takes over both signals, from now on."""
+    """Takes over both signals, from now on; not one that is ignored, as a shell has it for jobs in the background."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _handle)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
 
 
 def came() -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 from absl import app, flags, logging
 
 from tfpipe import __version__
-from tfpipe.cli import describe, help_text, interruption, streams, train
+from tfpipe.cli import describe, help_text, streams, train
 from tfpipe.exceptions import ConfigError, OptionError, TfpipeError
 
 FAILED = 1
@@ -40,10 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's own). Ends the process with SystemExit, as absl does.
 
     Exit status: 0 done, 1 failed (data, files, devices), 2 wrong usage (what the command line alone shows), 143
-    stopped by SIGTERM or SIGINT with its results saved.
+    stopped by SIGTERM or SIGINT, with the results so far saved if the training had begun.
     """
     streams.repair()
-    interruption.listen()
     argv = sys.argv if argv is None else argv
     arguments = argv[1:]
     name = arguments[0] if arguments else ""

@@ -39,6 +39,7 @@ def prepare(values: flags.FlagValues) -> Callable[[], int]:
 
 
 def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
+    interruption.listen()
     if path is not None:
         Workdir(path).check()
 

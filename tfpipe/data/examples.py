@@ -52,7 +52,10 @@ class Examples:
             return images
         if images.dtype.kind != "f":
             raise DataError(f"{self.name}: images of type {images.dtype}; expected uint8 or floating point")
-        if images.dtype not in (np.float16, np.float32) and not isinstance(images, np.memmap):
+        stays = (
+            images.dtype.itemsize <= 8 if isinstance(images, np.memmap) else images.dtype in (np.float16, np.float32)
+        )
+        if not stays:
             with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
                 images = images.astype(np.float32)
         step = max(1, _BYTES_PER_CHECK // images[0].nbytes)

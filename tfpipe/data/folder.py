@@ -92,13 +92,15 @@ def holds_class_folders(root: pathlib.Path) -> bool:
 
 def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[str, ...]]]:
     """The pictures and the class names of each split; what is not a picture is counted in the log."""
-    folders = _folders(root)
+    folders = _folders(root, root)
     by_split = {_SPLITS[folder.name]: folder for folder in folders if folder.name in _SPLITS}
     if "train" in by_split:
+        if len(by_split) < sum(folder.name in _SPLITS for folder in folders):
+            raise DataError(f"{root}: holds validation and val; expected one of them")
         others = [folder.name for folder in folders if folder.name not in _SPLITS]
         if others:
             raise DataError(f"{root}: holds train beside {others[0]}; expected train, validation and test alone")
-        splits = {name: _folders(by_split[name]) for name in ("train", "validation", "test") if name in by_split}
+        splits = {name: _folders(root, by_split[name]) for name in ("train", "validation", "test") if name in by_split}
     else:
         splits = {"train": folders}
 
@@ -114,7 +116,7 @@ def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[st
             ignored += others_count
             pictures += [_Picture(path, numbers[folder.name]) for path in paths]
         if not pictures:
-            where = root if len(splits) == 1 else root / name
+            where = root if len(splits) == 1 else by_split[name]
             raise DataError(f"{where}: no pictures in class folders; expected CLASS/PICTURE ({', '.join(_SUFFIXES)})")
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pictures))
         listed[name] = [pictures[i] for i in order], tuple(numbers)
@@ -123,27 +125,35 @@ def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[st
     return listed
 
 
-def _folders(parent: pathlib.Path) -> list[pathlib.Path]:
+def _folders(root: pathlib.Path, parent: pathlib.Path) -> list[pathlib.Path]:
     """The folders in `parent`, sorted; not the hidden ones."""
-    folders = [path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return [_printable(path) for path in sorted(folders)]
+    folders = sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [_inside(root, _printable(path)) for path in folders]
 
 
 def _pictures(root: pathlib.Path, folder: pathlib.Path) -> tuple[list[pathlib.Path], int]:
     """The pictures below `folder`, sorted, and how many other files there are."""
     pictures, others = [], 0
-    inside = root.resolve()
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if pathlib.Path(place, name).is_symlink():  # os.walk does not follow it: its pictures must not just vanish.
+                raise DataError(
+                    f"{pathlib.Path(place, name)}: a link to a folder; expected pictures, or folders of them"
+                )
         for name in sorted(names):
             path = pathlib.Path(place, name)
             if name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
                 others += 1
                 continue
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
-                raise DataError(f"{path}: a link that leads out of {root}; expected pictures inside of it")
-            pictures.append(_printable(path))
+            pictures.append(_inside(root, _printable(path)))
     return pictures, others
+
+
+def _inside(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{path}: a link that leads out of {root}; expected pictures inside of it")
+    return path
 
 
 def _printable(path: pathlib.Path) -> pathlib.Path:

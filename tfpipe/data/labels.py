@@ -24,7 +24,7 @@ def encode(splits: list[tuple[np.ndarray, str]]) -> tuple[list[np.ndarray], tupl
     for labels, name in flat:
         if labels.dtype.kind not in "US":
             raise DataError(f"{name}: labels of type {labels.dtype}; expected integers, or strings in every split")
-    texts = [(np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels, name) for labels, name in flat]
+    texts = [(_decoded(labels, name), name) for labels, name in flat]
     classes = np.unique(texts[0][0])
     numbers = []
     for labels, name in texts:
@@ -35,6 +35,13 @@ def encode(splits: list[tuple[np.ndarray, str]]) -> tuple[list[np.ndarray], tupl
             raise DataError(f"{name}: label {str(labels[row])!r} of example {row}: no training example has it")
         numbers.append(number.astype(np.int32))
     return numbers, tuple(str(name) for name in classes)
+
+
+def _decoded(labels: np.ndarray, name: str) -> np.ndarray:
+    try:
+        return np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: a label is no text in UTF-8: {error}") from error
 
 
 def _flat(labels: np.ndarray, name: str) -> np.ndarray:

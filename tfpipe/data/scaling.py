@@ -3,7 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
+_FAR_FROM_0 = 1e4
 _BYTES_PER_BLOCK = 32 << 20
 
 
@@ -49,4 +51,13 @@ def standardization(images: np.ndarray) -> Scaling:
         squares += np.square(block).sum(axis=0) + np.square(difference) * count * len(block) / total
         mean += difference * len(block) / total
         count = total
-    return Scaling(mean, 1 / np.where(constant, 1.0, np.sqrt(squares / count)))
+    deviation = np.sqrt(squares / count)
+    # Training computes in float32, which cannot hold the factor of a column that hardly varies.
+    constant |= deviation < 1 / np.finfo(np.float32).max
+    if np.max(np.abs(mean) / np.where(constant, np.inf, deviation)) > _FAR_FROM_0:
+        logging.warning(
+            "a column lies more than %g standard deviations away from 0: the saved model, which takes raw rows in "
+            "float32, will be less exact than the training; take the mean off beforehand",
+            _FAR_FROM_0,
+        )
+    return Scaling(mean, 1 / np.where(constant, 1.0, deviation))
