@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import zipfile
+import zlib
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -110,7 +111,7 @@ def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
             header = _read_header(where, file, info.file_size)
             data = file.read(header.nbytes)
             file.read(1)  # The end: this verifies the checksum.
-    except zipfile.zlib.error as error:  # type: ignore[attr-defined]
+    except zlib.error as error:
         raise DataError(f"{where}: damaged: {error}") from error
     if len(data) != header.nbytes:
         raise DataError(f"{where}: truncated: {len(data)} of {header.nbytes} bytes")
