@@ -24,6 +24,7 @@ class DescriptionTest(absltest.TestCase):
             description.describe(splits(images)),
             {
                 "dataset": None,
+                "form": "2 x 3 uint8, divided by 2",
                 "image_shape": [2, 3],
                 "dtype": "uint8",
                 "pixel_max": 2.0,

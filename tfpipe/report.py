@@ -15,6 +15,7 @@ from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.patience import NEVER, Patience
 from tfpipe.schedule import Schedule
+from tfpipe.table import aligned
 
 # What scripts read from the last line of stdout.
 _SUMMARY = (
@@ -142,8 +143,7 @@ def table(content: dict[str, Any]) -> str:
         head = content["grid"][h]
         end = "diverged" if head["diverged"] else head["best_iteration"]
         rows.append(("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in columns), str(end)))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(aligned(rows))
 
 
 def _cell(name: str, value: float | None) -> str:

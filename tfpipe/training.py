@@ -139,13 +139,11 @@ class _Run:
         """Says what is about to run."""
         splits, schedule = self._splits, self._schedule
         logging.info(
-            "%d training, %d validation, %d test examples of %s %s, %s; %d classes",
+            "%d training, %d validation, %d test examples of %s; %d classes",
             schedule.train.examples,
             schedule.validation.examples,
             schedule.test.examples,
-            " x ".join(map(str, splits.image_shape)),
-            splits.train.images.dtype,
-            "standardized" if splits.standardization else f"divided by {splits.pixel_max:g}",
+            splits.form,
             splits.n_out,
         )
         logging.info(
@@ -179,13 +177,11 @@ class _Run:
         leader = self._patience.selected()
         self._save_if_new(leader)
         begin, self._chunk_begin = self._chunk_begin, time.monotonic()
-        rows = self._schedule.train
+        rows, following = self._schedule.train, self._iteration + 1
         return Trained(
             self._iteration,
             self._schedule.epoch(self._iteration),
-            self._iteration
-            + 1
-            + self._patience.steps(self._iteration + 1, self._schedule.iterations - self._iteration - 1),
+            following + self._patience.steps(following, self._schedule.iterations - following),
             float(costs[:, np.argmin(self._patience.diverged) if leader is None else leader].mean()),
             steps * rows.examples / rows.per_epoch / (self._chunk_begin - begin),
         )

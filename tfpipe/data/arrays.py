@@ -16,13 +16,12 @@ from absl import logging
 
 from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
+from tfpipe.data.limits import DEFLATE_MOST
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
 
 # numpy.save lets the values begin at a multiple of this, in bytes, and TensorFlow uses them in place only there.
 ALIGNMENT = 64
-# Deflate cannot expand a byte to more than this many, so a larger claim is false.
-_DEFLATE_MOST = 1032
 # Where an archive may hold its splits: (images, labels) of train, validation, test. The second is Keras' way.
 _NAMES = (
     (("images", "labels"), ("validation_images", "validation_labels"), ("test_images", "test_labels")),
@@ -104,7 +103,7 @@ def _read_split(
 
 
 def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    if info.file_size > max(info.compress_size, 1) * _DEFLATE_MOST:
+    if info.file_size > max(info.compress_size, 1) * DEFLATE_MOST:
         raise DataError(f"{where}: {info.compress_size} bytes cannot expand to the promised {info.file_size}")
     try:
         with archive.open(info) as file:

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from tfpipe.data.examples import Examples, Splits
 from tfpipe.exceptions import DataError
+from tfpipe.table import aligned
 
 _SPLITS = ("train", "validation", "test")
 _EXAMPLES_A_CLASS = 10
@@ -20,12 +21,14 @@ def describe(splits: Splits) -> dict[str, Any]:
     """The figures of a data set, as JSON can hold them.
 
     Returns:
-      `image_shape`, `dtype`, `pixel_max`, `standardized`; `splits`: for each the number of examples, the range of the
-      values `[min, max]` and the number of examples of each class, in the order of `class_names`.
+      `form` (what follows, in words), `image_shape`, `dtype`, `pixel_max`, `standardized`; `splits`: for each the
+      number of examples, the range of the values `[min, max]` and the number of examples of each class, in the order
+      of `class_names`.
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
     return {
         "dataset": splits.config.dataset if splits.config else None,
+        "form": splits.form,
         "image_shape": list(splits.image_shape),
         "dtype": str(splits.train.images.dtype),
         "pixel_max": None if splits.standardization else splits.pixel_max,
@@ -50,11 +53,7 @@ def table(description: dict[str, Any]) -> str:
         rows.append((name, *(str(part["classes"][k]) for part in parts.values())))
     rows.append(("all", *(str(part["examples"]) for part in parts.values())))
     rows.append(("values", *("{:g} to {:g}".format(*part["range"]) for part in parts.values())))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    shape = " x ".join(map(str, description["image_shape"]))
-    scaling = "standardized" if description["standardized"] else f"divided by {description['pixel_max']:g}"
-    lines = [f"{description['dataset']}: {shape} {description['dtype']}, {scaling}"]
-    return "\n".join(lines + ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows])
+    return "\n".join([f"{description['dataset']}: {description['form']}", *aligned(rows)])
 
 
 def contact_sheet(splits: Splits) -> Image.Image:

@@ -120,6 +120,13 @@ class Splits:
         return self.standardization or scaling.by_pixel_max(self.pixel_max)
 
     @property
+    def form(self) -> str:
+        """Shape, type and scaling of the images, in words."""
+        shape = " x ".join(map(str, self.image_shape))
+        scaled = "standardized" if self.standardization else f"divided by {self.pixel_max:g}"
+        return f"{shape} {self.train.images.dtype}, {scaled}"
+
+    @property
     def image_shape(self) -> tuple[int, ...]:
         return self.train.images.shape[1:]
 

@@ -17,12 +17,11 @@ from typing import BinaryIO
 import numpy as np
 
 from tfpipe.data.examples import Examples
+from tfpipe.data.limits import DEFLATE_MOST
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
 
 _UNSIGNED_BYTE = 0x08
-# Deflate cannot expand a byte to more than this many (zlib's technical details), so a larger claim is false.
-_GZIP_MOST = 1032
 
 
 def read(folder: pathlib.Path) -> Source:
@@ -88,7 +87,7 @@ def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
             most = os.fstat(file.fileno()).st_size
             if path.suffix == ".gz":
                 file = stack.enter_context(gzip.GzipFile(fileobj=file))  # type: ignore[assignment]
-                most *= _GZIP_MOST
+                most *= DEFLATE_MOST
             header = file.read(header_size)
             if len(header) < header_size:
                 raise DataError(f"{path}: {len(header)} bytes, too few for the header of an IDX file ({header_size})")

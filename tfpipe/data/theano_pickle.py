@@ -20,6 +20,7 @@ from tfpipe.exceptions import DataError
 
 _MOST_BYTES = 4 << 30
 _MNIST_SHAPE = (28, 28)
+_TYPES = frozenset(["f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"])
 
 
 def read(path: pathlib.Path) -> Source:
@@ -87,19 +88,7 @@ class _Dtype:
         self.byte_order = state[1]
 
     def value(self) -> np.dtype:
-        if not isinstance(self.name, str) or self.name not in (
-            "f2",
-            "f4",
-            "f8",
-            "u1",
-            "u2",
-            "u4",
-            "u8",
-            "i1",
-            "i2",
-            "i4",
-            "i8",
-        ):
+        if not isinstance(self.name, str) or self.name not in _TYPES:
             raise _Refused("an array of another type than integers and floating-point numbers")
         return np.dtype((self.byte_order if self.byte_order in ("<", ">") else "=") + self.name)
 
@@ -156,8 +145,6 @@ _ADMITTED = {
 
 # Python's own unpickler in its Python form: the C form allocates whatever size a damaged file asks for.
 _PythonUnpickler: Any = pickle._Unpickler
-
-
 _OPCODE_NAMES = (
     "PROTO FRAME MARK STOP GLOBAL STACK_GLOBAL REDUCE BUILD NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG "
     "LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES "
