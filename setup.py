@@ -22,12 +22,15 @@ setup(
     entry_points={"console_scripts": ["tfpipe = tfpipe.cli.main:main"]},
     install_requires=[
         "absl-py>=2.1,<3",
+        # tensorflow-datasets needs it, and does not say so.
+        "importlib-resources>=6,<8",
         "numpy>=2.0,<3",
         "pillow>=11,<14",
         "scikit-learn>=1.5,<2",
         # TensorBoard belongs to TensorFlow's summaries, but TensorFlow 2.21 no longer installs it.
         "tensorboard>=2.21,<2.22",
         "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.10,<4.10",
         "tqdm>=4.66,<5",
     ],
     extras_require={

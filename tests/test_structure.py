@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tfpipe"
 
 # A module may import from the layers below its own, and beside it within its own package.
 LAYERS = [
-    ["exceptions", "table"],
+    ["exceptions", "quiet", "table"],
     ["config"],
     ["data"],
     ["files", "workdir", "patience", "model", "pipeline"],

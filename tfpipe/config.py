@@ -87,7 +87,8 @@ class DataConfig:
         "IDX files of MNIST or of a set in its form (plain or .gz); a folder with a folder of pictures for each class, "
         "perhaps below train, validation and test; an .npz file with images and labels, or x_train, "
         "y_train, ...; an .npy file with images (then --labels has their labels); a file mnist.pkl.gz as in the Theano "
-        "tutorial",
+        "tutorial; or a data set of TensorFlow Datasets by its name, NAME[/CONFIG][:VERSION][:SPLIT], such as "
+        "fashion_mnist, emnist/letters, or mnist:train[:10%], which trains on these and keeps the test split",
         _one_line,
     )
     labels: str | None = _option(
@@ -95,6 +96,12 @@ class DataConfig:
         "the .npy file with the labels, where --dataset is an .npy file with images",
         lambda value: None if value is None else _one_line(value),
     )
+    data_dir: str | None = _option(
+        None,
+        "where TensorFlow Datasets keeps prepared data; default: $TFDS_DATA_DIR, or ~/tensorflow_datasets",
+        lambda value: None if value is None else _one_line(value),
+    )
+    download: bool = _option(True, "let TensorFlow Datasets download what is not prepared there")
     validation_split: float | int = _option(
         0.2,
         "examples for validation, as a number or as a fraction of the training examples, taken from their end; "
@@ -112,14 +119,16 @@ class DataConfig:
     )
 
     image_size: tuple[int, int] | None = _option(
-        None, "height and width, such as 48,24, to which the pictures of a folder are brought", _size
+        None,
+        "height and width, such as 48,24, to which pictures of a folder or of TensorFlow Datasets are brought",
+        _size,
     )
     color_mode: str | None = _option(
         None,
-        "how the pictures of a folder are read; default: grayscale unless one has colours",
+        "how pictures of a folder or of TensorFlow Datasets are read; default: grayscale unless one has colours",
         choices=("grayscale", "rgb"),
     )
-    skip_bad_images: bool = _option(False, "leave out pictures that do not decode, and count them")
+    skip_bad_images: bool = _option(False, "leave out pictures of a folder that do not decode, and count them")
     standardize: bool = _option(
         False,
         "scale each column of the images to mean 0 and variance 1 on the training examples, instead of dividing all by "

@@ -1,29 +1,46 @@
-"""SIGTERM and SIGINT: the first asks the run to end with what it has, a second ends the process at once."""
+"""SIGTERM and SIGINT: they end a command at once, or a run with what it has; then a second one ends it at once."""
 
 import contextlib
 import os
 import signal
 import types
+from collections.abc import Callable, Iterator
 
 STATUS = 143
 
+_deferred = False
 _came = False
 
 
+class Interrupted(BaseException):
+    """One of the signals came. Not an Exception: nothing but the command line is to catch it."""
+
+
 def listen() -> None:
-    """Takes over both signals, from now on; not one that is ignored, as a shell has it for jobs in the background."""
+    """Takes over both signals, from now on; not one that is ignored, as a shell has it for jobs in the background.
+
+    They raise Interrupted in the main thread.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
 
 
-def came() -> bool:
-    """Whether one of the signals has come."""
-    return _came
+@contextlib.contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+    """Within it, a signal is only noted, and a second one ends the process; gives the function that tells."""
+    global _deferred
+    _deferred = True
+    try:
+        yield lambda: _came
+    finally:
+        _deferred = False
 
 
 def _handle(number: int, frame: types.FrameType | None) -> None:
     global _came
+    if not _deferred:
+        raise Interrupted(signal.Signals(number).name)
     if _came:
         os._exit(STATUS)
     _came = True

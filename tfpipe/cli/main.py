@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 from absl import app, flags, logging
 
 from tfpipe import __version__
-from tfpipe.cli import describe, help_text, streams, train
+from tfpipe.cli import describe, help_text, interruption, streams, train
 from tfpipe.exceptions import ConfigError, OptionError, TfpipeError
 
 FAILED = 1
@@ -90,8 +90,11 @@ def _parse(name: str, command: Command, argv: list[str]) -> Callable[[], int]:
 
 def _run(name: str, work: Callable[[], int]) -> int:
     program = f"tfpipe {name}"
+    interruption.listen()
     try:
         return work()
+    except interruption.Interrupted as signal:
+        _fail(program, f"stopped by {signal}; nothing was written", interruption.STATUS)
     except Exception as error:
         if logging.get_verbosity() >= logging.DEBUG:
             logging.exception("%s failed", program)

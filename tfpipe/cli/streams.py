@@ -1,10 +1,8 @@
-"""Standard output and standard error, also where they are closed, full, or written past Python."""
+"""Standard output and standard error, also where they are closed or full."""
 
 import contextlib
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
 
 from tfpipe.exceptions import TfpipeError
 
@@ -37,24 +35,3 @@ def write_error(text: str) -> None:
     """Writes a line for people. A stream that cannot be written is no reason to fail."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps back what is written to file descriptor 2, unless an exception comes: then it is shown after all.
-
-    The C++ side of TensorFlow writes there past Python.
-    """
-    with tempfile.TemporaryFile() as file:
-        original = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        failed = True
-        try:
-            yield
-            failed = False
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-            if failed:
-                file.seek(0)
-                os.write(2, file.read())

@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import datetime
 import itertools
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
-from absl import flags, logging
+from absl import flags
 
+from tfpipe import quiet
 from tfpipe.cli import config_flags, interruption, streams
 from tfpipe.config import DataConfig, TrainConfig
 from tfpipe.exceptions import ConfigError, WorkdirError
@@ -39,35 +39,21 @@ def prepare(values: flags.FlagValues) -> Callable[[], int]:
 
 
 def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
-    interruption.listen()
     if path is not None:
         Workdir(path).check()
 
     from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
 
     splits = datasets.load(**dataclasses.asdict(data))
-    if not interruption.came():
-        _import_tensorflow()
-    if interruption.came():
-        streams.write_error("tfpipe train: stopped before the training began; nothing was written")
-        return interruption.STATUS
+    quiet.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 
     from tfpipe import report, training
 
-    with _workdir(path) as workdir:
-        result = training.train(config, splits, workdir, should_stop=interruption.came)
+    with interruption.deferred() as came, _workdir(path) as workdir:
+        result = training.train(config, splits, workdir, should_stop=came)
     streams.write_error(f"{report.table(result.report)}\neverything is in {workdir}")
     streams.write_output(report.summary(result.report))
     return interruption.STATUS if result.report["interrupted"] else 0
-
-
-def _import_tensorflow() -> None:
-    """Takes seconds, so it waits until the data is known to be sound; and keeps its greetings to itself."""
-    if logging.get_verbosity() >= logging.DEBUG:
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with streams.quiet():  # Some lines come before TensorFlow reads that variable.
-        import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from absl import logging
 
 from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import DEFLATE_MOST
+from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
 
@@ -108,6 +108,7 @@ def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     try:
         with archive.open(info) as file:
             header = _read_header(where, file, info.file_size)
+            check_fits_memory(where, header.nbytes)
             data = file.read(header.nbytes)
             file.read(1)  # The end: this verifies the checksum.
     except zlib.error as error:
@@ -130,6 +131,7 @@ def _mapped(path: pathlib.Path) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if header.fortran_order or not header.dtype.isnative or header.size % ALIGNMENT:
+        check_fits_memory(str(path), header.nbytes)
         logging.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
         return np.array(mapped, header.dtype.newbyteorder("="), order="C")
     return mapped

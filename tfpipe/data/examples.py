@@ -1,11 +1,13 @@
 """The one form that every data set takes: images with labels, in three splits. NumPy only."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from tfpipe.config import DataConfig
 from tfpipe.data import scaling
+from tfpipe.data.fingerprint import fingerprint
 from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import DataError
 
@@ -118,6 +120,13 @@ class Splits:
     def scaling(self) -> Scaling:
         """How images become inputs of the model."""
         return self.standardization or scaling.by_pixel_max(self.pixel_max)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits: the same for the same examples in the same order, scaled alike (see `fingerprint`)."""
+        parts = [array for split in (self.train, self.validation, self.test) for array in (split.images, split.labels)]
+        shift = np.zeros(self.n_in) if self.scaling.shift is None else self.scaling.shift
+        return fingerprint("\n".join(self.class_names), [*parts, shift, np.atleast_1d(self.scaling.factor)])
 
     @property
     def form(self) -> str:

@@ -8,6 +8,7 @@ count none that they leave out.
 
 import collections
 import concurrent.futures
+import math
 import os
 import pathlib
 import warnings
@@ -20,6 +21,8 @@ from absl import logging
 from PIL import Image
 
 from tfpipe.data.examples import Examples
+from tfpipe.data.limits import check_fits_memory
+from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
 
@@ -70,9 +73,7 @@ def read(
         bad = _drop_bad(heads, skip_bad_images)
         everything = [head for of_split in heads.values() for head in of_split]
         size = image_size or _common_size(everything)
-        mode = {"grayscale": "L", "rgb": "RGB", None: "L" if all(h.grayscale for h in everything) else "RGB"}[
-            color_mode
-        ]
+        mode = MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
         class_names = splits["train"][1]
         examples = {}
         for name, of_split in heads.items():
@@ -215,18 +216,14 @@ def _common_size(heads: list[_Head]) -> tuple[int, int]:
 
 def _decode(heads: list[_Head], size: tuple[int, int], mode: str, skip: bool) -> tuple[np.ndarray, list[_Head]]:
     """The pictures as one array, and the heads of those that did decode, in the same order."""
-    images = np.empty((len(heads), *size, *((3,) if mode == "RGB" else ())), np.uint8)
+    shape = (len(heads), *size, *((3,) if mode == "RGB" else ()))
+    check_fits_memory(f"{heads[0].picture.path.parent}: {len(heads)} pictures", math.prod(shape))
+    images = np.empty(shape, np.uint8)
 
     def decode(place: int) -> str:
         try:
             with Image.open(heads[place].picture.path, formats=_FORMATS) as opened:
-                image: Image.Image = opened
-                if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip.
-                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-                image = image.convert(mode)
-                if image.size != size[::-1]:
-                    image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-                images[place] = np.asarray(image)
+                images[place] = fitted(opened, size, mode)
             return ""
         except Exception as error:  # As in _head.
             return _what(error)

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import DEFLATE_MOST
+from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
 
@@ -103,6 +103,7 @@ def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
                 raise DataError(f"{path}: holds no examples: {claim}")
             if header_size + size > most:
                 raise DataError(f"{path}: truncated or not an IDX file: {claim}, the file can hold {most} at most")
+            check_fits_memory(str(path), size)
             data = file.read(size + 1)  # One more than promised: this also verifies the checksum at the end.
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged or truncated gzip file: {error}") from error

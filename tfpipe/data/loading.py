@@ -6,7 +6,7 @@ import numpy as np
 from absl import logging
 
 from tfpipe.config import DataConfig, flag_value
-from tfpipe.data import arrays, digits, folder, idx, scaling, theano_pickle
+from tfpipe.data import arrays, digits, folder, idx, scaling, tfds, theano_pickle
 from tfpipe.data.examples import Examples, Splits
 from tfpipe.data.source import Source
 from tfpipe.exceptions import ConfigError, DataError
@@ -19,6 +19,8 @@ def load(
     dataset: str | pathlib.Path = DataConfig.dataset,
     *,
     labels: str | pathlib.Path | None = None,
+    data_dir: str | pathlib.Path | None = None,
+    download: bool = DataConfig.download,
     validation_split: float | int = DataConfig.validation_split,
     test_split: float | int = DataConfig.test_split,
     pixel_max: float | None = DataConfig.pixel_max,
@@ -31,15 +33,18 @@ def load(
 
     Args:
       dataset: `digits`, or the path of a folder with IDX files or with class folders of pictures, of an `.npz`, an
-        `.npy`, or a `mnist.pkl.gz`.
+        `.npy`, or a `mnist.pkl.gz`; or `NAME[/CONFIG][:VERSION][:SPLIT]`, a data set of TensorFlow Datasets.
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
+      data_dir: where TensorFlow Datasets keeps prepared data; None: `~/tensorflow_datasets`.
+      download: whether it may download what is not prepared there.
       validation_split: number (int) or fraction (float) of the training examples, taken from their end, that
         validate; used where the data brings no validation split.
       test_split: the same for the test split, taken first.
       pixel_max: images are divided by it on their way to the model; None: what the data is. Floating-point images that
         do not exceed 1 are scaled already, and are left as they are.
-      image_size: height and width to which the pictures of a folder are brought; None: they have one size.
-      color_mode: `grayscale` or `rgb`, for the pictures of a folder; None: grayscale unless one has colours.
+      image_size: height and width to which pictures of a folder or of TensorFlow Datasets are brought; None: they have
+        one size.
+      color_mode: `grayscale` or `rgb`, for the same pictures; None: grayscale unless one has colours.
       skip_bad_images: leave out pictures of a folder that do not decode.
       standardize: scale each column to mean 0 and variance 1 instead, as measured on the training split alone.
 
@@ -53,6 +58,8 @@ def load(
     config = DataConfig(
         dataset=str(dataset),
         labels=None if labels is None else str(labels),
+        data_dir=None if data_dir is None else str(data_dir),
+        download=download,
         validation_split=validation_split,
         test_split=test_split,
         pixel_max=pixel_max,
@@ -70,11 +77,17 @@ def _read(config: DataConfig) -> Source:
     dataset, path = config.dataset, pathlib.Path(config.dataset).expanduser()
     is_npy = path.suffix == ".npy" and path.is_file()
     has_pictures = path.is_dir() and not idx.is_there(path) and folder.holds_class_folders(path)
+    name = None if dataset == "digits" or path.exists() else tfds.parse(dataset)
     if config.labels is not None and not is_npy:
         raise ConfigError("labels", config.labels, f"goes with images in an .npy file, and {dataset} is none")
-    for option in ("image_size", "color_mode", "skip_bad_images"):
-        if getattr(config, option) and not has_pictures:
-            raise ConfigError(option, flag_value(getattr(config, option)), "is for folders of pictures alone")
+    for option, belongs, what in (
+        ("image_size", has_pictures or name, "pictures of a folder or of TensorFlow Datasets"),
+        ("color_mode", has_pictures or name, "pictures of a folder or of TensorFlow Datasets"),
+        ("skip_bad_images", has_pictures, "folders of pictures"),
+        ("data_dir", name, "data sets of TensorFlow Datasets"),
+    ):
+        if getattr(config, option) and not belongs:
+            raise ConfigError(option, flag_value(getattr(config, option)), f"is for {what}, and {dataset} is none")
 
     if dataset == "digits":
         return digits.read()
@@ -95,7 +108,18 @@ def _read(config: DataConfig) -> Source:
         return arrays.read_npz(path)
     if path.is_file() and path.name.endswith((".pkl", ".pkl.gz")):
         return theano_pickle.read(path)
-    known = "expected 'digits', a folder with IDX files or class folders, or a file .npz, .npy or mnist.pkl.gz"
+    if name:
+        return tfds.read(
+            name,
+            data_dir=config.data_dir,
+            download=config.download,
+            image_size=config.image_size,
+            color_mode=config.color_mode,
+        )
+    known = (
+        "expected 'digits', a folder with IDX files or class folders, a file .npz, .npy or mnist.pkl.gz, or a name of "
+        "TensorFlow Datasets"
+    )
     raise DataError(f"{dataset}: {'not a known format' if path.exists() else 'no such data'}; {known}")
 
 
