@@ -35,6 +35,7 @@ class DescriptionTest(absltest.TestCase):
                     "validation": {"examples": 1, "range": [0, 5], "classes": [1, 0]},
                     "test": {"examples": 2, "range": [6, 17], "classes": [0, 2]},
                 },
+                "fingerprint": splits(images).fingerprint,
             },
         )
 

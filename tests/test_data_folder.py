@@ -206,9 +206,9 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(DataError, "test/cow: the training split has no class of this name"):
             load(self.root)
 
-    def test_the_options_are_for_folders_alone(self):
+    def test_the_options_are_for_pictures_alone(self):
         for option, value in (("image_size", (8, 8)), ("color_mode", "rgb"), ("skip_bad_images", True)):
-            with self.assertRaisesRegex(ConfigError, f"{option}=.*: is for folders of pictures alone"):
+            with self.assertRaisesRegex(ConfigError, f"{option}=.*: is for .*, and digits is none"):
                 load("digits", **{option: value})
 
     def test_trains_to_the_same_bits_as_the_same_rows_from_idx(self):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfpipe import files
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, brief
 
 FORMAT_VERSION = 1
 
@@ -65,7 +65,7 @@ def load(path: pathlib.Path | str) -> TrainedModel:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # What damage does to zip and npy files has no common base.
-        raise DataError(f"{path}: not a model that can be read: {error}") from error
+        raise DataError(f"{path}: not a model that can be read: {brief(error)}") from error
     expected = (int(np.prod(image_shape)), len(class_names))
     if W.shape != expected or b.shape != expected[1:] or W.dtype != np.float32 or b.dtype != np.float32:
         raise DataError(f"{path}: W {W.shape} and b {b.shape} do not fit images {image_shape}, {expected[1]} classes")

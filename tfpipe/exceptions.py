@@ -1,5 +1,7 @@
 """The errors that a user can cause. Each message is one line: what is wrong, where, and what would be right."""
 
+import re
+
 
 class TfpipeError(Exception):
     """Base of all errors that tfpipe raises on purpose."""
@@ -35,3 +37,10 @@ class DataError(TfpipeError, ValueError):
 
 class DivergedError(TfpipeError, ArithmeticError):
     """The cost of every head stopped being finite."""
+
+
+def brief(error: Exception) -> str:
+    """What an error of another library says, in a line of at most 200 characters: some quote whole files."""
+    # TensorFlow names nodes of its graphs, which tell people nothing.
+    words = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error), flags=re.DOTALL).split()
+    return " ".join([f"{type(error).__name__}:" if words else type(error).__name__, *words])[:200]

@@ -18,7 +18,7 @@ from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
 from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory
 from tfpipe.data.source import Source
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, brief
 
 # numpy.save lets the values begin at a multiple of this, in bytes, and TensorFlow uses them in place only there.
 ALIGNMENT = 64
@@ -42,7 +42,7 @@ def read_npz(path: pathlib.Path) -> Source:
                 raise DataError(f"{path}: two arrays have the same name")
             splits = [_read_split(path, archive, members, pair) for pair in _known_names(path, members)]
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise DataError(f"{path}: not an .npz archive, or damaged: {error}") from error
+        raise DataError(f"{path}: not an .npz archive, or damaged: {brief(error)}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     return _source(splits)
@@ -112,7 +112,7 @@ def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
             data = file.read(header.nbytes)
             file.read(1)  # The end: this verifies the checksum.
     except zlib.error as error:
-        raise DataError(f"{where}: damaged: {error}") from error
+        raise DataError(f"{where}: damaged: {brief(error)}") from error
     if len(data) != header.nbytes:
         raise DataError(f"{where}: truncated: {len(data)} of {header.nbytes} bytes")
     return np.frombuffer(data, header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
@@ -151,7 +151,7 @@ def _read_header(where: str, file: IO[bytes], size: int) -> _Header:
     except OSError:
         raise
     except Exception as error:  # A damaged header can fail in any way: it is the text of a Python literal.
-        raise DataError(f"{where}: not an .npy array, or damaged: {error}") from error
+        raise DataError(f"{where}: not an .npy array, or damaged: {brief(error)}") from error
     header = _Header(shape, fortran_order, dtype, counting.count)
     if dtype.hasobject or dtype.kind not in "biufUS":
         raise DataError(f"{where}: refused: an array of type {dtype}; expected numbers or text")

@@ -8,6 +8,7 @@ count none that they leave out.
 
 import collections
 import concurrent.futures
+import io
 import math
 import os
 import pathlib
@@ -24,7 +25,7 @@ from tfpipe.data.examples import Examples
 from tfpipe.data.limits import check_fits_memory
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.source import Source
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, brief
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF")
@@ -179,7 +180,7 @@ def _head(picture: _Picture) -> _Head:
             width, height = image.size
             return _Head(picture, height, width, image.mode in _GRAYSCALE_MODES)
     except Exception as error:  # Damage shows in many kinds of errors, depending on the format.
-        return _Head(picture, problem=_what(error))
+        return _Head(picture, problem=brief(error))
 
 
 def _drop_bad(heads: dict[str, list[_Head]], skip: bool) -> int:
@@ -200,10 +201,6 @@ def _bad_picture(picture: _Picture, problem: str) -> DataError:
     return DataError(f"{picture.path}: does not decode: {problem}; skip_bad_images leaves such pictures out")
 
 
-def _what(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def _common_size(heads: list[_Head]) -> tuple[int, int]:
     """The height and width of all pictures; DataError for the first that differs from what most are."""
     (usual, count), *_ = collections.Counter((head.height, head.width) for head in heads).most_common()
@@ -222,11 +219,13 @@ def _decode(heads: list[_Head], size: tuple[int, int], mode: str, skip: bool) ->
 
     def decode(place: int) -> str:
         try:
-            with Image.open(heads[place].picture.path, formats=_FORMATS) as opened:
+            # From memory: of a file, Pillow's PNG reader would allocate whatever length a damaged chunk claims.
+            data = io.BytesIO(heads[place].picture.path.read_bytes())
+            with Image.open(data, formats=_FORMATS) as opened:
                 images[place] = fitted(opened, size, mode)
             return ""
         except Exception as error:  # As in _head.
-            return _what(error)
+            return brief(error)
 
     problems = _each("decoding", decode, range(len(heads)))
     sound = [place for place, problem in enumerate(problems) if not problem]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, brief
 
 
 def encode(splits: list[tuple[np.ndarray, str]]) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
@@ -38,10 +38,14 @@ def encode(splits: list[tuple[np.ndarray, str]]) -> tuple[list[np.ndarray], tupl
 
 
 def _decoded(labels: np.ndarray, name: str) -> np.ndarray:
+    """Text of Unicode characters: NumPy keeps whatever numbers a file has for them."""
     try:
-        return np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
+        if labels.dtype.kind == "S":
+            return np.char.decode(labels, "utf-8")
+        np.ascontiguousarray(labels).astype(labels.dtype.newbyteorder("<")).tobytes().decode("utf-32-le")
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: a label is no text in UTF-8: {error}") from error
+        raise DataError(f"{name}: a label is no text: {brief(error)}") from error
+    return labels
 
 
 def _flat(labels: np.ndarray, name: str) -> np.ndarray:

@@ -27,7 +27,7 @@ from tfpipe.data.examples import Examples
 from tfpipe.data.limits import check_fits_memory
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.source import Source
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, brief
 
 _NAME = re.compile(
     r"(?P<name>[a-z]\w*)(/(?P<config>[\w+.-]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?(:(?P<split>[a-zA-Z_].*))?"
@@ -121,7 +121,7 @@ def _prepared(name: Name, data_dir: str | None) -> Any:
     try:
         return tfds.builder_from_directory(newest)
     except Exception as error:  # Damage shows in many kinds of errors.
-        raise DataError(f"{newest}: not a prepared data set, or damaged: {_line(error)}") from error
+        raise DataError(f"{newest}: not a prepared data set, or damaged: {brief(error)}") from error
 
 
 def _builder(name: Name, data_dir: str | None) -> Any:
@@ -147,7 +147,7 @@ def _builder(name: Name, data_dir: str | None) -> Any:
         options = {key: value for key, value in (("config", config), ("version", name.version)) if value}
         return tfds.builder(name.name, data_dir=data_dir, **options)
     except Exception as error:  # A version that TFDS does not know, a package that the builder needs, ...
-        raise DataError(f"{full}: TFDS cannot build it: {_line(error)}") from error
+        raise DataError(f"{full}: TFDS cannot build it: {brief(error)}") from error
 
 
 def _prepare(builder: Any, name: Name, *, download: bool) -> None:
@@ -162,7 +162,7 @@ def _prepare(builder: Any, name: Name, *, download: bool) -> None:
     try:
         builder.download_and_prepare()
     except Exception as error:  # Whatever the network, the disk and the builder's own code can raise.
-        raise DataError(f"{name}: cannot be prepared in {builder.data_dir}: {_line(error)}") from error
+        raise DataError(f"{name}: cannot be prepared in {builder.data_dir}: {brief(error)}") from error
 
 
 def _no_route(urls: Any) -> str:
@@ -209,7 +209,7 @@ def _refuse_foreign_features(path: pathlib.Path) -> None:
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: damaged: {_line(error)}") from error
+        raise DataError(f"{path}: damaged: {brief(error)}") from error
 
 
 def _form(builder: Any, name: Name) -> _Form:
@@ -280,7 +280,7 @@ def _read_split(
     except DataError:
         raise
     except Exception as error:  # TensorFlow reads the files: damage shows in many kinds of errors.
-        raise DataError(f"{where}: damaged, near example {filled}: {_line(error)}; see {builder.data_dir}") from error
+        raise DataError(f"{where}: damaged, near example {filled}: {brief(error)}; see {builder.data_dir}") from error
     assert images is not None  # TFDS sees to it that there are as many as it promises.
     if (labels < 0).all():
         logging.info("%s: has no labels, and is not used", where)
@@ -305,12 +305,6 @@ def _batches(
             mode = MODES[color_mode or ("grayscale" if form.shape[-1] == 1 else "rgb")]
             x = fitted(Image.fromarray(x[0]), image_size or x.shape[1:3], mode)[np.newaxis]
         yield x, y
-
-
-def _line(error: Exception) -> str:
-    """An error of TFDS or TensorFlow, which tell stories, in a line."""
-    story = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error), flags=re.DOTALL)
-    return " ".join(f"{type(error).__name__}: {story}".split())[:300]
 
 
 @contextlib.contextmanager

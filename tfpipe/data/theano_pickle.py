@@ -16,7 +16,7 @@ import numpy as np
 
 from tfpipe.data.examples import Examples
 from tfpipe.data.source import Source
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, brief
 
 # Five times the file that the tutorial had, decompressed; more than that comes as .npz or .npy.
 _MOST_BYTES = 1 << 30
@@ -71,7 +71,7 @@ def _unpickle(path: pathlib.Path, data: bytes) -> Any:
     except _Refused as error:
         raise DataError(f"{path}: refused: {error}; expected a pickle of NumPy arrays and nothing else") from None
     except Exception as error:  # A damaged pickle can fail in any way; none of them is more than damage.
-        raise DataError(f"{path}: not a readable pickle: {type(error).__name__}: {error}") from error
+        raise DataError(f"{path}: not a readable pickle: {brief(error)}") from error
 
 
 class _Refused(pickle.UnpicklingError):
@@ -114,7 +114,7 @@ class _Array:
         except _Refused as error:
             raise DataError(f"{where}: refused: {error}; expected numbers") from None
         except (AttributeError, TypeError, ValueError) as error:
-            raise DataError(f"{where}: damaged array: {error}") from error
+            raise DataError(f"{where}: damaged array: {brief(error)}") from error
 
 
 def _reconstruct(_type: object, _shape: object, _typecode: object) -> _Array:

@@ -1,0 +1,127 @@
+"""Sizes that files claim: what is more than the machine has is refused, what is taken stays within bounds."""
+
+import gzip
+import io
+import os
+import pathlib
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from unittest import mock
+
+import numpy as np
+from absl.testing import parameterized
+from PIL import Image
+
+from tests import made
+from tfpipe import load
+from tfpipe.exceptions import DataError
+
+MIB = 1 << 20
+
+
+def peak(dataset):
+    """What a process says of loading `dataset`, and how many bytes of memory that took it at most."""
+    program = f"""
+import resource, sys
+import PIL.Image, tqdm
+import tfpipe
+from tfpipe.data import loading, theano_pickle
+theano_pickle._MOST_BYTES = 64 << 20
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    tfpipe.load({str(dataset)!r})
+    print("loaded")
+except tfpipe.exceptions.DataError as error:
+    print(error)
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    message, size = process.stdout.splitlines()
+    return message, int(size)
+
+
+class LimitsTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+    def test_more_than_the_machine_has_is_refused_before_it_is_taken(self):
+        made.write_idx_folder(self.folder / "idx")
+        images, labels = made.images(30)
+        np.savez(self.folder / "some.npz", images=images, labels=labels)
+        np.save(self.folder / "fortran.npy", np.asfortranarray(images))
+        np.save(self.folder / "labels.npy", labels)
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = self.folder / "pictures" / str(label) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+        datasets = ({"dataset": self.folder / name} for name in ("idx", "some.npz", "pictures"))
+        for options in (*datasets, {"dataset": self.folder / "fortran.npy", "labels": self.folder / "labels.npy"}):
+            load(**options)
+            with (
+                mock.patch.object(os, "sysconf", return_value=10),
+                self.assertRaisesRegex(DataError, r"would take 0.0 GiB of memory, and this machine has 0.0; an .npy"),
+            ):
+                load(**options)
+
+    def test_a_gzip_file_that_holds_more_than_it_says(self):
+        # It promises 64 MiB, and expands to 1 GiB.
+        made.write_idx_folder(self.folder)
+        (self.folder / "train-images-idx3-ubyte").unlink()
+        with gzip.open(self.folder / "train-images-idx3-ubyte.gz", "wb", compresslevel=1) as file:
+            file.write(struct.pack(">HBBIII", 0, 8, 3, 64, 1024, 1024))
+            for _ in range(1024):
+                file.write(bytes(MIB))
+        message, size = peak(self.folder)
+        self.assertRegex(message, "its header promises 64 x 1024 x 1024 = 67108864 bytes, but more follow")
+        self.assertLess(size, 4 * 64 * MIB)
+
+    def test_a_zip_file_that_holds_what_it_says(self):
+        images, labels = np.zeros((64, 1024, 1024), np.uint8), np.arange(64)
+        np.savez_compressed(self.folder / "zeros.npz", images=images, labels=labels)
+        message, size = peak(self.folder / "zeros.npz")
+        self.assertEqual(message, "loaded")
+        self.assertLess(size, 4 * images.nbytes)
+
+    def test_a_zip_file_that_holds_more_than_it_says(self):
+        # Its array says 64 MiB and its directory 1 GiB, which is there.
+        header = io.BytesIO()
+        description = {"descr": "|u1", "fortran_order": False, "shape": (64, 1024, 1024)}
+        np.lib.format.write_array_header_1_0(header, description)
+        with zipfile.ZipFile(self.folder / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with archive.open("images.npy", "w", force_zip64=True) as file:
+                file.write(header.getvalue())
+                for _ in range(1024):
+                    file.write(bytes(MIB))
+            archive.writestr("labels.npy", b"")
+        message, size = peak(self.folder / "bomb.npz")
+        self.assertRegex(message, "its header promises 64 x 1024 x 1024 of uint8 = 67108864 bytes, and 1073741824 follow")
+        self.assertLess(size, 16 * MIB)
+
+    def test_a_pickle_that_expands_without_end(self):
+        with gzip.open(self.folder / "bomb.pkl.gz", "wb", compresslevel=1) as file:
+            file.write(pickle.PROTO + b"\x04" + pickle.BINBYTES8 + struct.pack("<Q", 1024 * MIB))
+            for _ in range(1024):
+                file.write(bytes(MIB))
+        message, size = peak(self.folder / "bomb.pkl.gz")
+        self.assertRegex(message, "holds more than 67108864 bytes, the most that is read of such a file")
+        self.assertLess(size, 4 * 64 * MIB)
+
+    @parameterized.parameters(0, 2, 5)
+    def test_a_pickle_of_the_largest_size(self, protocol):
+        pairs = [(np.zeros((n, 1 << 10), np.float32), np.arange(n) % 2) for n in (12000, 2000, 2000)]
+        if protocol == 0:  # As text, a pickle of bytes takes several times their size.
+            pairs = [(x[:, :128], y) for x, y in pairs]
+        path = self.folder / "large.pkl.gz"
+        data = pickle.dumps(pairs, protocol)
+        path.write_bytes(gzip.compress(data, 1))
+        message, size = peak(path)
+        self.assertEqual(message, "loaded")
+        self.assertLess(size, 4 * 64 * MIB)
+
+
+if __name__ == "__main__":
+    parameterized.absltest.main()
