@@ -4,6 +4,7 @@ import pathlib
 import pickle
 import struct
 import zipfile
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -78,6 +79,22 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         for splits in (in_memory, mapped):
             result = training.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
             models.append((result.model.W.numpy().tobytes(), result.report["validation_error"]))
+        self.assertEqual(models[0], models[1])
+
+    def test_a_file_that_the_cache_cannot_hold_trains_to_the_same_bits(self):
+        images, labels = self.pair(self.pixels, self.labels)
+        models = []
+        for available in (1 << 40, 1):
+            with mock.patch.object(pipeline, "available_memory", return_value=available):
+                splits = load(images, labels=labels)
+                result = training.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
+            models.append(result.model.W.numpy().tobytes())
+            # The kernel's flags of the mapping: rr, it will be read in random order.
+            maps = pathlib.Path("/proc/self/smaps").read_text().split(str(images))
+            self.assertEqual(
+                any(" rr " in part.split("VmFlags:")[1].split("\n")[0] for part in maps[1:]), available == 1
+            )
+            del splits, result
         self.assertEqual(models[0], models[1])
 
     def test_npy_whose_values_begin_anywhere(self):

@@ -98,7 +98,9 @@ class LimitsTest(parameterized.TestCase):
                     file.write(bytes(MIB))
             archive.writestr("labels.npy", b"")
         message, size = peak(self.folder / "bomb.npz")
-        self.assertRegex(message, "its header promises 64 x 1024 x 1024 of uint8 = 67108864 bytes, and 1073741824 follow")
+        self.assertRegex(
+            message, "its header promises 64 x 1024 x 1024 of uint8 = 67108864 bytes, and 1073741824 follow"
+        )
         self.assertLess(size, 16 * MIB)
 
     def test_a_pickle_that_expands_without_end(self):

@@ -7,6 +7,7 @@ consecutive minibatches are gathered at once and go to one call of an XLA progra
 """
 
 import functools
+import mmap
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from absl import logging
 
 from tfpipe.data import Examples
 from tfpipe.data.arrays import ALIGNMENT
+from tfpipe.data.limits import available_memory
 
 # MNIST on 2 cores, chunks of at most 8, 16, 32, 64 MiB: 25.2, 23.6, 22.3, 22.3 ms an epoch with its validation.
 _CHUNK_BYTES = 32 << 20
@@ -59,6 +61,7 @@ class MinibatchRows:
 
     Attributes:
       batch_size: B.
+      shuffle: whether the order is drawn.
       per_epoch: M, the number of minibatches in an epoch; 0 if `drop_remainder` leaves none.
       examples: how many of the N examples an epoch counts.
     """
@@ -69,13 +72,13 @@ class MinibatchRows:
         self.per_epoch = full if drop_remainder else -(-n_examples // batch_size)
         self.examples = full * batch_size if drop_remainder else n_examples
         self._total = n_examples
-        self._shuffle = shuffle
+        self.shuffle = shuffle
         self._seed = seed
         # Two epochs: a chunk may straddle their border.
         self._order = functools.lru_cache(maxsize=2)(self._draw_order)
 
     def _draw_order(self, epoch: int) -> np.ndarray:
-        if not self._shuffle:
+        if not self.shuffle:
             return np.arange(self._total)
         return np.random.Generator(np.random.Philox(key=[self._seed, epoch])).permutation(self._total)
 
@@ -145,9 +148,15 @@ def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, c
     """The chunks that `spans` describes."""
     fetch = _fetcher(examples.images)
     labels = tf.constant(examples.labels)
+    announce = _announcer(examples.images) if rows.shuffle else None
+
+    def take(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        row, weight = rows.take(int(first), chunk)
+        if announce:
+            announce(row)
+        return row, weight
 
     def gather(first: tf.Tensor, steps: tf.Tensor) -> Chunk:
-        take = functools.partial(rows.take, count=chunk)
         row, weight = tf.numpy_function(take, [first], [tf.int64, tf.float32], stateful=False)
         row = tf.ensure_shape(row, [chunk, rows.batch_size])
         weight = tf.ensure_shape(weight, [chunk, rows.batch_size])
@@ -174,6 +183,32 @@ def _fetcher(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     # A tensor that is the mapped file itself: tf.constant would copy it.
     mapped = tf.experimental.dlpack.from_dlpack(whole.reshape(len(whole), -1).__dlpack__())
     return lambda row: tf.cast(tf.gather(mapped, row + first), dtype)
+
+
+def _announcer(images: np.ndarray) -> Callable[[np.ndarray], None] | None:
+    """For a file that memory cannot hold: what tells the kernel which rows will be read; None for other data.
+
+    Rows of 3 kB in random order from a disk, with a cold cache: 1 MB/s as the kernel reads, which brings 128 kB around
+    each row; 30 MB/s without that; 180 MB/s if it is told beforehand, so that it can read many rows at once.
+    """
+    whole = images
+    while isinstance(whole.base, np.memmap):
+        whole = whole.base
+    if not isinstance(images, np.memmap) or whole.nbytes < available_memory():
+        return None
+    file = whole._mmap  # type: ignore[attr-defined]
+    begin = images.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
+    page, size = mmap.PAGESIZE, images[0].nbytes
+    first = begin // page * page
+    file.madvise(mmap.MADV_RANDOM, first, begin + images.nbytes - first)
+
+    def announce(rows: np.ndarray) -> None:
+        starts = begin + np.sort(rows, axis=None) * size
+        firsts = starts // page * page
+        for first, length in zip(firsts.tolist(), (starts + size - firsts).tolist(), strict=True):
+            file.madvise(mmap.MADV_WILLNEED, first, length)
+
+    return announce
 
 
 def _same_rows(array: np.ndarray, other: np.ndarray) -> bool:

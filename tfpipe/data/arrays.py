@@ -41,10 +41,12 @@ def read_npz(path: pathlib.Path) -> Source:
             if len(members) != len(archive.infolist()):
                 raise DataError(f"{path}: two arrays have the same name")
             splits = [_read_split(path, archive, members, pair) for pair in _known_names(path, members)]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise DataError(f"{path}: not an .npz archive, or damaged: {brief(error)}") from error
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # A damaged directory can fail in any way: in names that are no text, for one.
+        raise DataError(f"{path}: not an .npz archive, or damaged: {brief(error)}") from error
     return _source(splits)
 
 
