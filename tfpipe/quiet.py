@@ -26,10 +26,12 @@ def _quiet() -> Iterator[None]:
     with tempfile.TemporaryFile() as file:
         original = os.dup(2)
         os.dup2(file.fileno(), 2)
-        failed = True
+        failed = False
         try:
             yield
-            failed = False
+        except Exception:
+            failed = True
+            raise
         finally:
             os.dup2(original, 2)
             os.close(original)
