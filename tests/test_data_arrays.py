@@ -97,6 +97,17 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
             del splits, result
         self.assertEqual(models[0], models[1])
 
+    def test_a_map_in_another_order_is_not_announced(self):
+        images, _ = self.pair(self.pixels, self.labels)
+        mapped = np.load(images, mmap_mode="c")
+        with mock.patch.object(pipeline, "available_memory", return_value=1):
+            self.assertIsNone(pipeline._announcer(mapped[::-1]))
+            self.assertIsNone(pipeline._announcer(np.asarray(mapped)))
+            announce = pipeline._announcer(mapped[7:])
+            announce(np.array([[0, len(mapped) - 8]]))  # The first and the last row: within the file.
+            with self.assertRaises(ValueError):
+                announce(np.array([[1 << 20]]))
+
     def test_npy_whose_values_begin_anywhere(self):
         images_path, labels_path = self.pair(self.pixels)
         data = images_path.read_bytes()

@@ -194,7 +194,8 @@ def _announcer(images: np.ndarray) -> Callable[[np.ndarray], None] | None:
     whole = images
     while isinstance(whole.base, np.memmap):
         whole = whole.base
-    if not isinstance(images, np.memmap) or whole.nbytes < available_memory():
+    lies_in_file = isinstance(images, np.memmap) and images.flags.c_contiguous
+    if not lies_in_file or whole.nbytes < available_memory():
         return None
     file = whole._mmap  # type: ignore[attr-defined]
     begin = images.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
