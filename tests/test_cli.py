@@ -280,7 +280,7 @@ class TrainTest(CommandTest):
         process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         self.assertEqual((process.returncode, process.stdout), (INTERRUPTED, ""))
         name = signal.Signals(number).name
-        self.assertEqual(process.stderr, f"tfpipe train: stopped by {name}; nothing was written\n")
+        self.assertEqual(process.stderr, f"tfpipe train: stopped by {name}\n")
         self.assertFalse(self.workdir.exists())
 
     @parameterized.parameters(signal.SIGTERM, signal.SIGINT)

@@ -103,6 +103,14 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(DataError, problem.replace("[", r"\[")):
             self.load(f"tiny_pictures:{split}")
 
+    @parameterized.parameters(("test", "validation"), ("validation", "test"))
+    def test_what_is_trained_on_is_never_a_split_of_its_own(self, trained, other):
+        whole = self.load("tiny_pictures")
+        splits = self.load(f"tiny_pictures:{trained}", validation_split=5, test_split=5)
+        everything = [getattr(splits, s).images for s in ("train", trained)]
+        self.assertAllEqual(np.concatenate(everything), getattr(whole, trained).images)
+        self.assertAllEqual(getattr(splits, other).images, getattr(whole, other).images)
+
     def test_a_split_without_labels_is_not_used(self):
         splits = self.load("tiny_pictures/unlabelled", test_split=100)
         self.assertEqual((len(splits.train), len(splits.test)), (1900, 100))

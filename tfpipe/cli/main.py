@@ -94,7 +94,7 @@ def _run(name: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except interruption.Interrupted as signal:
-        _fail(program, f"stopped by {signal}; nothing was written", interruption.STATUS)
+        _fail(program, f"stopped by {signal}", interruption.STATUS)
     except Exception as error:
         if logging.get_verbosity() >= logging.DEBUG:
             logging.exception("%s failed", program)

@@ -51,8 +51,8 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
 
     with interruption.deferred() as came, _workdir(path) as workdir:
         result = training.train(config, splits, workdir, should_stop=came)
-    streams.write_error(f"{report.table(result.report)}\neverything is in {workdir}")
-    streams.write_output(report.summary(result.report))
+        streams.write_error(f"{report.table(result.report)}\neverything is in {workdir}")
+        streams.write_output(report.summary(result.report))
     return interruption.STATUS if result.report["interrupted"] else 0
 
 

@@ -41,7 +41,7 @@ def read_npz(path: pathlib.Path) -> Source:
             if len(members) != len(archive.infolist()):
                 raise DataError(f"{path}: two arrays have the same name")
             splits = [_read_split(path, archive, members, pair) for pair in _known_names(path, members)]
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

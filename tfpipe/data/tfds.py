@@ -85,9 +85,10 @@ def read(
         form = _form(builder, name)
         trained = name.split or "train"
         others = _splits_beside(builder, name, trained)
-        train, validation, test = (
-            _read_split(builder, name, split, form, image_size, color_mode) if split in {trained, *others} else None
-            for split in (trained, "validation", "test")
+        train = _read_split(builder, name, trained, form, image_size, color_mode)
+        validation, test = (
+            _read_split(builder, name, split, form, image_size, color_mode) if split in others else None
+            for split in ("validation", "test")
         )
     if train is None:
         raise DataError(f"{name}: the split {trained} has no labels (all are -1); expected examples with labels")
@@ -198,7 +199,7 @@ def _refuse_foreign_features(path: pathlib.Path) -> None:
     def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for key, value in pairs:
             named = key in ("pythonClassName", "python_class_name", "type")
-            if named and not str(value).startswith(_FEATURES_OF_TFDS):
+            if named and isinstance(value, str) and not value.startswith(_FEATURES_OF_TFDS):
                 raise DataError(f"{path}: refused: it names {value}; expected the features of TFDS alone")
         return dict(pairs)
 
