@@ -200,8 +200,8 @@ def _announcer(images: np.ndarray) -> Callable[[np.ndarray], None] | None:
     file = whole._mmap  # type: ignore[attr-defined]
     begin = images.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
     page, size = mmap.PAGESIZE, images[0].nbytes
-    first = begin // page * page
-    file.madvise(mmap.MADV_RANDOM, first, begin + images.nbytes - first)
+    first_page = begin // page * page
+    file.madvise(mmap.MADV_RANDOM, first_page, begin + images.nbytes - first_page)
 
     def announce(rows: np.ndarray) -> None:
         starts = begin + np.sort(rows, axis=None) * size

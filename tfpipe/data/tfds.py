@@ -98,9 +98,7 @@ def read(
 class _Form(NamedTuple):
     """What an example is made of."""
 
-    input: str
     shape: tuple[int | None, ...]
-    dtype: np.dtype
     is_picture: bool
     class_names: tuple[str, ...] | None
 
@@ -230,7 +228,7 @@ def _form(builder: Any, name: Name) -> _Form:
         raise DataError(
             f"{name}: the input '{keys[0]}' is a {type(x).__name__} of shape {x.shape}; expected pictures or numbers"
         )
-    return _Form(keys[0], x.shape, np.dtype(x.np_dtype), is_picture, tuple(y.names) if is_class else None)
+    return _Form(x.shape, is_picture, tuple(y.names) if is_class else None)
 
 
 def _splits_beside(builder: Any, name: Name, split: str) -> set[str]:
