@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests import made
 from tfpipe import load
+from tfpipe.data import arrays, folder, limits, theano_pickle
 from tfpipe.exceptions import DataError
 
 MIB = 1 << 20
@@ -63,9 +64,53 @@ class LimitsTest(parameterized.TestCase):
             load(**options)
             with (
                 mock.patch.object(os, "sysconf", return_value=10),
-                self.assertRaisesRegex(DataError, r"would take 0.0 GiB of memory, and this machine has 0.0; an .npy"),
+                self.assertRaisesRegex(DataError, r"would take 0.0 GiB of memory, and there are 0.0; an .npy"),
             ):
                 load(**options)
+
+    def test_the_limit_of_a_container_counts(self):
+        machine = limits.memory()
+        for groups, files, expected in (
+            ("0::/\n", {"memory.max": "1000\n"}, 1000),
+            ("0::/a/b\n", {"memory.max": "max\n", "a/memory.max": "2000\n", "a/b/memory.max": "3000\n"}, 2000),
+            ("0::/a\n", {"a/memory.max": "max\n"}, machine),
+            ("4:cpu,memory:/a/b\n1:cpu:/\n0::/\n", {"memory/a/memory.limit_in_bytes": "4000\n"}, 4000),
+            ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": f"{2**63 - 4096}\n"}, machine),
+            ("", {}, machine),
+        ):  # fmt: skip
+            root = pathlib.Path(self.create_tempdir().full_path)
+            for name, content in files.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(content)
+            own = pathlib.Path(self.create_tempfile(content=groups).full_path)
+            with mock.patch.object(limits, "_CGROUPS", root), mock.patch.object(limits, "_OWN_CGROUPS", own):
+                self.assertEqual(limits.memory(), expected)
+                self.assertLessEqual(limits.available_memory(), expected)
+
+    def test_too_little_memory_is_not_called_damage_and_skips_nothing(self):
+        images, labels = made.images(30)
+        np.savez(self.folder / "some.npz", images=images, labels=labels)
+        (self.folder / "some.pkl").write_bytes(pickle.dumps([(images.reshape(30, -1), labels)] * 3))
+        for number, image in enumerate(images):
+            path = self.folder / "pictures" / str(number % 2) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+        for name, place, options in (
+            ("some.npz", (arrays, "_read_split"), {}),
+            ("some.pkl", (theano_pickle._ArrayUnpickler, "load"), {}),
+            ("pictures", (Image, "open"), {"skip_bad_images": True}),
+            ("pictures", (folder, "fitted"), {"skip_bad_images": True}),
+        ):
+            with self.subTest(name, place=place[1]):
+                patch = mock.patch.object(*place, side_effect=MemoryError)
+                with patch, self.assertRaisesRegex(DataError, f"{name}.*: asks for more memory than is free"):
+                    load(self.folder / name, **options)
+
+    def test_a_pickle_may_claim_any_size(self):
+        path = self.folder / "claims.pkl"
+        path.write_bytes(pickle.PROTO + b"\x04" + pickle.BINBYTES8 + struct.pack("<Q", 1 << 61) + b"abc.")
+        with self.assertRaisesRegex(DataError, "claims.pkl: (asks for more memory|not a readable pickle)"):
+            load(path)
 
     def test_a_gzip_file_that_holds_more_than_it_says(self):
         # It promises 64 MiB, and expands to 1 GiB.

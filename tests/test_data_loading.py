@@ -88,6 +88,8 @@ class LoadTest(absltest.TestCase):
     def test_what_is_neither_a_name_nor_a_path(self):
         with self.assertRaisesRegex(DataError, "^/no/such: no such data; expected 'digits', a folder"):
             load("/no/such")
+        with self.assertRaisesRegex(DataError, "^a{3000}: cannot be found: File name too long$"):
+            load("a" * 3000)
 
     def test_a_file_of_an_unknown_format(self):
         path = self.create_tempfile("data.xyz").full_path

@@ -10,12 +10,14 @@ from unittest import mock
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets.core.utils.tqdm_utils as tfds_bars
 from absl.testing import parameterized
+from tensorflow_datasets.core.download import resource
 
 from tests import tiny_builders
 from tests.command import result, tfpipe
 from tfpipe import TrainConfig, load, training
-from tfpipe.data import tfds
+from tfpipe.data import limits, tfds
 from tfpipe.exceptions import ConfigError, DataError
 
 PREPARED = "tiny_pictures/labelled/1.2.0"
@@ -112,7 +114,9 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(getattr(splits, other).images, getattr(whole, other).images)
 
     def test_a_split_without_labels_is_not_used(self):
-        splits = self.load("tiny_pictures/unlabelled", test_split=100)
+        with self.assertLogs(level="WARNING") as log:
+            splits = self.load("tiny_pictures/unlabelled", test_split=100)
+        self.assertIn("tiny_pictures/unlabelled:test: has no labels (all are -1), and is not used", log.output[0])
         self.assertEqual((len(splits.train), len(splits.test)), (1900, 100))
         with self.assertRaisesRegex(DataError, "the split test has no labels"):
             self.load("tiny_pictures/unlabelled:test")
@@ -133,6 +137,32 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         rows = splits.test.images
         self.assertAllEqual(rows, np.arange(3) + rows[:, :1])
         self.assertAllEqual(splits.test.labels, (rows[:, 0] * 4).astype(int) % 4)
+        for option, value in (("image_size", (3, 2)), ("color_mode", "rgb")):
+            with self.assertRaisesRegex(
+                ConfigError, f"^{option}=.* is for pictures, and tiny_rows holds rows of numbers"
+            ):
+                self.load("tiny_rows", **{option: value})
+
+    def test_nothing_of_the_program_around_it_is_changed(self):
+        with mock.patch.object(tfds_bars, "_active", True):
+            self.load("tiny_rows")
+            self.assertTrue(tfds_bars._active)
+        with mock.patch.object(tfds_bars, "_active", False):
+            self.load("tiny_rows")
+            self.assertFalse(tfds_bars._active)
+
+    def test_more_than_memory_holds_in_all_splits_together(self):
+        self.load("tiny_pictures")
+        with (
+            mock.patch.object(limits, "memory", return_value=24 * 2001),  # The training examples alone would fit.
+            self.assertRaisesRegex(DataError, "tiny_pictures: would take 0.0 GiB of memory"),
+        ):
+            self.load("tiny_pictures")
+        with (
+            mock.patch.object(tfds, "_batches", side_effect=MemoryError),
+            self.assertRaisesRegex(DataError, "tiny_pictures:train: asks for more memory than is free"),
+        ):
+            self.load("tiny_pictures")
 
     def test_it_trains_to_the_bits_of_the_same_arrays(self):
         splits = self.load("tiny_pictures")
@@ -160,7 +190,11 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             self.load(name)
 
     def test_options_that_do_not_belong(self):
-        for options in ({"dataset": "digits", "data_dir": "x"}, {"dataset": "tiny_rows", "skip_bad_images": True}):
+        for options in (
+            {"dataset": "digits", "data_dir": "x"},
+            {"dataset": "digits", "download": False},
+            {"dataset": "tiny_rows", "skip_bad_images": True},
+        ):
             with self.assertRaises(ConfigError):
                 load(**options)
 
@@ -182,6 +216,31 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         ):
             self.load("tiny_download")
         self.assertFalse((pathlib.Path(self.folder) / "tiny_download").exists())
+
+    def test_a_name_server_that_does_not_answer_takes_no_longer(self):
+        answer = threading.Event()
+        self.addCleanup(answer.set)
+        begin = time.monotonic()
+        with (
+            mock.patch.object(socket, "getaddrinfo", side_effect=lambda *_, **__: answer.wait() and []),
+            self.assertRaisesRegex(
+                DataError, "mnist: not prepared in .*, and .* did not answer in 5 s; with a network"
+            ),
+        ):
+            self.load("mnist", data_dir=self.create_tempdir().full_path)
+        self.assertLess(time.monotonic() - begin, 10)
+
+    def test_what_was_downloaded_before_needs_no_way(self):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        builder = tfds._builder(tfds.parse("mnist"), str(folder))
+        (folder / "downloads").mkdir()
+        missing = sorted(builder.url_infos)
+        self.assertEqual(sorted(tfds._missing_downloads(builder)), missing)
+        for url, info in sorted(builder.url_infos.items()):
+            (folder / "downloads" / resource.get_dl_fname(url, info.checksum)).touch()
+            missing.remove(url)
+            self.assertEqual(sorted(tfds._missing_downloads(builder)), missing)
+        self.assertEqual(tfds._no_route([]), "")
 
     def test_the_way_leads_through_a_proxy_where_there_is_one(self):
         with socket.create_server(("127.0.0.1", 0)) as proxy:
@@ -209,17 +268,21 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             with self.assertRaisesRegex(DataError, problem):
                 self.load("tiny_pictures", data_dir=folder)
 
-    @parameterized.parameters("pythonClassName", "python_class_name")
-    def test_a_feature_of_another_package_is_never_imported(self, key):
+    @parameterized.parameters(
+        ({"pythonClassName": "antigravity.Feature"},),
+        ({"python_class_name": "antigravity.Feature"},),
+        ({"type": "antigravity.Feature"},),  # As older versions of TFDS wrote it.
+        ({"type": "antigravity.Feature", "content": "{}"},),
+    )
+    def test_a_feature_of_another_package_is_never_imported(self, feature):
         folder = pathlib.Path(self.create_tempdir().full_path)
         self.load("tiny_pictures", data_dir=folder)
         path = folder / PREPARED / "features.json"
         content = json.loads(path.read_text())
-        content["featuresDict"]["features"]["image"].pop("pythonClassName")
-        content["featuresDict"]["features"]["image"][key] = "antigravity.Feature"
-        path.write_text(json.dumps(content))
-        with self.assertRaisesRegex(DataError, "features.json: refused: it names antigravity.Feature"):
-            self.load("tiny_pictures", data_dir=folder)
+        for damaged in (feature, content | {"featuresDict": {"features": {"image": feature}}}):
+            path.write_text(json.dumps(damaged))
+            with self.assertRaisesRegex(DataError, "features.json: refused: it names antigravity.Feature"):
+                self.load("tiny_pictures", data_dir=folder)
         self.assertNotIn("antigravity", sys.modules)
 
 

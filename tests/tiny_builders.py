@@ -58,17 +58,17 @@ class TinySizes(tfds.core.GeneratorBasedBuilder):
 
 
 class TinyRows(tfds.core.GeneratorBasedBuilder):
-    """Rows of numbers with an integer for a label."""
+    """Rows of numbers, under a name that features.json gives a meaning too, with an integer for a label."""
 
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
         features = {
-            "row": tfds.features.Tensor(shape=(3,), dtype=np.float64),
+            "type": tfds.features.Tensor(shape=(3,), dtype=np.float64),
             "kind": tfds.features.Scalar(dtype=np.int32),
         }
         return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("row", "kind")
+            builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("type", "kind")
         )
 
     def _split_generators(self, dl_manager):
@@ -76,7 +76,7 @@ class TinyRows(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self):
         for number in range(12):
-            yield number, {"row": np.arange(3) + number / 4, "kind": number % 4}
+            yield number, {"type": np.arange(3) + number / 4, "kind": number % 4}
 
 
 class TinySentences(tfds.core.GeneratorBasedBuilder):

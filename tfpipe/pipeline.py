@@ -9,7 +9,7 @@ consecutive minibatches are gathered at once and go to one call of an XLA progra
 import functools
 import mmap
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -148,7 +148,7 @@ def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, c
     """The chunks that `spans` describes."""
     fetch = _fetcher(examples.images)
     labels = tf.constant(examples.labels)
-    announce = _announcer(examples.images) if rows.shuffle else None
+    announce = _announcer(examples.images, shuffle=rows.shuffle)
 
     def take(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         row, weight = rows.take(int(first), chunk)
@@ -170,10 +170,8 @@ def _fetcher(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     dtype = row_type(images)
     # A split is shared as the whole that it is a part of, because only that begins where TensorFlow wants a tensor to;
     # its rows are counted from there.
-    whole = images
-    while isinstance(whole.base, np.memmap) and _same_rows(whole.base, images):
-        whole = whole.base
-    if not (isinstance(images, np.memmap) and _can_be_shared(whole) and images.flags.c_contiguous):
+    whole = next((array for array in _maps(images) if _same_rows(array, images) and _can_be_shared(array)), None)
+    if whole is None or not images.flags.c_contiguous:
         if isinstance(images, np.memmap):
             logging.info("a memory map that cannot be shared is copied into memory; open it in mode 'c', in C order")
         in_memory = tf.constant(np.asarray(images.reshape(len(images), -1), dtype))
@@ -185,23 +183,22 @@ def _fetcher(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda row: tf.cast(tf.gather(mapped, row + first), dtype)
 
 
-def _announcer(images: np.ndarray) -> Callable[[np.ndarray], None] | None:
-    """For a file that memory cannot hold: what tells the kernel which rows will be read; None for other data.
+def _announcer(images: np.ndarray, *, shuffle: bool) -> Callable[[np.ndarray], None] | None:
+    """For a file that memory cannot hold: what tells the kernel which rows will be read; None for other data or orders.
 
     Rows of 3 kB in random order from a disk, with a cold cache: 1 MB/s as the kernel reads, which brings 128 kB around
     each row; 30 MB/s without that; 180 MB/s if it is told beforehand, so that it can read many rows at once.
     """
-    whole = images
-    while isinstance(whole.base, np.memmap):
-        whole = whole.base
-    lies_in_file = isinstance(images, np.memmap) and images.flags.c_contiguous
-    if not lies_in_file or whole.nbytes < available_memory():
+    whole = next(_maps(images), None)
+    if whole is None or not images.flags.c_contiguous or whole.nbytes < available_memory():
         return None
     file = whole._mmap  # type: ignore[attr-defined]
     begin = images.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
     page, size = mmap.PAGESIZE, images[0].nbytes
     first_page = begin // page * page
-    file.madvise(mmap.MADV_RANDOM, first_page, begin + images.nbytes - first_page)
+    # Without shuffling too: the map may have served another run before.
+    order = mmap.MADV_RANDOM if shuffle else mmap.MADV_NORMAL
+    file.madvise(order, first_page, begin + images.nbytes - first_page)
 
     def announce(rows: np.ndarray) -> None:
         starts = begin + np.sort(rows, axis=None) * size
@@ -209,7 +206,17 @@ def _announcer(images: np.ndarray) -> Callable[[np.ndarray], None] | None:
         for first, length in zip(firsts.tolist(), (starts + size - firsts).tolist(), strict=True):
             file.madvise(mmap.MADV_WILLNEED, first, length)
 
-    return announce
+    return announce if shuffle else None
+
+
+def _maps(images: np.ndarray) -> Iterator[np.ndarray]:
+    """The memory maps that `images` is a view of, the whole file's first."""
+    maps = []
+    array: Any = images
+    while isinstance(array, np.memmap) and array._mmap is not None:  # type: ignore[attr-defined]
+        maps.append(array)
+        array = array.base
+    return reversed(maps)
 
 
 def _same_rows(array: np.ndarray, other: np.ndarray) -> bool:

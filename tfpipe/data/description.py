@@ -23,7 +23,7 @@ def describe(splits: Splits) -> dict[str, Any]:
     Returns:
       `form` (what follows, in words), `image_shape`, `dtype`, `pixel_max`, `standardized`; `splits`: for each the
       number of examples, the range of the values `[min, max]` and the number of examples of each class, in the order
-      of `class_names`; `fingerprint`, which other data does not have.
+      of `class_names`; `fingerprint`, as `Splits` has it.
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
     return {

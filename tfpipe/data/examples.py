@@ -123,7 +123,10 @@ class Splits:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """64 hexadecimal digits: the same for the same examples in the same order, scaled alike (see `fingerprint`)."""
+        """64 hexadecimal digits: the same for the same examples in the same order, scaled alike.
+
+        Others have another one, but for changes in arrays beyond 256 MiB, of which a part is hashed.
+        """
         parts = [array for split in (self.train, self.validation, self.test) for array in (split.images, split.labels)]
         shift = np.zeros(self.n_in) if self.scaling.shift is None else self.scaling.shift
         return fingerprint("\n".join(self.class_names), [*parts, shift, np.atleast_1d(self.scaling.factor)])

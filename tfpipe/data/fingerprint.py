@@ -13,7 +13,8 @@ _MOST_BLOCKS = 256
 def fingerprint(facts: str, arrays: Iterable[np.ndarray]) -> str:
     """SHA-256, 64 hexadecimal digits, of `facts` and of shape, type and values of each array.
 
-    Of an array beyond 256 MiB, 256 blocks of a MiB, evenly spread from its beginning to its end, stand for the values.
+    Of an array beyond 256 MiB, 256 blocks of rows of about a MiB (of a row, if that is larger), evenly spread from its
+    beginning to its end, stand for the values: a change between them does not show.
     """
     digest = hashlib.sha256(facts.encode())
     for array in arrays:

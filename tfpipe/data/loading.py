@@ -35,7 +35,7 @@ def load(
       dataset: `digits`, or the path of a folder with IDX files or with class folders of pictures, of an `.npz`, an
         `.npy`, or a `mnist.pkl.gz`; or `NAME[/CONFIG][:VERSION][:SPLIT]`, a data set of TensorFlow Datasets.
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
-      data_dir: where TensorFlow Datasets keeps prepared data; None: `~/tensorflow_datasets`.
+      data_dir: where TensorFlow Datasets keeps prepared data; None: `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       download: whether it may download what is not prepared there.
       validation_split: number (int) or fraction (float) of the training examples, taken from their end, that
         validate; used where the data brings no validation split.
@@ -75,9 +75,13 @@ def load(
 def _read(config: DataConfig) -> Source:
     """Finds the reader for the format, and sees to it that every option has a meaning for it."""
     dataset, path = config.dataset, pathlib.Path(config.dataset).expanduser()
+    try:
+        exists = path.exists()
+    except OSError as error:  # Such as a name that is too long.
+        raise DataError(f"{dataset}: cannot be found: {error.strerror}") from error
     is_npy = path.suffix == ".npy" and path.is_file()
     has_pictures = path.is_dir() and not idx.is_there(path) and folder.holds_class_folders(path)
-    name = None if dataset == "digits" or path.exists() else tfds.parse(dataset)
+    name = None if dataset == "digits" or exists else tfds.parse(dataset)
     if config.labels is not None and not is_npy:
         raise ConfigError("labels", config.labels, f"goes with images in an .npy file, and {dataset} is none")
     for option, belongs, what in (
@@ -85,9 +89,11 @@ def _read(config: DataConfig) -> Source:
         ("color_mode", has_pictures or name, "pictures of a folder or of TensorFlow Datasets"),
         ("skip_bad_images", has_pictures, "folders of pictures"),
         ("data_dir", name, "data sets of TensorFlow Datasets"),
+        ("download", name, "data sets of TensorFlow Datasets"),
     ):
-        if getattr(config, option) and not belongs:
-            raise ConfigError(option, flag_value(getattr(config, option)), f"is for {what}, and {dataset} is none")
+        value = getattr(config, option)
+        if value != getattr(DataConfig, option) and not belongs:
+            raise ConfigError(option, flag_value(value), f"is for {what}, and {dataset} is none")
 
     if dataset == "digits":
         return digits.read()
@@ -120,7 +126,7 @@ def _read(config: DataConfig) -> Source:
         "expected 'digits', a folder with IDX files or class folders, a file .npz, .npy or mnist.pkl.gz, or a name of "
         "TensorFlow Datasets"
     )
-    raise DataError(f"{dataset}: {'not a known format' if path.exists() else 'no such data'}; {known}")
+    raise DataError(f"{dataset}: {'not a known format' if exists else 'no such data'}; {known}")
 
 
 def divide(source: Source, config: DataConfig) -> Splits:

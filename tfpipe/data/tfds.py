@@ -23,11 +23,12 @@ from absl import logging
 from PIL import Image
 
 from tfpipe import quiet
+from tfpipe.config import flag_value
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import check_fits_memory
+from tfpipe.data.limits import check_fits_memory, no_memory
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.source import Source
-from tfpipe.exceptions import DataError, brief
+from tfpipe.exceptions import ConfigError, DataError, brief
 
 _NAME = re.compile(
     r"(?P<name>[a-z]\w*)(/(?P<config>[\w+.-]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?(:(?P<split>[a-zA-Z_].*))?"
@@ -66,7 +67,8 @@ def read(
 
     Args:
       name: the data set.
-      data_dir: where prepared data lies, or is to lie; None: as TFDS has it, `~/tensorflow_datasets`.
+      data_dir: where prepared data lies, or is to lie; None: as TFDS has it, `$TFDS_DATA_DIR` or
+        `~/tensorflow_datasets`.
       download: whether what is not prepared may be downloaded.
       image_size: height and width to which pictures are brought; None: they have one size.
       color_mode: `grayscale` or `rgb`; None: as TFDS has them.
@@ -82,25 +84,47 @@ def read(
         if not builder.is_prepared():
             _prepare(builder, name, download=download)
         quiet.import_tensorflow()
-        form = _form(builder, name)
+        form = _form(builder, name, image_size, color_mode)
         trained = name.split or "train"
         others = _splits_beside(builder, name, trained)
-        train = _read_split(builder, name, trained, form, image_size, color_mode)
-        validation, test = (
-            _read_split(builder, name, split, form, image_size, color_mode) if split in others else None
-            for split in ("validation", "test")
-        )
+        splits = [trained, *(split for split in ("validation", "test") if split in others)]
+        total = sum(builder.info.splits[split].num_examples for split in splits)
+        read = {split: _read_split(builder, name, split, form, total) for split in splits}
+    train = read.pop(trained)
     if train is None:
         raise DataError(f"{name}: the split {trained} has no labels (all are -1); expected examples with labels")
-    return Source(train, validation, test, 255.0 if train.images.dtype == np.uint8 else 1.0, form.class_names)
+    for split, examples in read.items():
+        if examples is None:
+            logging.warning("%s:%s: has no labels (all are -1), and is not used", name, split)
+    pixel_max = 255.0 if train.images.dtype == np.uint8 else 1.0
+    return Source(train, read.get("validation"), read.get("test"), pixel_max, form.class_names)
 
 
 class _Form(NamedTuple):
-    """What an example is made of."""
+    """What an example is made of, and what becomes of it.
+
+    Attributes:
+      shape: as TFDS has it, None where examples differ.
+      is_picture: whether it can be brought to another size and mode.
+      image_size, mode: what pictures are brought to; None: they stay as they are.
+      class_names: None if labels are mere numbers.
+    """
 
     shape: tuple[int | None, ...]
     is_picture: bool
+    image_size: tuple[int, int] | None
+    mode: str | None
     class_names: tuple[str, ...] | None
+
+    @property
+    def stays(self) -> bool:
+        """Whether examples have one shape, and stay as they are."""
+        return not self.is_picture or (None not in self.shape and self.image_size is None and self.mode is None)
+
+    def fitted(self, pixels: np.ndarray) -> np.ndarray:
+        """A picture `[H, W]` or `[H, W, 3]` in the size and mode that were asked for."""
+        mode = self.mode or MODES["grayscale" if self.shape[-1] == 1 else "rgb"]
+        return fitted(Image.fromarray(pixels), self.image_size or pixels.shape[:2], mode)
 
 
 def _prepared(name: Name, data_dir: str | None) -> Any:
@@ -156,7 +180,7 @@ def _prepare(builder: Any, name: Name, *, download: bool) -> None:
     )
     if not download:
         raise DataError(f"{name}: not prepared in {builder.data_dir}, and downloads are off; {elsewhere}")
-    if problem := _no_route(builder.url_infos or {}):
+    if problem := _no_route(_missing_downloads(builder)):
         raise DataError(f"{name}: not prepared in {builder.data_dir}, and {problem}; {elsewhere}")
     try:
         builder.download_and_prepare()
@@ -164,12 +188,26 @@ def _prepare(builder: Any, name: Name, *, download: bool) -> None:
         raise DataError(f"{name}: cannot be prepared in {builder.data_dir}: {brief(error)}") from error
 
 
-def _no_route(urls: Any) -> str:
+def _missing_downloads(builder: Any) -> list[str]:
+    """The addresses that the builder says it downloads, without those of which a download lies in `downloads`."""
+    from tensorflow_datasets.core.download import resource
+
+    downloads = pathlib.Path(builder.data_dir_root) / "downloads"
+
+    def is_there(url: str, checksum: str | None) -> bool:
+        # The names that TFDS gives: by the checksum, or by the address while that is not known.
+        names = [resource.get_dl_fname(url, checksum)] if checksum else []
+        return any((downloads / name).is_file() for name in [*names, resource.get_dl_fname(url)])
+
+    return [url for url, info in (builder.url_infos or {}).items() if not is_there(url, info and info.checksum)]
+
+
+def _no_route(urls: list[str]) -> str:
     """What is wrong with the way to the first of `urls`, or an empty string.
 
     A download waits minutes for a network that is not there.
     """
-    url = urllib.parse.urlsplit(next(iter(urls), ""))
+    url = urllib.parse.urlsplit(urls[0] if urls else "")
     if not url.hostname:
         return ""  # Nothing to download, as far as the builder says.
     proxy = "" if urllib.request.proxy_bypass(url.hostname) else urllib.request.getproxies().get(url.scheme, "")
@@ -211,7 +249,7 @@ def _refuse_foreign_features(path: pathlib.Path) -> None:
         raise DataError(f"{path}: damaged: {brief(error)}") from error
 
 
-def _form(builder: Any, name: Name) -> _Form:
+def _form(builder: Any, name: Name, image_size: tuple[int, int] | None, color_mode: str | None) -> _Form:
     """What the examples hold; DataError unless that is a picture or numbers of one shape, with a class."""
     import tensorflow_datasets as tfds
 
@@ -228,7 +266,11 @@ def _form(builder: Any, name: Name) -> _Form:
         raise DataError(
             f"{name}: the input '{keys[0]}' is a {type(x).__name__} of shape {x.shape}; expected pictures or numbers"
         )
-    return _Form(x.shape, is_picture, tuple(y.names) if is_class else None)
+    if not is_picture and (image_size or color_mode):
+        option, value = ("image_size", image_size) if image_size else ("color_mode", color_mode)
+        raise ConfigError(option, flag_value(value), f"is for pictures, and {name} holds rows of numbers")
+    mode = MODES[color_mode] if color_mode else None
+    return _Form(x.shape, is_picture, image_size, mode, tuple(y.names) if is_class else None)
 
 
 def _splits_beside(builder: Any, name: Name, split: str) -> set[str]:
@@ -255,18 +297,16 @@ def _splits_beside(builder: Any, name: Name, split: str) -> set[str]:
     return {key for key, held in counts.items() if held} - {part.splitname for part in parts}
 
 
-def _read_split(
-    builder: Any, name: Name, split: str, form: _Form, image_size: tuple[int, int] | None, color_mode: str | None
-) -> Examples | None:
-    """The examples of `split` in the order of its files; None if they have no labels."""
+def _read_split(builder: Any, name: Name, split: str, form: _Form, total: int) -> Examples | None:
+    """The examples of `split`, of `total` that are read, in the order of its files; None if they have no labels."""
     where = f"{name}:{split}"
     count = builder.info.splits[split].num_examples
     images, labels, filled = None, np.empty(0, np.int64), 0
     try:
         with tqdm.tqdm(desc=f"reading {split}", total=count, unit=" examples", disable=None, leave=False) as bar:
-            for x, y in _batches(builder, split, form, image_size, color_mode):
+            for x, y in _batches(builder, split, form):
                 if images is None:
-                    check_fits_memory(where, count * x[0].nbytes)
+                    check_fits_memory(str(name), total * x[0].nbytes)
                     images, labels = np.empty((count, *x.shape[1:]), x.dtype), np.empty(count, np.int64)
                 if x.shape[1:] != images.shape[1:]:
                     sizes = f"is {x.shape[1]} x {x.shape[2]}, those before it are {images.shape[1]} x {images.shape[2]}"
@@ -278,46 +318,39 @@ def _read_split(
                 bar.update(len(x))
     except DataError:
         raise
+    except MemoryError as error:
+        raise no_memory(where) from error
     except Exception as error:  # TensorFlow reads the files: damage shows in many kinds of errors.
         raise DataError(f"{where}: damaged, near example {filled}: {brief(error)}; see {builder.data_dir}") from error
     assert images is not None  # TFDS sees to it that there are as many as it promises.
-    if (labels < 0).all():
-        logging.info("%s: has no labels, and is not used", where)
-        return None
-    return Examples(images, labels, where)
+    return None if (labels < 0).all() else Examples(images, labels, where)
 
 
-def _batches(
-    builder: Any, split: str, form: _Form, image_size: tuple[int, int] | None, color_mode: str | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images and labels, many at a time if they have one shape as they are."""
+def _batches(builder: Any, split: str, form: _Form) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and labels, many at a time if they stay as they are."""
     import tensorflow_datasets as tfds
 
-    as_they_are = not form.is_picture or (None not in form.shape and image_size is None and color_mode is None)
     # One file after the other: the order is theirs. Nothing is cached, as nothing is read twice.
     files_in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     dataset = builder.as_dataset(split, as_supervised=True, read_config=files_in_order)
-    for x, y in tfds.as_numpy(dataset.batch(_BATCH if as_they_are else 1)):
+    for x, y in tfds.as_numpy(dataset.batch(_BATCH if form.stays else 1)):
         if form.is_picture and x.shape[-1] == 1:
             x = x[..., 0]
-        if not as_they_are:
-            mode = MODES[color_mode or ("grayscale" if form.shape[-1] == 1 else "rgb")]
-            x = fitted(Image.fromarray(x[0]), image_size or x.shape[1:3], mode)[np.newaxis]
-        yield x, y
+        yield x if form.stays else form.fitted(x[0])[np.newaxis], y
 
 
 @contextlib.contextmanager
 def _few_words() -> Iterator[None]:
     """Keeps TFDS from logging what it does, and from writing to standard output, which belongs to the result."""
-    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils import tqdm_utils
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), tqdm_utils._active
     if before < logging.DEBUG:
         logging.set_verbosity(logging.ERROR)
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
+    tqdm_utils.display_progress_bar(bars and sys.stderr.isatty())
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
         logging.set_verbosity(before)
+        tqdm_utils.display_progress_bar(bars)
