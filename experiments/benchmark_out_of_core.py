@@ -3,12 +3,15 @@
     python experiments/benchmark_out_of_core.py [FOLDER] [GIGABYTES]
 
 Writes a float32 matrix of GIGABYTES (default 12) with 784 columns to FOLDER (default: a temporary one), trains one
-shuffled epoch from it with `tfpipe train` as a user would, and deletes it. For comparison the same columns with as many
-rows as fill 1 GB train three epochs from memory. Memory is the peak of RssAnon and RssShmem in /proc/PID/status: what
-the process holds; mapped pages of the file, which the kernel can drop at any time, are RssFile and do not count.
+shuffled epoch from it with `tfpipe train` as a user would, and deletes it: first when the system's cache of files has
+dropped it, beside the time that `cat` takes then, and again with what the cache has kept of it. For comparison the same
+columns with as many rows as fill 1 GB train three epochs from memory. Memory is the peak of RssAnon and RssShmem in
+/proc/PID/status: what the process holds; mapped pages of the file, which the kernel can drop at any time, are RssFile
+and do not count.
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -37,8 +40,21 @@ def write(folder: pathlib.Path, gigabytes: float) -> tuple[pathlib.Path, pathlib
     return folder / "images.npy", folder / "labels.npy"
 
 
+def drop_from_cache(path: pathlib.Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())  # What is not on the disk yet cannot be dropped.
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def seconds_to_read(path: pathlib.Path) -> float:
+    begin = time.perf_counter()
+    subprocess.run(["cat", path], stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - begin
+
+
 def train(arguments: list[str]) -> dict[str, float]:
     """Runs the command and watches its memory."""
+    begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as workdir:
         command = [sys.executable, "-m", "tfpipe", "train", f"--workdir={workdir}/run", "--validation_split=10000",
                    "--test_split=10000", *arguments]  # fmt: skip
@@ -50,8 +66,14 @@ def train(arguments: list[str]) -> dict[str, float]:
         assert process.stdout
         figures = json.loads(process.stdout.read().splitlines()[-1])
         report = json.loads(pathlib.Path(workdir, "run", "report.json").read_text())
+    whole = time.perf_counter() - begin
     rate = report["train_examples"] * figures["epochs"] / figures["seconds"]
-    return {"examples_per_second": rate, "peak_gb": peak / 1e9, "seconds": figures["seconds"]}
+    return {
+        "examples_per_second": rate,
+        "peak_gb": peak / 1e9,
+        "seconds": figures["seconds"],
+        "whole_command_seconds": whole,
+    }
 
 
 def _held(pid: int) -> int:
@@ -66,13 +88,20 @@ def _held(pid: int) -> int:
 def main(parent: str | None, gigabytes: float) -> None:
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         images, labels = write(pathlib.Path(folder), gigabytes)
-        mapped = train([f"--dataset={images}", f"--labels={labels}", "--epochs=1"])
+        arguments = [f"--dataset={images}", f"--labels={labels}", "--epochs=1"]
+        drop_from_cache(images)
+        cat = seconds_to_read(images)
+        drop_from_cache(images)
+        cold = train(arguments)
+        mapped = train(arguments)
         rows = int(1e9 / (4 * COLUMNS))
         part = pathlib.Path(folder, "part.npz")
         np.savez(part, images=np.load(images, mmap_mode="r")[:rows], labels=np.load(labels)[:rows])
         memory = train([f"--dataset={part}", "--epochs=3"])
     result = {
         "gigabytes": gigabytes,
+        "cat_cold_seconds": cat,
+        "mapped_cold": cold,
         "mapped": mapped,
         "in_memory": memory,
         "ratio": mapped["examples_per_second"] / memory["examples_per_second"],

@@ -283,6 +283,30 @@ class TrainTest(CommandTest):
         self.assertEqual(process.stderr, f"tfpipe train: stopped by {name}\n")
         self.assertFalse(self.workdir.exists())
 
+    def test_a_signal_while_tfds_prepares_leaves_nothing_half_prepared(self):
+        program = (
+            "import os; from tests import tiny_builders; from tfpipe.cli.main import main\n"
+            f"tiny_builders.TinyRows._generate_examples = lambda self: os.kill(os.getpid(), {int(signal.SIGTERM)})\n"
+            f"main(['tfpipe', 'describe', '--dataset=tiny_rows', '--data_dir={self.workdir}'])"
+        )
+        process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        self.assertEqual((process.returncode, process.stdout), (INTERRUPTED, ""))
+        self.assertEqual(process.stderr.splitlines()[-1], "tfpipe describe: stopped by SIGTERM")
+        self.assertEmpty([path for path in self.workdir.rglob("*") if path.is_file()])
+
+    def test_a_signal_after_the_training_loses_no_result(self):
+        program = (
+            "import os; from tfpipe import report; from tfpipe.cli.main import main\n"
+            "table = report.table\n"
+            f"report.table = lambda r: os.kill(os.getpid(), {int(signal.SIGTERM)}) or table(r)\n"
+            f"main(['tfpipe', 'train', '--epochs=1', '--workdir={self.workdir}'])"
+        )
+        process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertIn("\nSIGTERM: ending with what there is", process.stderr)
+        self.assertFalse(json.loads(process.stdout)["interrupted"])
+        self.assertFalse(json.loads((self.workdir / "report.json").read_text())["interrupted"])
+
     @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
     def test_a_signal_ends_the_run_with_what_it_has(self, number):
         process = self.start_endless_run()
