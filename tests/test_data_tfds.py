@@ -1,6 +1,10 @@
 import collections
+import functools
+import hashlib
+import http.server
 import json
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets.core.utils.tqdm_utils as tfds_bars
 from absl.testing import parameterized
-from tensorflow_datasets.core.download import resource
+from tensorflow_datasets.core.download import checksums
 
 from tests import tiny_builders
 from tests.command import result, tfpipe
@@ -160,7 +164,7 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             self.load("tiny_pictures")
         with (
             mock.patch.object(tfds, "_batches", side_effect=MemoryError),
-            self.assertRaisesRegex(DataError, "tiny_pictures:train: asks for more memory than is free"),
+            self.assertRaisesRegex(DataError, "tiny_pictures: asks for more memory than is free"),
         ):
             self.load("tiny_pictures")
 
@@ -231,15 +235,41 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLess(time.monotonic() - begin, 10)
 
     def test_what_was_downloaded_before_needs_no_way(self):
+        rows = np.column_stack([np.arange(30).reshape(10, 3), np.arange(10) % 2])
+        site, folder = (pathlib.Path(self.create_tempdir().full_path) for _ in range(2))
+        np.savetxt(site / "rows.txt", rows)
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            content = (site / "rows.txt").read_bytes()
+            known = checksums.UrlInfo(
+                size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename="rows.txt"
+            )
+            url_infos = {f"http://127.0.0.1:{server.server_port}/rows.txt": known}
+            with mock.patch.object(tiny_builders.TinyDownload, "url_infos", url_infos):
+                first = self.load("tiny_download", data_dir=folder)
+            server.shutdown()
+        self.assertLen(first.train, 6)
+        everything = np.concatenate([part.images for part in (first.train, first.validation, first.test)])
+        self.assertAllEqual(np.sort(everything, axis=0), rows[:, :3])
+
+        shutil.rmtree(folder / "tiny_download")
+        with mock.patch.object(tiny_builders.TinyDownload, "url_infos", url_infos):
+            self.assertEqual(self.load("tiny_download", data_dir=folder).fingerprint, first.fingerprint)
+            shutil.rmtree(folder / "tiny_download")
+            for path in (folder / "downloads").rglob("*.INFO"):  # Without it TFDS downloads anew.
+                path.unlink()
+            with self.assertRaisesRegex(DataError, "there is no way to 127.0.0.1: Connection refused"):
+                self.load("tiny_download", data_dir=folder)
+
+    def test_what_was_put_into_the_folder_for_manual_downloads_needs_no_way(self):
         folder = pathlib.Path(self.create_tempdir().full_path)
         builder = tfds._builder(tfds.parse("mnist"), str(folder))
-        (folder / "downloads").mkdir()
-        missing = sorted(builder.url_infos)
-        self.assertEqual(sorted(tfds._missing_downloads(builder)), missing)
-        for url, info in sorted(builder.url_infos.items()):
-            (folder / "downloads" / resource.get_dl_fname(url, info.checksum)).touch()
-            missing.remove(url)
-            self.assertEqual(sorted(tfds._missing_downloads(builder)), missing)
+        self.assertSameElements(tfds._missing_downloads(builder), builder.url_infos)
+        (folder / "downloads" / "manual").mkdir(parents=True)
+        for info in builder.url_infos.values():
+            (folder / "downloads" / "manual" / info.filename).touch()
+        self.assertEqual(tfds._missing_downloads(builder), [])
         self.assertEqual(tfds._no_route([]), "")
 
     def test_the_way_leads_through_a_proxy_where_there_is_one(self):

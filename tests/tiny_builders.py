@@ -99,6 +99,11 @@ class TinySentences(tfds.core.GeneratorBasedBuilder):
 
 
 class TinyDownload(TinyRows):
-    """Would be downloaded, from a port that nobody listens to."""
+    """Is downloaded, from a port that nobody listens to unless a test sees to it."""
 
-    url_infos = {"http://127.0.0.1:1/rows.gz": None}  # noqa: RUF012
+    url_infos = {"http://127.0.0.1:1/rows.txt": None}  # noqa: RUF012
+
+    def _split_generators(self, dl_manager):
+        (url,) = self.url_infos
+        rows = np.loadtxt(dl_manager.download(url))
+        return {"train": [(i, {"type": row[:3], "kind": int(row[3])}) for i, row in enumerate(rows)]}

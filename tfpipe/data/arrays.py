@@ -16,7 +16,7 @@ from absl import logging
 
 from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory, no_memory
+from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError, brief
 
@@ -41,10 +41,8 @@ def read_npz(path: pathlib.Path) -> Source:
             if len(members) != len(archive.infolist()):
                 raise DataError(f"{path}: two arrays have the same name")
             splits = [_read_split(path, archive, members, pair) for pair in _known_names(path, members)]
-    except DataError:
+    except (DataError, MemoryError):
         raise
-    except MemoryError as error:
-        raise no_memory(str(path)) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # A damaged directory can fail in any way: in names that are no text, for one.
@@ -153,6 +151,8 @@ def _read_header(where: str, file: IO[bytes], size: int) -> _Header:
         else:
             raise ValueError(f"version {version} of the format holds no plain arrays")
     except OSError:
+        raise
+    except MemoryError:
         raise
     except Exception as error:  # A damaged header can fail in any way: it is the text of a Python literal.
         raise DataError(f"{where}: not an .npy array, or damaged: {brief(error)}") from error

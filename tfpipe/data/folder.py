@@ -22,7 +22,7 @@ from absl import logging
 from PIL import Image
 
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import check_fits_memory, no_memory
+from tfpipe.data.limits import check_fits_memory
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError, brief
@@ -179,8 +179,8 @@ def _head(picture: _Picture) -> _Head:
         with Image.open(picture.path, formats=_FORMATS) as image:
             width, height = image.size
             return _Head(picture, height, width, image.mode in _GRAYSCALE_MODES)
-    except MemoryError as error:
-        raise no_memory(str(picture.path)) from error
+    except MemoryError:
+        raise
     except Exception as error:  # Damage shows in many kinds of errors, depending on the format.
         return _Head(picture, problem=brief(error))
 
@@ -226,8 +226,8 @@ def _decode(heads: list[_Head], size: tuple[int, int], mode: str, skip: bool) ->
             with Image.open(data, formats=_FORMATS) as opened:
                 images[place] = fitted(opened, size, mode)
             return ""
-        except MemoryError as error:
-            raise no_memory(str(heads[place].picture.path)) from error
+        except MemoryError:
+            raise
         except Exception as error:  # As in _head.
             return brief(error)
 

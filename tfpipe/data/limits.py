@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import NamedTuple
 
 from tfpipe.exceptions import DataError
 
@@ -14,7 +15,7 @@ _OWN_CGROUPS = pathlib.Path("/proc/self/cgroup")
 
 def memory() -> int:
     """How many bytes this process may use at most: the machine's memory, or the limit of a container."""
-    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_cgroup_limits()])
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *(group.limit for group in _groups())])
 
 
 def available_memory() -> int:
@@ -24,7 +25,7 @@ def available_memory() -> int:
     except OSError:
         lines = []
     available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return min([memory(), *available])
+    return min([memory(), *available, *(group.limit - group.held for group in _groups())])
 
 
 def check_fits_memory(where: str, size: int) -> None:
@@ -37,25 +38,38 @@ def check_fits_memory(where: str, size: int) -> None:
         )
 
 
-def no_memory(where: str) -> DataError:
-    """The error for a file that asked for more memory than there was, be it large or damaged."""
-    return DataError(f"{where}: asks for more memory than is free; it is too large for this machine, or damaged")
+class _Group(NamedTuple):
+    """A control group of Linux, in bytes: what its processes may use, and what they hold without cached files."""
+
+    limit: int
+    held: int
 
 
-def _cgroup_limits() -> list[int]:
-    """The limits of the control groups that this process is in, and of those around them: versions 1 and 2."""
+def _groups() -> list[_Group]:
+    """Those that this process is in, and those around them, as far as they have a limit: versions 1 and 2."""
     try:
-        groups = [line.split(":", 2) for line in _OWN_CGROUPS.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in _OWN_CGROUPS.read_text().splitlines()]
     except OSError:
         return []  # Not Linux.
-    limits = []
-    for _, controllers, path in groups:
-        root, name = (_CGROUPS / "memory", "memory.limit_in_bytes") if controllers else (_CGROUPS, "memory.max")
+    groups = []
+    for _, controllers, path in lines:
         if controllers and "memory" not in controllers.split(","):
             continue
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(root) and (folder / name).is_file():
-                limit = (folder / name).read_text().strip()
-                limits += [int(limit)] if limit.isdigit() else []  # Or `max`: none.
-    return limits
+        root = _CGROUPS / "memory" if controllers else _CGROUPS
+        names = ("memory.limit_in_bytes", "rss") if controllers else ("memory.max", "anon")
+        own = root / path.lstrip("/")
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(root):
+                groups += _group(folder, *names)
+    return groups
+
+
+def _group(folder: pathlib.Path, limit: str, held: str) -> list[_Group]:
+    try:
+        bytes_or_max = (folder / limit).read_text().strip()
+        if not bytes_or_max.isdigit():  # `max`: no limit.
+            return []
+        statistics = dict(line.split(" ", 1) for line in (folder / "memory.stat").read_text().splitlines())
+        return [_Group(int(bytes_or_max), int(statistics.get(f"total_{held}", statistics.get(held, 0))))]
+    except (OSError, ValueError):  # It has none, has just ended, or is not for us to see.
+        return []

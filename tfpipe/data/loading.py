@@ -68,8 +68,11 @@ def load(
         skip_bad_images=skip_bad_images,
         standardize=standardize,
     )
-    source = _read(config)
-    return divide(source, config)
+    try:
+        return divide(_read(config), config)
+    except MemoryError as error:  # Readers let it pass: it is no damage, and nothing that is to be skipped.
+        problem = "asks for more memory than is free; it is too large for this machine, or damaged"
+        raise DataError(f"{dataset}: {problem}") from error
 
 
 def _read(config: DataConfig) -> Source:

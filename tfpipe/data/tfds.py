@@ -5,6 +5,7 @@ What is prepared already is read as its files say, without the code that made it
 
 import contextlib
 import fnmatch
+import glob
 import itertools
 import json
 import pathlib
@@ -25,7 +26,7 @@ from PIL import Image
 from tfpipe import quiet
 from tfpipe.config import flag_value
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import check_fits_memory, no_memory
+from tfpipe.data.limits import check_fits_memory
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.source import Source
 from tfpipe.exceptions import ConfigError, DataError, brief
@@ -89,15 +90,15 @@ def read(
         others = _splits_beside(builder, name, trained)
         splits = [trained, *(split for split in ("validation", "test") if split in others)]
         total = sum(builder.info.splits[split].num_examples for split in splits)
-        read = {split: _read_split(builder, name, split, form, total) for split in splits}
-    train = read.pop(trained)
+        parts = {split: _read_split(builder, name, split, form, total) for split in splits}
+    train = parts.pop(trained)
     if train is None:
         raise DataError(f"{name}: the split {trained} has no labels (all are -1); expected examples with labels")
-    for split, examples in read.items():
+    for split, examples in parts.items():
         if examples is None:
             logging.warning("%s:%s: has no labels (all are -1), and is not used", name, split)
     pixel_max = 255.0 if train.images.dtype == np.uint8 else 1.0
-    return Source(train, read.get("validation"), read.get("test"), pixel_max, form.class_names)
+    return Source(train, parts.get("validation"), parts.get("test"), pixel_max, form.class_names)
 
 
 class _Form(NamedTuple):
@@ -189,17 +190,20 @@ def _prepare(builder: Any, name: Name, *, download: bool) -> None:
 
 
 def _missing_downloads(builder: Any) -> list[str]:
-    """The addresses that the builder says it downloads, without those of which a download lies in `downloads`."""
+    """The addresses that the builder says it downloads, without those of which TFDS will find the file."""
     from tensorflow_datasets.core.download import resource
 
     downloads = pathlib.Path(builder.data_dir_root) / "downloads"
 
-    def is_there(url: str, checksum: str | None) -> bool:
-        # The names that TFDS gives: by the checksum, or by the address while that is not known.
-        names = [resource.get_dl_fname(url, checksum)] if checksum else []
-        return any((downloads / name).is_file() for name in [*names, resource.get_dl_fname(url)])
+    def is_there(url: str, info: Any) -> bool:
+        if info and info.filename and (downloads / "manual" / info.filename).exists():
+            return True
+        # The names that TFDS gives, by the checksum or by the address; in which folder depends on its version.
+        names = [resource.get_dl_fname(url, checksum) for checksum in (info and info.checksum, None)]
+        paths = [path for name in names for path in downloads.glob(f"**/{glob.escape(name)}")]
+        return any(resource.is_locally_cached(path) for path in paths)
 
-    return [url for url, info in (builder.url_infos or {}).items() if not is_there(url, info and info.checksum)]
+    return [url for url, info in (builder.url_infos or {}).items() if not is_there(url, info)]
 
 
 def _no_route(urls: list[str]) -> str:
@@ -316,10 +320,8 @@ def _read_split(builder: Any, name: Name, split: str, form: _Form, total: int) -
                 images[filled : filled + len(x)], labels[filled : filled + len(y)] = x, y
                 filled += len(x)
                 bar.update(len(x))
-    except DataError:
+    except (DataError, MemoryError):
         raise
-    except MemoryError as error:
-        raise no_memory(where) from error
     except Exception as error:  # TensorFlow reads the files: damage shows in many kinds of errors.
         raise DataError(f"{where}: damaged, near example {filled}: {brief(error)}; see {builder.data_dir}") from error
     assert images is not None  # TFDS sees to it that there are as many as it promises.
@@ -344,7 +346,7 @@ def _few_words() -> Iterator[None]:
     """Keeps TFDS from logging what it does, and from writing to standard output, which belongs to the result."""
     from tensorflow_datasets.core.utils import tqdm_utils
 
-    before, bars = logging.get_verbosity(), tqdm_utils._active
+    before, bars = logging.get_verbosity(), tqdm_utils._active  # TFDS has no public way to ask.
     if before < logging.DEBUG:
         logging.set_verbosity(logging.ERROR)
     tqdm_utils.display_progress_bar(bars and sys.stderr.isatty())

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import no_memory
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError, brief
 
@@ -71,8 +70,8 @@ def _unpickle(path: pathlib.Path, data: bytes) -> Any:
         return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except _Refused as error:
         raise DataError(f"{path}: refused: {error}; expected a pickle of NumPy arrays and nothing else") from None
-    except MemoryError as error:  # A pickle can claim any size.
-        raise no_memory(str(path)) from error
+    except MemoryError:
+        raise
     except Exception as error:  # A damaged pickle can fail in any way; none of them is more than damage.
         raise DataError(f"{path}: not a readable pickle: {brief(error)}") from error
 
