@@ -1,8 +1,11 @@
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
+from tfpipe import steps
 from tfpipe.config import Head
 from tfpipe.data.scaling import by_pixel_max
 from tfpipe.pipeline import Chunk
@@ -43,8 +46,10 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(heads.W, [[[-0.5, -1.0], [-1.5, -2.0]]], rtol=0, atol=0)
         self.assertAllClose(heads.b, [[0.25, -0.25]], rtol=0, atol=0)
 
-    @parameterized.parameters(np.uint8, np.float32)
-    def test_the_first_three_steps_on_24_x_48_images_against_numpy(self, dtype):
+    # Of 20 images in float32: one block, two, three of 6, 7 and 7, and eight at most.
+    @parameterized.product(dtype=[np.uint8, np.float32], block_bytes=[1 << 20, 46080, 36000, 1])
+    def test_the_first_three_steps_on_24_x_48_images_against_numpy(self, dtype, block_bytes):
+        self.enter_context(mock.patch.object(steps, "_BLOCK_BYTES", block_bytes))
         pixels, labels = made.images(3 * 20, (48, 24), n_classes=10)
         x = pixels.reshape(3, 20, 24 * 48)
         self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
@@ -139,13 +144,25 @@ class EvaluateChunkTest(tf.test.TestCase):
                 self.assertAllClose(losses[i, head], cost * n, rtol=1e-5)
         self.assertBetween(int(tf.reduce_sum(wrong)), 1, 19)
 
+    def test_blocks_change_nothing(self):
+        data = chunk(self.x, self.y, [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
+        wrong, losses = self.heads.evaluate_chunk(data)
+        classes = self.heads.predict_chunk(data)
+        with mock.patch.object(steps, "_BLOCK_BYTES", 150):  # Blocks of 1, 1 and 2 examples of 24 values.
+            in_blocks = Heads([Head(0.1, 0.0)] * 2, 24, 3, by_pixel_max(255.0))
+            in_blocks.W.assign(self.heads.W)
+            in_blocks.b.assign(self.heads.b)
+            self.assertAllEqual(in_blocks.evaluate_chunk(data)[0], wrong)
+            self.assertAllClose(in_blocks.evaluate_chunk(data)[1], losses, rtol=1e-6)
+            self.assertAllEqual(in_blocks.predict_chunk(data), classes)
+
     def test_predictions(self):
         classes = self.heads.predict_chunk(chunk(self.x, self.y)).numpy()
-        self.assertEqual(classes.shape, (3, 4, 2))
+        self.assertEqual(classes.shape, (3, 2, 4))
         for head in range(2):
             W, b = self.heads.W.numpy()[head].T, self.heads.b.numpy()[head]
             expected = oracle.log_probabilities(W, b, self.x.reshape(12, -1) / 255.0).argmax(axis=1)
-            self.assertAllEqual(classes[..., head].ravel(), expected)
+            self.assertAllEqual(classes[:, head].ravel(), expected)
 
 
 if __name__ == "__main__":

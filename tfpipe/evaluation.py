@@ -41,7 +41,7 @@ class Evaluation:
 
     def predictions(self, head: int) -> np.ndarray:
         """The classes that `head` predicts, `[n]` int32."""
-        classes = [self._heads.predict_chunk(chunk).numpy()[..., head].ravel() for chunk in self._one_pass()]
+        classes = [self._heads.predict_chunk(chunk).numpy()[:, head].ravel() for chunk in self._one_pass()]
         return np.concatenate(classes)[: len(self.labels)]
 
     def _one_pass(self) -> Iterator[Chunk]:

@@ -2,13 +2,15 @@
 
 Conventions. N examples or B of a minibatch, D inputs, K classes, H heads (models that are computed side by side).
 
-    logits    z[n, h, k] = sum_d x[n, d] W[h, k, d] + b[h, k]
+    logits    z[h, k, n] = sum_d W[h, k, d] x[n, d] + b[h, k]
     P(y = k | x)         = softmax_k(z) = exp(z[k]) / sum_j exp(z[j])
-    negative log-likelihood of an example = -log P(y | x); the cost is its mean over the minibatch
-    its gradient         : dz = (softmax(z) - onehot(y)) / B,  dW[h, k, d] = sum_n dz[n, h, k] x[n, d],  db = sum_n dz
+    negative log-likelihood of an example = -log P(y | x) = log sum_j exp(z[j]) - z[y]
+    the cost is its mean over the minibatch
+    its gradient         : dz = (softmax(z) - onehot(y)) / B,  dW[h, k, d] = sum_n dz[h, k, n] x[n, d],  db = sum_n dz
 
-W is held class by class, `[H, K, D]`: its gradient is then the product `dz^T x`, 130 microseconds for a minibatch of
-600 MNIST images on one CPU core; as `x^T dz`, for `[D, K]`, it is 326.
+W is held class by class, `[H, K, D]`: its gradient is then the product `dz x`, 130 microseconds for a minibatch of
+600 MNIST images on one CPU core; as `x^T dz`, for `[D, K]`, it is 326. Examples come last in z: what is done to each
+class is then done to many examples at once, which saves 1 ms of the 14 of an epoch of MNIST.
 """
 
 import numpy as np
@@ -16,28 +18,30 @@ import tensorflow as tf
 
 
 def logits(x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """`[B, D]` inputs, `[H, K, D]` and `[H, K]` parameters -> `[B, H, K]`, by one matrix product for all heads."""
+    """`[B, D]` inputs, `[H, K, D]` and `[H, K]` parameters -> `[H, K, B]`, by one matrix product for all heads."""
     heads, n_out, n_in = W.shape
-    z = tf.matmul(x, tf.reshape(W, [heads * n_out, n_in]), transpose_b=True)
-    return tf.reshape(z, [-1, heads, n_out]) + b
+    z = tf.matmul(tf.reshape(W, [heads * n_out, n_in]), x, transpose_b=True)
+    return tf.reshape(z, [heads, n_out, -1]) + b[..., tf.newaxis]
 
 
 def log_losses(z: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """-log P(y | x) of each example and head: `[B, H, K]` logits, `[B]` labels in [0, K) -> `[B, H]`."""
-    labels = tf.broadcast_to(y[:, tf.newaxis], tf.shape(z)[:2])
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=z)
+    """-log P(y | x) of each head and example: `[H, K, B]` logits, `[B]` labels in [0, K) (others: NaN) -> `[H, B]`."""
+    is_label = tf.range(z.shape[1], dtype=y.dtype)[:, tf.newaxis] == y
+    of_label = tf.reduce_sum(tf.where(is_label, z, tf.zeros([], z.dtype)), axis=1)
+    is_class = tf.reduce_any(is_label, axis=0)
+    return tf.where(is_class, tf.reduce_logsumexp(z, axis=1) - of_label, tf.constant(np.nan, z.dtype))
 
 
 def predictions(z: tf.Tensor) -> tf.Tensor:
-    """The most probable class, of equals the first: `[B, H, K]` logits -> `[B, H]` int32."""
-    return tf.argmax(z, axis=-1, output_type=tf.int32)
+    """The most probable class, of equals the first: `[H, K, B]` logits -> `[H, B]` int32."""
+    return tf.argmax(z, axis=1, output_type=tf.int32)
 
 
 class SoftmaxRegression(tf.Module):
     """The tutorial's LogisticRegression: `n_in` inputs, `n_out` classes, all parameters zero at the start.
 
     Every method takes images `[N, ...]` of any shape with `n_in` values each and of any numeric type, and labels `[N]`,
-    integers in `[0, n_out)`. Raises ValueError for other shapes and types. Under XLA a label out of range gives NaN.
+    integers in `[0, n_out)`. Raises ValueError for other shapes and types. A label out of range gives NaN.
 
     Attributes:
       W: variable `[n_in, n_out]`, float32. Column k is the template of class k.
@@ -51,11 +55,11 @@ class SoftmaxRegression(tf.Module):
 
     def predict_proba(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """P(y = k | x): `[N, n_out]`, float32, in [0, 1], rows sum to 1."""
-        return tf.nn.softmax(self._logits(images)[:, 0])
+        return tf.nn.softmax(tf.transpose(self._logits(images)[0]))
 
     def predict(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The most probable class of each image: `[N]`, int32."""
-        return predictions(self._logits(images))[:, 0]
+        return predictions(self._logits(images))[0]
 
     def negative_log_likelihood(self, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The cost: the mean of -log P(y | x) over the images. A scalar, at least 0; differentiable in W and b."""
@@ -65,7 +69,7 @@ class SoftmaxRegression(tf.Module):
     def errors(self, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The share of wrong predictions: a scalar in [0, 1]."""
         z = self._logits(images)
-        return tf.reduce_mean(tf.cast(predictions(z)[:, 0] != _checked_labels(labels, z), tf.float32))
+        return tf.reduce_mean(tf.cast(predictions(z)[0] != _checked_labels(labels, z), tf.float32))
 
     def _logits(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         images = tf.convert_to_tensor(images)
@@ -78,6 +82,6 @@ class SoftmaxRegression(tf.Module):
 def _checked_labels(labels: np.ndarray | tf.Tensor, z: tf.Tensor) -> tf.Tensor:
     """`[N]` int32. Raises ValueError unless the labels are integers, one for each row of the logits `z`."""
     labels = tf.convert_to_tensor(labels)
-    if not labels.dtype.is_integer or not labels.shape.is_compatible_with(z.shape[:1]):
-        raise ValueError(f"labels of shape {labels.shape}, type {labels.dtype.name}: expected {z.shape[0]} integers")
+    if not labels.dtype.is_integer or not labels.shape.is_compatible_with(z.shape[2:]):
+        raise ValueError(f"labels of shape {labels.shape}, type {labels.dtype.name}: expected {z.shape[2]} integers")
     return tf.cast(labels, tf.int32)

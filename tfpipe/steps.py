@@ -1,11 +1,19 @@
 """The XLA programs: train a chunk of minibatches, count its errors, predict its classes."""
 
+import itertools
+
 import tensorflow as tf
 
 from tfpipe import model
 from tfpipe.config import Head
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import Chunk
+
+# A block of a minibatch stays in a core's cache from its cast to the second of its two products. An epoch of MNIST in
+# minibatches of 600, on 2 cores: 13.7 ms as a whole, 11.3 in 2 blocks, 10.2 in 4, 12.2 in 6.
+_BLOCK_BYTES = 512 << 10
+# Each block is compiled.
+_MOST_BLOCKS = 8
 
 
 class Heads:
@@ -47,10 +55,12 @@ class Heads:
         costs = tf.TensorArray(tf.float32, size=chunk.images.shape[0], element_shape=[len(self)])
         i = tf.constant(0)
         while i < chunk.steps:
-            x, y, weight = self._minibatch(chunk, i)
             with tf.GradientTape() as tape:
-                losses = model.log_losses(model.logits(x, self.W, self.b), y)
-                cost = tf.reduce_sum(weight * losses, axis=0) / tf.reduce_sum(weight)
+                loss, weights = tf.zeros(len(self)), 0.0
+                for x, y, weight in self._minibatch(chunk, i):
+                    loss += tf.reduce_sum(weight * model.log_losses(model.logits(x, self.W, self.b), y), axis=1)
+                    weights += tf.reduce_sum(weight)
+                cost = loss / weights
             g_W, g_b = tape.gradient(cost, (self.W, self.b))
 
             iteration = chunk.first + tf.cast(i, tf.int64)
@@ -68,30 +78,43 @@ class Heads:
         losses = tf.TensorArray(tf.float32, size=chunk.images.shape[0], element_shape=[len(self)])
         i = tf.constant(0)
         while i < chunk.steps:
-            x, y, weight = self._minibatch(chunk, i)
-            z = model.logits(x, self.W, self.b)
-            mistaken = tf.logical_and(model.predictions(z) != y[:, tf.newaxis], weight > 0)
-            wrong = wrong.write(i, tf.math.count_nonzero(mistaken, axis=0, dtype=tf.int32))
-            losses = losses.write(i, tf.reduce_sum(weight * model.log_losses(z, y), axis=0))
+            count, loss = tf.zeros(len(self), tf.int32), tf.zeros(len(self))
+            for x, y, weight in self._minibatch(chunk, i):
+                z = model.logits(x, self.W, self.b)
+                mistaken = tf.logical_and(model.predictions(z) != y, weight > 0)
+                count += tf.math.count_nonzero(mistaken, axis=1, dtype=tf.int32)
+                loss += tf.reduce_sum(weight * model.log_losses(z, y), axis=1)
+            wrong = wrong.write(i, count)
+            losses = losses.write(i, loss)
             i += 1
         return wrong.stack(), losses.stack()
 
     def _predict_chunk(self, chunk: Chunk) -> tf.Tensor:
-        """The predicted classes: `[T, B, H]` int32."""
-        classes = tf.TensorArray(tf.int32, size=chunk.images.shape[0], element_shape=[chunk.images.shape[1], len(self)])
+        """The predicted classes: `[T, H, B]` int32."""
+        classes = tf.TensorArray(tf.int32, size=chunk.images.shape[0], element_shape=[len(self), chunk.images.shape[1]])
         i = tf.constant(0)
         while i < chunk.steps:
-            x, _, _ = self._minibatch(chunk, i)
-            classes = classes.write(i, model.predictions(model.logits(x, self.W, self.b)))
+            parts = [model.predictions(model.logits(x, self.W, self.b)) for x, _, _ in self._minibatch(chunk, i)]
+            classes = classes.write(i, tf.concat(parts, axis=1))
             i += 1
         return classes.stack()
 
-    def _minibatch(self, chunk: Chunk, i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Inputs `[B, D]` float32, labels `[B]` and weight `[B, 1]` of minibatch number i.
+    def _minibatch(self, chunk: Chunk, i: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """Inputs `[n, D]` float32, labels `[n]` and weight `[n]` of minibatch number i, in blocks of n examples.
 
         By `tf.gather`: `images[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
         """
-        x = tf.cast(tf.gather(chunk.images, i), tf.float32)
+        images, labels, weight = (tf.gather(part, i) for part in (chunk.images, chunk.labels, chunk.weight))
+        batch_size, n_in = images.shape
+        n_blocks = min(_MOST_BLOCKS, batch_size, -(-batch_size * n_in * tf.float32.size // _BLOCK_BYTES))
+        ends = [batch_size * block // n_blocks for block in range(n_blocks + 1)]
+        return [
+            (self._scaled(images[begin:end]), labels[begin:end], weight[begin:end])
+            for begin, end in itertools.pairwise(ends)
+        ]
+
+    def _scaled(self, images: tf.Tensor) -> tf.Tensor:
+        x = tf.cast(images, tf.float32)
         if self._shift is not None:
             x -= self._shift
-        return x * self._factor, tf.gather(chunk.labels, i), tf.gather(chunk.weight, i)[:, tf.newaxis]
+        return x * self._factor
