@@ -18,6 +18,11 @@ def tfpipe(*arguments, timeout=300, **options):
     )
 
 
+def python(program):
+    """The finished process of a Python program that is given as text, with `stdout` and `stderr` as text."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
 def result(process):
     """The JSON object on the last line of stdout of a process that succeeded."""
     assert process.returncode == 0, (process.returncode, process.stderr)

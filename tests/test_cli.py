@@ -15,7 +15,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from tests import made
-from tests.command import result, tfpipe, without_root_rights
+from tests.command import python, result, tfpipe, without_root_rights
 from tfpipe import artifact
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -277,7 +277,7 @@ class TrainTest(CommandTest):
             f"tfpipe.data.load = lambda **options: os.kill(os.getpid(), {int(number)})\n"
             f"main(['tfpipe', 'train', '--workdir={self.workdir}'])"
         )
-        process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        process = python(program)
         self.assertEqual((process.returncode, process.stdout), (INTERRUPTED, ""))
         name = signal.Signals(number).name
         self.assertEqual(process.stderr, f"tfpipe train: stopped by {name}\n")
@@ -289,7 +289,7 @@ class TrainTest(CommandTest):
             f"tiny_builders.TinyRows._generate_examples = lambda self: os.kill(os.getpid(), {int(signal.SIGTERM)})\n"
             f"main(['tfpipe', 'describe', '--dataset=tiny_rows', '--data_dir={self.workdir}'])"
         )
-        process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        process = python(program)
         self.assertEqual((process.returncode, process.stdout), (INTERRUPTED, ""))
         self.assertEqual(process.stderr.splitlines()[-1], "tfpipe describe: stopped by SIGTERM")
         self.assertEmpty(list(self.workdir.glob("tiny_rows/*")))
@@ -301,7 +301,7 @@ class TrainTest(CommandTest):
             f"report.table = lambda r: os.kill(os.getpid(), {int(signal.SIGTERM)}) or table(r)\n"
             f"main(['tfpipe', 'train', '--epochs=1', '--workdir={self.workdir}'])"
         )
-        process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        process = python(program)
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assertIn("\nSIGTERM: ending with what there is", process.stderr)
         self.assertFalse(json.loads(process.stdout)["interrupted"])

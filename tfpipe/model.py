@@ -10,7 +10,7 @@ Conventions. N examples or B of a minibatch, D inputs, K classes, H heads (model
 
 W is held class by class, `[H, K, D]`: its gradient is then the product `dz x`, 130 microseconds for a minibatch of
 600 MNIST images on one CPU core; as `x^T dz`, for `[D, K]`, it is 326. Examples come last in z: what is done to each
-class is then done to many examples at once, which saves 1 ms of the 14 of an epoch of MNIST.
+class is then done to many examples at once: 10.4 ms an epoch of MNIST, in blocks of 150, where classes last took 12.4.
 """
 
 import numpy as np

@@ -150,9 +150,7 @@ def _read_header(where: str, file: IO[bytes], size: int) -> _Header:
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(counting)  # type: ignore[arg-type]
         else:
             raise ValueError(f"version {version} of the format holds no plain arrays")
-    except OSError:
-        raise
-    except MemoryError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # A damaged header can fail in any way: it is the text of a Python literal.
         raise DataError(f"{where}: not an .npy array, or damaged: {brief(error)}") from error
