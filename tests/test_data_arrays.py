@@ -4,17 +4,15 @@ import pathlib
 import pickle
 import struct
 import zipfile
-from unittest import mock
 
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made
-from tfpipe import Examples, TrainConfig, artifact, load, pipeline, training
+from tfpipe import TrainConfig, artifact, load, training
 from tfpipe.data import arrays
 from tfpipe.exceptions import ConfigError, DataError
-from tfpipe.pipeline import MinibatchRows
 
 
 class Hostile:
@@ -81,38 +79,6 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
             models.append((result.model.W.numpy().tobytes(), result.report["validation_error"]))
         self.assertEqual(models[0], models[1])
 
-    def test_a_file_that_the_cache_cannot_hold_trains_to_the_same_bits(self):
-        # A page a row: what is said of the training examples is not overwritten by what is said of those beside them.
-        images, labels = self.pair(np.random.default_rng(0).integers(0, 256, (60, 64, 64)).astype(np.uint8))
-        models = []
-        for available in (1 << 40, 1):
-            with mock.patch.object(pipeline, "available_memory", return_value=available):
-                splits = load(images, labels=labels)
-                result = training.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
-                self.assertEqual(self.will_be_read_in_random_order(images), available == 1)
-                training.train(TrainConfig(epochs=1, shuffle=False, device="cpu"), splits)
-                self.assertFalse(self.will_be_read_in_random_order(images))
-            models.append(result.model.W.numpy().tobytes())
-            del splits, result
-        self.assertEqual(models[0], models[1])
-
-    def will_be_read_in_random_order(self, path):
-        """What the kernel was told of the mapping of a file: its flag rr."""
-        maps = pathlib.Path("/proc/self/smaps").read_text().split(str(path))
-        self.assertGreater(len(maps), 1)
-        return any(" rr " in part.split("VmFlags:")[1].split("\n")[0] for part in maps[1:])
-
-    def test_a_map_in_another_order_is_not_announced(self):
-        images, _ = self.pair(self.pixels, self.labels)
-        mapped = np.load(images, mmap_mode="c")
-        with mock.patch.object(pipeline, "available_memory", return_value=1):
-            for array in (mapped[::-1], np.asarray(mapped), mapped + 0):
-                self.assertIsNone(pipeline._announcer(array, shuffle=True))
-            announce = pipeline._announcer(mapped[7:], shuffle=True)
-            announce(np.array([[0, len(mapped) - 8]]))  # The first and the last row: within the file.
-            with self.assertRaises(ValueError):
-                announce(np.array([[1 << 20]]))
-
     def test_npy_whose_values_begin_anywhere(self):
         images_path, labels_path = self.pair(self.pixels)
         data = images_path.read_bytes()
@@ -122,38 +88,6 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         splits = load(images_path, labels=labels_path)
         self.assertAllEqual(splits.train.images, self.pixels[:36])
         training.train(TrainConfig(epochs=1, device="cpu"), splits)
-
-    def test_splits_of_a_mapped_file_begin_at_any_row(self):
-        features = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)  # 12 bytes a row.
-        images_path, labels_path = self.pair(features)
-        splits = load(images_path, labels=labels_path, validation_split=7, test_split=11)
-        for part, rows in (
-            (splits.train, features[:42]),
-            (splits.validation, features[42:49]),
-            (splits.test, features[49:]),
-        ):
-            chunks = pipeline.evaluation_chunks(part, MinibatchRows(len(part), 5, drop_remainder=False), chunk=20)
-            self.assertAllEqual(tf.reshape(next(chunks).images, [-1, 3])[: len(part)], rows)
-
-    @parameterized.parameters("r", "c", "unaligned", "steps", "big-endian", "fortran", "view", "f16")
-    def test_memory_maps_that_a_program_made(self, kind):
-        features = np.random.default_rng(0).normal(size=(60, 3)).astype(">f4" if kind == "big-endian" else "f4")
-        np.save(self.folder / "a.npy", np.asfortranarray(features) if kind == "fortran" else features)
-        mapped = np.load(self.folder / "a.npy", mmap_mode="r" if kind == "r" else "c")
-        if kind == "unaligned":
-            (self.folder / "raw").write_bytes(b"1234" + features.tobytes())
-            mapped = np.memmap(self.folder / "raw", "f4", "c", offset=4, shape=(60, 3))
-        if kind == "view":
-            np.save(self.folder / "a.npy", features.view(np.uint32))
-            mapped = np.load(self.folder / "a.npy", mmap_mode="c").view(np.float32)
-        if kind == "f16":
-            np.save(self.folder / "a.npy", features.astype(np.longdouble))
-            mapped = np.load(self.folder / "a.npy", mmap_mode="c")
-        if kind == "steps":
-            mapped, features = mapped[::2], features[::2]
-        part = Examples(mapped, np.arange(len(mapped)) % 2)
-        chunks = pipeline.evaluation_chunks(part, MinibatchRows(len(part), 5, drop_remainder=False), chunk=20)
-        self.assertAllEqual(tf.reshape(next(chunks).images, [-1, 3])[: len(part)], features.astype("f4"))
 
     @parameterized.parameters("u1", "f4")
     def test_standardized_features(self, dtype):

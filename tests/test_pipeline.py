@@ -5,7 +5,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made
-from tfpipe import Examples, pipeline
+from tfpipe import Examples, pipeline, storage
 from tfpipe.pipeline import MinibatchRows
 
 
@@ -57,20 +57,27 @@ class ChunkTest(parameterized.TestCase, tf.test.TestCase):
         super().setUp()
         pixels, labels = made.images(11, (2, 3))
         self.examples = Examples(pixels, labels)
+        (self.stored,) = storage.store([self.examples])
 
-    @parameterized.product(chunk=[1, 2, 3, 7], validation_frequency=[1, 3, 4, 5])
-    def test_training_chunks_are_the_iterations_in_order_and_end_at_validations(self, chunk, validation_frequency):
+    @parameterized.product(chunk=[1, 2, 3, 7], validation_frequency=[1, 3, 4, 5], at_hand=[True, False])
+    def test_training_chunks_are_the_iterations_in_order_and_end_at_validations(
+        self, chunk, validation_frequency, at_hand
+    ):
         rows = MinibatchRows(11, 4, drop_remainder=False, shuffle=True, seed=3)
         expected, expected_weight = rows.take(0, 10)
         chunks = pipeline.training_chunks(
-            self.examples, rows, iterations=10, validation_frequency=validation_frequency, chunk=chunk
+            self.stored._replace(at_hand=at_hand),
+            rows,
+            iterations=10,
+            validation_frequency=validation_frequency,
+            chunk=chunk,
         )
         ends, images, labels, weight = [], [], [], []
         for item in chunks:
             steps = int(item.steps)
-            self.assertEqual(item.images.shape, (chunk, 4, 6))
+            self.assertEqual(item.images.shape, (11 if at_hand else chunk * 4, 6))
             self.assertEqual(int(item.first), sum(map(len, images)))
-            images.append(item.images.numpy()[:steps])
+            images.append(tf.gather(item.images, item.rows).numpy()[:steps])
             labels.append(item.labels.numpy()[:steps])
             weight.append(item.weight.numpy()[:steps])
             ends.append(int(item.first) + steps)
@@ -81,14 +88,15 @@ class ChunkTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_evaluation_chunks_start_over(self):
         rows = MinibatchRows(11, 4, drop_remainder=False)
-        chunks = pipeline.evaluation_chunks(self.examples, rows, chunk=2)
+        chunks = pipeline.evaluation_chunks(self.stored, rows, chunk=2)
         firsts, steps = zip(*((int(c.first), int(c.steps)) for c in itertools.islice(chunks, 6)), strict=True)
         self.assertEqual(firsts, (0, 2, 0, 2, 0, 2))
         self.assertEqual(steps, (2, 1, 2, 1, 2, 1))
 
     @parameterized.parameters(
         # iterations, batch size, bytes of an image, parameters -> chunk
-        (83, 600, 784, 7840, 42),  # 71 fit into 32 MiB; two chunks of 42 are 84.
+        (83, 600, 784, 7840, 42),  # 69 fit into 32 MiB; two chunks of 42 are 84.
+        (83, 600, 0, 7840, 83),  # Only their numbers travel.
         (10, 600, 64, 640, 10),
         (10, 600, 1 << 20, 10, 1),  # One minibatch is larger than the bound.
         (100, 600, 64, 100 * 7840, 50),  # 53 take the time that a chunk may take.

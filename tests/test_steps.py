@@ -16,8 +16,12 @@ FOREVER = 10**9
 
 def chunk(images, labels, weight=None, first=0, steps=None):
     weight = np.ones(np.shape(labels)) if weight is None else weight
+    n_in = np.shape(images)[-1]
+    # The examples lie in reverse order, with one in front that is none of them.
+    images = np.concatenate([np.full((1, n_in), 99, images.dtype), images.reshape(-1, n_in)[::-1]])
     return Chunk(
         tf.constant(images),
+        tf.constant(np.arange(np.size(labels), 0, -1).reshape(np.shape(labels))),
         tf.constant(labels, tf.int32),
         tf.constant(weight, tf.float32),
         tf.constant(first, tf.int64),

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfpipe import pipeline
-from tfpipe.data import Examples
 from tfpipe.pipeline import Chunk, MinibatchRows
 from tfpipe.steps import Heads
+from tfpipe.storage import Stored
 
 
 class Evaluation:
@@ -18,11 +18,11 @@ class Evaluation:
       labels: `[n]` int32, the labels of the examples that count.
     """
 
-    def __init__(self, heads: Heads, examples: Examples, rows: MinibatchRows, chunk: int):
-        self.labels = examples.labels[: rows.examples]
+    def __init__(self, heads: Heads, stored: Stored, rows: MinibatchRows, chunk: int):
+        self.labels = stored.labels[: rows.examples]
         self._heads = heads
         self._chunks_per_pass = -(-rows.per_epoch // chunk)
-        self._chunks = pipeline.evaluation_chunks(examples, rows, chunk=chunk)
+        self._chunks = pipeline.evaluation_chunks(stored, rows, chunk=chunk)
 
     def compile(self) -> None:
         """Has the XLA program made, if it is not yet there."""

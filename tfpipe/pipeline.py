@@ -2,39 +2,33 @@
 
 The tutorial's `givens` replace `x` and `y` by slice number `index` of the data. Here `index` is an element of
 `tf.data.Dataset.range`, and its minibatch is a pure function of `(seed, index)`. So there is no shuffle buffer whose
-state matters: any iteration can be computed from its number alone. For speed the numbers travel in chunks: T
-consecutive minibatches are gathered at once and go to one call of an XLA program.
+state matters: any iteration can be computed from its number alone. For speed the numbers travel in chunks: the rows of
+T consecutive minibatches go to one call of an XLA program, which takes the images from where they lie; or with the
+images, where those come from a file that is larger than memory.
 """
 
 import functools
-import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
-from tfpipe.data import Examples
-from tfpipe.data.arrays import ALIGNMENT
-from tfpipe.data.limits import available_memory
+from tfpipe.storage import HOST, Stored
 
-# MNIST on 2 cores, chunks of at most 8, 16, 32, 64 MiB: 25.2, 23.6, 22.3, 22.3 ms an epoch with its validation.
+# What travels at once: of data that is not at hand 22.3 ms an epoch of MNIST with its validation, where chunks of 8 MiB
+# took 25.2 and chunks of 64 no less than 22.3.
 _CHUNK_BYTES = 32 << 20
 # Bounds the time of a chunk to about a second where the matrices are large.
 _CHUNK_FLOPS = 100e9
-# Evaluation comes back to the same chunks: up to this size of the split they are kept, which saves MNIST 1 ms of 3 a
-# pass and takes no more memory than to prepare them again.
-_CACHE_BYTES = 64 << 20
-# Input is prepared on the host, whatever device trains.
-_HOST = "/CPU:0"
 
 
 class Chunk(NamedTuple):
     """T consecutive minibatches, of which the first `steps` count.
 
     Attributes:
-      images: `[T, B, D]`, as stored.
+      images: `[M, D]`, as stored: all of them, or those of this chunk.
+      rows: `[T, B]` int64, the images of each minibatch.
       labels: `[T, B]` int32.
       weight: `[T, B]` float32: 1, or 0 for the rows that fill up a minibatch that is not full.
       first: scalar int64, the index of the first minibatch.
@@ -42,6 +36,7 @@ class Chunk(NamedTuple):
     """
 
     images: tf.Tensor
+    rows: tf.Tensor
     labels: tf.Tensor
     weight: tf.Tensor
     first: tf.Tensor
@@ -103,36 +98,34 @@ def chunk_size(iterations: int, batch_size: int, bytes_per_image: int, n_paramet
     Args:
       iterations: minibatches between two points at which the program looks up: validations, or one pass.
       batch_size: B.
-      bytes_per_image: of one image as stored.
+      bytes_per_image: that travel with a chunk; 0 if the images are at hand.
       n_parameters: numbers in W, of all heads.
     """
-    by_memory = _CHUNK_BYTES // (batch_size * bytes_per_image)
+    row = tf.int64.size + tf.int32.size + tf.float32.size  # Its number, its label, its weight.
+    by_memory = _CHUNK_BYTES // (batch_size * (bytes_per_image + row))
     by_time = int(_CHUNK_FLOPS / (4 * batch_size * n_parameters))
     chunks = -(-iterations // max(1, min(by_memory, by_time)))
     return -(-iterations // chunks)
 
 
 def training_chunks(
-    examples: Examples, rows: MinibatchRows, *, iterations: int, validation_frequency: int, chunk: int
+    stored: Stored, rows: MinibatchRows, *, iterations: int, validation_frequency: int, chunk: int
 ) -> Iterator[Chunk]:
     """The first `iterations` minibatches, in chunks that end at validations: every `validation_frequency`."""
 
     def interval(start: tf.Tensor) -> tf.data.Dataset:
         return _spans(start, tf.minimum(start + validation_frequency, tf.constant(iterations, tf.int64)), chunk)
 
-    with tf.device(_HOST):
+    with tf.device(HOST):
         spans = tf.data.Dataset.range(0, iterations, validation_frequency).flat_map(interval)
-        return _started(_gathered(examples, rows, spans, chunk))
+        return _chunks(stored, _numbered(stored, rows, spans, chunk))
 
 
-def evaluation_chunks(examples: Examples, rows: MinibatchRows, *, chunk: int) -> Iterator[Chunk]:
+def evaluation_chunks(stored: Stored, rows: MinibatchRows, *, chunk: int) -> Iterator[Chunk]:
     """All minibatches of an epoch, over and over: the first chunk of the next pass is ready when it is asked for."""
-    with tf.device(_HOST):
+    with tf.device(HOST):
         spans = _spans(tf.constant(0, tf.int64), tf.constant(rows.per_epoch, tf.int64), chunk)
-        chunks = _gathered(examples, rows, spans, chunk)
-        if examples.images.nbytes <= _CACHE_BYTES:
-            chunks = chunks.cache()
-        return _started(chunks.repeat())
+        return _chunks(stored, _numbered(stored, rows, spans, chunk).cache().repeat())
 
 
 def _spans(start: tf.Tensor, end: tf.Tensor, chunk: int) -> tf.data.Dataset:
@@ -144,11 +137,10 @@ def _spans(start: tf.Tensor, end: tf.Tensor, chunk: int) -> tf.data.Dataset:
     return tf.data.Dataset.range(start, end, chunk).map(span)
 
 
-def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
-    """The chunks that `spans` describes."""
-    fetch = _fetcher(examples.images)
-    labels = tf.constant(examples.labels)
-    announce = _announcer(examples.images, shuffle=rows.shuffle)
+def _numbered(stored: Stored, rows: MinibatchRows, spans: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
+    """The fields of the chunks that `spans` describes, but for the images: in whose place are the rows of all."""
+    labels = tf.constant(stored.labels)
+    announce = stored.announcer(shuffle=rows.shuffle)
 
     def take(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         row, weight = rows.take(int(first), chunk)
@@ -156,88 +148,31 @@ def _gathered(examples: Examples, rows: MinibatchRows, spans: tf.data.Dataset, c
             announce(row)
         return row, weight
 
-    def gather(first: tf.Tensor, steps: tf.Tensor) -> Chunk:
+    def number(first: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
         row, weight = tf.numpy_function(take, [first], [tf.int64, tf.float32], stateful=False)
         row = tf.ensure_shape(row, [chunk, rows.batch_size])
         weight = tf.ensure_shape(weight, [chunk, rows.batch_size])
-        return Chunk(fetch(row), tf.gather(labels, row), weight, first, steps)
+        return row + stored.first, tf.gather(labels, row), weight, first, steps
 
-    return spans.map(gather)
-
-
-def _fetcher(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
-    """How the images of rows `[T, B]` are fetched, `[T, B, D]`: from memory, or from a file that is mapped into it."""
-    dtype = row_type(images)
-    # A split is shared as the whole that it is a part of, because only that begins where TensorFlow wants a tensor to;
-    # its rows are counted from there.
-    whole = next((array for array in _maps(images) if _same_rows(array, images) and _can_be_shared(array)), None)
-    # In bytes. A view that does not begin with a row of the whole is none of its rows.
-    begin = 0 if whole is None else images.ctypes.data - whole.ctypes.data
-    if whole is None or not images.flags.c_contiguous or begin % images[0].nbytes:
-        if next(_maps(images), None) is not None:
-            logging.info("a memory map that cannot be shared is copied into memory; open it in mode 'c', in C order")
-        in_memory = tf.constant(np.asarray(images.reshape(len(images), -1), dtype))
-        return lambda row: tf.gather(in_memory, row)
-
-    first = begin // images[0].nbytes
-    # A tensor that is the mapped file itself: tf.constant would copy it.
-    mapped = tf.experimental.dlpack.from_dlpack(whole.reshape(len(whole), -1).__dlpack__())
-    return lambda row: tf.cast(tf.gather(mapped, row + first), dtype)
+    return spans.map(number)
 
 
-def _announcer(images: np.ndarray, *, shuffle: bool) -> Callable[[np.ndarray], None] | None:
-    """For a file that memory cannot hold: what tells the kernel which rows will be read; None for other data or orders.
+def _chunks(stored: Stored, numbered: tf.data.Dataset) -> Iterator[Chunk]:
+    """The chunks, complete: with all images where these are at hand, else with their own."""
+    if stored.at_hand:
+        elements = _started(numbered)
+        return (Chunk(stored.images, *element) for element in elements)
 
-    Rows of 3 kB in random order from a disk, with a cold cache: 1 MB/s as the kernel reads, which brings 128 kB around
-    each row; 30 MB/s without that; 180 MB/s if it is told beforehand, so that it can read many rows at once.
-    """
-    whole = next(_maps(images), None)
-    if whole is None or not images.flags.c_contiguous:
-        return None
-    file = whole._mmap  # type: ignore[attr-defined]
-    begin = images.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
-    page, size = mmap.PAGESIZE, images[0].nbytes
-    first_page = begin // page * page
-    is_needed = shuffle and whole.nbytes >= available_memory()
-    # Said in any case: the map may have served another run before.
-    order = mmap.MADV_RANDOM if is_needed else mmap.MADV_NORMAL
-    file.madvise(order, first_page, begin + images.nbytes - first_page)
+    def bring(row: tf.Tensor, *others: tf.Tensor) -> Chunk:
+        images = tf.gather(stored.images, tf.reshape(row, [-1]))
+        return Chunk(
+            tf.cast(images, stored.travel_type), tf.reshape(tf.range(tf.size(row, tf.int64)), row.shape), *others
+        )
 
-    def announce(rows: np.ndarray) -> None:
-        starts = begin + np.sort(rows, axis=None) * size
-        firsts = starts // page * page
-        for first, length in zip(firsts.tolist(), (starts + size - firsts).tolist(), strict=True):
-            file.madvise(mmap.MADV_WILLNEED, first, length)
-
-    return announce if is_needed else None
+    return _started(numbered.map(bring))
 
 
-def _maps(images: np.ndarray) -> Iterator[np.ndarray]:
-    """The memory maps that `images` is a view of, the whole file's first."""
-    maps = []
-    array: Any = images
-    while isinstance(array, np.memmap) and array._mmap is not None:  # type: ignore[attr-defined]
-        maps.append(array)
-        array = array.base
-    return reversed(maps)
-
-
-def _same_rows(array: np.ndarray, other: np.ndarray) -> bool:
-    return array.shape[1:] == other.shape[1:] and array.dtype == other.dtype
-
-
-def _can_be_shared(array: np.ndarray) -> bool:
-    """Whether TensorFlow can use the array where it lies; from_dlpack ends the process where the alignment is wrong."""
-    flags = array.flags
-    return flags.c_contiguous and flags.writeable and array.dtype.isnative and array.ctypes.data % ALIGNMENT == 0
-
-
-def row_type(images: np.ndarray) -> np.dtype:
-    """The type in which minibatches of `images` travel: as stored, in the machine's byte order, float32 at most."""
-    return np.dtype(np.float32) if images.dtype.itemsize > 4 else images.dtype.newbyteorder("=")
-
-
-def _started(chunks: tf.data.Dataset) -> Iterator[Chunk]:
+def _started(chunks: tf.data.Dataset) -> Iterator[Any]:
     """Iterates over `chunks`, preparing one while another is in use."""
     options = tf.data.Options()
     # The autotuner has nothing to tune here, and its thread holds up the end of every run by a second. The optimizers

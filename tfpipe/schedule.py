@@ -1,6 +1,5 @@
-"""When a run does what: how examples make minibatches, and minibatches epochs, validations and chunks."""
+"""When a run does what: how examples make minibatches, and minibatches epochs and validations."""
 
-from tfpipe import pipeline
 from tfpipe.config import TrainConfig
 from tfpipe.data import Examples, Splits
 from tfpipe.exceptions import ConfigError
@@ -14,7 +13,6 @@ class Schedule:
       train, validation, test: the minibatches of each split.
       iterations: how many the run has at most.
       validation_frequency: a validation follows every so many iterations.
-      train_chunk, evaluation_chunk: T, the minibatches of a chunk.
 
     Raises:
       ConfigError: on construction, when the hyper-parameters do not fit the data.
@@ -34,15 +32,6 @@ class Schedule:
         if self.validation_frequency > self.iterations:
             problem = f"the run has {self.iterations} iterations, so it would never validate; take at most as many"
             raise ConfigError("validation_frequency", self.validation_frequency, problem)
-
-        n_parameters = len(config.heads) * splits.n_in * splits.n_out
-        bytes_per_image = splits.n_in * pipeline.row_type(splits.train.images).itemsize
-        self.train_chunk = pipeline.chunk_size(
-            self.validation_frequency, self.train.batch_size, bytes_per_image, n_parameters
-        )
-        self.evaluation_chunk = pipeline.chunk_size(
-            max(self.validation.per_epoch, self.test.per_epoch), self.test.batch_size, bytes_per_image, n_parameters
-        )
 
     def epoch(self, iteration: int) -> int:
         """The epoch, from 1, of an iteration, from 0; and 0 for the time before the first, -1."""

@@ -52,7 +52,7 @@ class Heads:
           `[T, H]`: the cost of each minibatch, measured before its step, the L2 penalty not included; 0 where
           `chunk.steps` ends. XLA drops assertions, so whether a cost is finite is the caller's to look at.
         """
-        costs = tf.TensorArray(tf.float32, size=chunk.images.shape[0], element_shape=[len(self)])
+        costs = tf.TensorArray(tf.float32, size=chunk.rows.shape[0], element_shape=[len(self)])
         i = tf.constant(0)
         while i < chunk.steps:
             with tf.GradientTape() as tape:
@@ -74,8 +74,8 @@ class Heads:
 
     def _evaluate_chunk(self, chunk: Chunk) -> tuple[tf.Tensor, tf.Tensor]:
         """The wrong predictions (int32) and the sum of the log losses (float32) of each minibatch: `[T, H]` both."""
-        wrong = tf.TensorArray(tf.int32, size=chunk.images.shape[0], element_shape=[len(self)])
-        losses = tf.TensorArray(tf.float32, size=chunk.images.shape[0], element_shape=[len(self)])
+        wrong = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[len(self)])
+        losses = tf.TensorArray(tf.float32, size=chunk.rows.shape[0], element_shape=[len(self)])
         i = tf.constant(0)
         while i < chunk.steps:
             count, loss = tf.zeros(len(self), tf.int32), tf.zeros(len(self))
@@ -91,7 +91,7 @@ class Heads:
 
     def _predict_chunk(self, chunk: Chunk) -> tf.Tensor:
         """The predicted classes: `[T, H, B]` int32."""
-        classes = tf.TensorArray(tf.int32, size=chunk.images.shape[0], element_shape=[len(self), chunk.images.shape[1]])
+        classes = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[len(self), chunk.rows.shape[1]])
         i = tf.constant(0)
         while i < chunk.steps:
             parts = [model.predictions(model.logits(x, self.W, self.b)) for x, _, _ in self._minibatch(chunk, i)]
@@ -102,9 +102,12 @@ class Heads:
     def _minibatch(self, chunk: Chunk, i: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
         """Inputs `[n, D]` float32, labels `[n]` and weight `[n]` of minibatch number i, in blocks of n examples.
 
-        By `tf.gather`: `images[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
+        By `tf.gather`: `rows[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
         """
-        images, labels, weight = (tf.gather(part, i) for part in (chunk.images, chunk.labels, chunk.weight))
+        rows, labels, weight = (tf.gather(part, i) for part in (chunk.rows, chunk.labels, chunk.weight))
+        # As stored, and not block by block: XLA would cast a row at a time, and wait for each that lies far from the
+        # one before. 11.9 ms an epoch of MNIST, shuffled or not, where 14.4 and 10.9.
+        images = tf.gather(chunk.images, rows)
         batch_size, n_in = images.shape
         n_blocks = min(_MOST_BLOCKS, batch_size, -(-batch_size * n_in * tf.float32.size // _BLOCK_BYTES))
         ends = [batch_size * block // n_blocks for block in range(n_blocks + 1)]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfpipe import artifact, device, pipeline, report
+from tfpipe import artifact, device, pipeline, report, storage
 from tfpipe.config import TrainConfig, flag_lines
 from tfpipe.data import Splits
 from tfpipe.evaluation import Evaluation
@@ -105,16 +105,27 @@ class _Run:
             patience_increase=config.patience_increase,
             improvement_threshold=config.improvement_threshold,
         )
+        train, validation, test = storage.store([splits.train, splits.validation, splits.test])
+        n_parameters = len(config.heads) * splits.n_in * splits.n_out
         self._chunks = pipeline.training_chunks(
-            splits.train,
+            train,
             schedule.train,
             iterations=schedule.iterations,
             validation_frequency=schedule.validation_frequency,
-            chunk=schedule.train_chunk,
+            chunk=pipeline.chunk_size(
+                schedule.validation_frequency, schedule.train.batch_size, train.bytes_per_image, n_parameters
+            ),
+        )
+        # Of one shape, so that one compiled program serves both splits where they are parts of one array.
+        chunk = pipeline.chunk_size(
+            max(schedule.validation.per_epoch, schedule.test.per_epoch),
+            schedule.test.batch_size,
+            max(validation.bytes_per_image, test.bytes_per_image),
+            n_parameters,
         )
         self._validation, self._test = (
-            Evaluation(self._heads, examples, rows, schedule.evaluation_chunk)
-            for examples, rows in ((splits.validation, schedule.validation), (splits.test, schedule.test))
+            Evaluation(self._heads, stored, rows, chunk)
+            for stored, rows in ((validation, schedule.validation), (test, schedule.test))
         )
         self._iteration = -1  # The last one that was trained.
         self._cost_sum = np.zeros(len(config.heads))
@@ -132,6 +143,7 @@ class _Run:
         first = next(self._chunks)
         self._heads.train_chunk(first.limited(0), tf.constant(self._patience.last_iteration))
         self._validation.compile()
+        self._test.compile()
         self._chunks = itertools.chain([first], self._chunks)
         logging.info("compiled in %.1f s", time.monotonic() - begin)
 

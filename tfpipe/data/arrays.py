@@ -14,14 +14,13 @@ from typing import IO, NamedTuple
 import numpy as np
 from absl import logging
 
+from tfpipe.data import buffers
 from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
 from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError, brief
 
-# numpy.save lets the values begin at a multiple of this, in bytes, and TensorFlow uses them in place only there.
-ALIGNMENT = 64
 # Where an archive may hold its splits: (images, labels) of train, validation, test. The second is Keras' way.
 _NAMES = (
     (("images", "labels"), ("validation_images", "validation_labels"), ("test_images", "test_labels")),
@@ -111,13 +110,13 @@ def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
         with archive.open(info) as file:
             header = _read_header(where, file, info.file_size)
             check_fits_memory(where, header.nbytes)
-            data = file.read(header.nbytes)
+            data = buffers.read(file, header.nbytes)
             file.read(1)  # The end: this verifies the checksum.
     except zlib.error as error:
         raise DataError(f"{where}: damaged: {brief(error)}") from error
     if len(data) != header.nbytes:
         raise DataError(f"{where}: truncated: {len(data)} of {header.nbytes} bytes")
-    return np.frombuffer(data, header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
+    return data.view(header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
 def _mapped(path: pathlib.Path) -> np.ndarray:
@@ -132,7 +131,7 @@ def _mapped(path: pathlib.Path) -> np.ndarray:
         mapped = np.memmap(path, header.dtype, mode="c", offset=header.size, shape=header.shape, order=order)  # type: ignore[call-overload]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if header.fortran_order or not header.dtype.isnative or header.size % ALIGNMENT:
+    if header.fortran_order or not header.dtype.isnative or header.size % buffers.ALIGNMENT:
         check_fits_memory(str(path), header.nbytes)
         logging.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
         return np.array(mapped, header.dtype.newbyteorder("="), order="C")

@@ -21,6 +21,7 @@ import tqdm
 from absl import logging
 from PIL import Image
 
+from tfpipe.data import buffers
 from tfpipe.data.examples import Examples
 from tfpipe.data.limits import check_fits_memory
 from tfpipe.data.pictures import MODES, fitted
@@ -217,7 +218,7 @@ def _decode(heads: list[_Head], size: tuple[int, int], mode: str, skip: bool) ->
     """The pictures as one array, and the heads of those that did decode, in the same order."""
     shape = (len(heads), *size, *((3,) if mode == "RGB" else ()))
     check_fits_memory(f"{heads[0].picture.path.parent}: {len(heads)} pictures", math.prod(shape))
-    images = np.empty(shape, np.uint8)
+    images = buffers.empty(shape, np.uint8)
 
     def decode(place: int) -> str:
         try:

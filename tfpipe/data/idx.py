@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from tfpipe.data import buffers
 from tfpipe.data.examples import Examples
 from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory
 from tfpipe.data.source import Source
@@ -104,12 +105,13 @@ def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
             if header_size + size > most:
                 raise DataError(f"{path}: truncated or not an IDX file: {claim}, the file can hold {most} at most")
             check_fits_memory(str(path), size)
-            data = file.read(size + 1)  # One more than promised: this also verifies the checksum at the end.
+            data = buffers.read(file, size)
+            more = file.read(1)  # The end: this also verifies the checksum.
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged or truncated gzip file: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) != size:
-        found = f"{len(data)} follow" if len(data) < size else "more follow"
+    if len(data) != size or more:
+        found = "more follow" if more else f"{len(data)} follow"
         raise DataError(f"{path}: {claim}, but {found}; expected exactly as many")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return data.reshape(shape)

@@ -25,6 +25,7 @@ from PIL import Image
 
 from tfpipe import quiet
 from tfpipe.config import flag_value
+from tfpipe.data import buffers
 from tfpipe.data.examples import Examples
 from tfpipe.data.limits import check_fits_memory
 from tfpipe.data.pictures import MODES, fitted
@@ -311,7 +312,7 @@ def _read_split(builder: Any, name: Name, split: str, form: _Form, total: int) -
             for x, y in _batches(builder, split, form):
                 if images is None:
                     check_fits_memory(str(name), total * x[0].nbytes)
-                    images, labels = np.empty((count, *x.shape[1:]), x.dtype), np.empty(count, np.int64)
+                    images, labels = buffers.empty((count, *x.shape[1:]), x.dtype), np.empty(count, np.int64)
                 if x.shape[1:] != images.shape[1:]:
                     sizes = f"is {x.shape[1]} x {x.shape[2]}, those before it are {images.shape[1]} x {images.shape[2]}"
                     raise DataError(
