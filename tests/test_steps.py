@@ -50,14 +50,13 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(heads.W, [[[-0.5, -1.0], [-1.5, -2.0]]], rtol=0, atol=0)
         self.assertAllClose(heads.b, [[0.25, -0.25]], rtol=0, atol=0)
 
-    # Of 20 images in float32: one block, two, three of 6, 7 and 7, and eight at most.
-    @parameterized.product(dtype=[np.uint8, np.float32], block_bytes=[1 << 20, 46080, 36000, 1])
-    def test_the_first_three_steps_on_24_x_48_images_against_numpy(self, dtype, block_bytes):
-        self.enter_context(mock.patch.object(steps, "_BLOCK_BYTES", block_bytes))
-        pixels, labels = made.images(3 * 20, (48, 24), n_classes=10)
-        x = pixels.reshape(3, 20, 24 * 48)
+    @parameterized.product(dtype=[np.uint8, np.float32], largest_whole=[1 << 20, 1], batch_size=[20, 19])
+    def test_the_first_three_steps_on_24_x_48_images_against_numpy(self, dtype, largest_whole, batch_size):
+        self.enter_context(mock.patch.object(steps, "_LARGEST_WHOLE", largest_whole))
+        pixels, labels = made.images(3 * batch_size, (48, 24), n_classes=10)
+        x = pixels.reshape(3, batch_size, 24 * 48)
         self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
-        y = labels.reshape(3, 20)
+        y = labels.reshape(3, batch_size)
         heads = Heads([Head(0.013, 0.01)], 24 * 48, 10, by_pixel_max(255.0))
         costs = heads.train_chunk(chunk(x.astype(dtype), y), last(FOREVER)).numpy()
         W, b = np.zeros((24 * 48, 10)), np.zeros(10)
@@ -148,17 +147,17 @@ class EvaluateChunkTest(tf.test.TestCase):
                 self.assertAllClose(losses[i, head], cost * n, rtol=1e-5)
         self.assertBetween(int(tf.reduce_sum(wrong)), 1, 19)
 
-    def test_blocks_change_nothing(self):
+    def test_halves_change_nothing(self):
         data = chunk(self.x, self.y, [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
         wrong, losses = self.heads.evaluate_chunk(data)
         classes = self.heads.predict_chunk(data)
-        with mock.patch.object(steps, "_BLOCK_BYTES", 150):  # Blocks of 1, 1 and 2 examples of 24 values.
-            in_blocks = Heads([Head(0.1, 0.0)] * 2, 24, 3, by_pixel_max(255.0))
-            in_blocks.W.assign(self.heads.W)
-            in_blocks.b.assign(self.heads.b)
-            self.assertAllEqual(in_blocks.evaluate_chunk(data)[0], wrong)
-            self.assertAllClose(in_blocks.evaluate_chunk(data)[1], losses, rtol=1e-6)
-            self.assertAllEqual(in_blocks.predict_chunk(data), classes)
+        with mock.patch.object(steps, "_LARGEST_WHOLE", 1):
+            in_halves = Heads([Head(0.1, 0.0)] * 2, 24, 3, by_pixel_max(255.0))
+            in_halves.W.assign(self.heads.W)
+            in_halves.b.assign(self.heads.b)
+            self.assertAllEqual(in_halves.evaluate_chunk(data)[0], wrong)
+            self.assertAllClose(in_halves.evaluate_chunk(data)[1], losses, rtol=1e-6)
+            self.assertAllEqual(in_halves.predict_chunk(data), classes)
 
     def test_predictions(self):
         classes = self.heads.predict_chunk(chunk(self.x, self.y)).numpy()

@@ -69,27 +69,30 @@ class MinibatchRows:
         self._total = n_examples
         self.shuffle = shuffle
         self._seed = seed
+        self._weight = (np.arange(self.per_epoch * batch_size) < self.examples).astype(np.float32)
+        self._weight.shape = (self.per_epoch, batch_size)
         # Two epochs: a chunk may straddle their border.
-        self._order = functools.lru_cache(maxsize=2)(self._draw_order)
+        self._rows_of = functools.lru_cache(maxsize=2)(self._draw)
 
-    def _draw_order(self, epoch: int) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(self._total)
-        return np.random.Generator(np.random.Philox(key=[self._seed, epoch])).permutation(self._total)
+    def _draw(self, epoch: int) -> np.ndarray:
+        """The rows of an epoch, `[M, B]`."""
+        order = np.arange(self._total)
+        if self.shuffle:
+            order = np.random.Generator(np.random.Philox(key=[self._seed, epoch])).permutation(self._total)
+        # As many as M minibatches hold: cut, or filled up with the last.
+        return np.pad(order[: self._weight.size], (0, max(0, self._weight.size - self._total)), "edge").reshape(
+            self._weight.shape
+        )
 
     def take(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows `[count, B]` int64 and their weights `[count, B]` float32, for minibatches `first`, `first + 1`, ...
 
         Places of a minibatch that no example fills point to a row that exists, with weight 0.
         """
-        index = np.arange(first, first + count)
-        position = (index % self.per_epoch)[:, np.newaxis] * self.batch_size + np.arange(self.batch_size)
-        counts = position < self.examples
-        rows = np.empty_like(position)
-        for epoch in np.unique(index // self.per_epoch):
-            of_epoch = index // self.per_epoch == epoch
-            rows[of_epoch] = self._order(int(epoch))[np.minimum(position[of_epoch], self.examples - 1)]
-        return rows, counts.astype(np.float32)
+        epoch, number = np.divmod(np.arange(first, first + count), self.per_epoch)
+        # Every epoch in its order is the first.
+        rows = [self._rows_of(int(e) if self.shuffle else 0)[number[epoch == e]] for e in np.unique(epoch)]
+        return np.concatenate(rows), self._weight[number]
 
 
 def chunk_size(iterations: int, batch_size: int, bytes_per_image: int, n_parameters: int) -> int:
