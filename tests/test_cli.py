@@ -351,19 +351,28 @@ class TrainTest(CommandTest):
 
 
 class CompilationTest(CommandTest):
-    def test_each_program_is_compiled_once_in_a_run(self):
+    def compiled(self, data: pathlib.Path) -> list[str]:
+        """The programs that XLA compiles in a run on `data`."""
         # Sizes that the batch size does not divide, validations inside epochs, two heads, chunks of several lengths.
-        data = made.write_idx_folder(self.folder / "data", n_train=97, n_test=31)
         dump = self.folder / "dump"
         process = tfpipe(
             "train", f"--dataset={data}", f"--workdir={self.workdir}", "--batch_size=10", "--validation_frequency=7",
-            "--learning_rate=0.1,0.2", "--patience=25", "--epochs=9", "--validation_split=23",
+            "--learning_rate=0.1,0.2", "--patience=25", "--epochs=9", "--validation_split=23", "--test_split=31",
             env=os.environ | {"XLA_FLAGS": f"--xla_dump_to={dump} --xla_dump_hlo_as_text"},
         )  # fmt: skip
         self.assertGreater(result(process)["iterations"], 14)
         modules = [path.name for path in dump.glob("*before_optimizations.txt")]
-        programs = sorted(re.search(r"inference_(\w+?)_\d+", name)[1] for name in modules)
-        self.assertEqual(programs, ["_evaluate_chunk", "_predict_chunk", "_train_chunk"])
+        return sorted(re.search(r"inference_(\w+?)_\d+", name)[1] for name in modules)
+
+    def test_each_program_is_compiled_once_in_a_run(self):
+        images, labels = made.images(128, (4, 6), seed=1)
+        np.savez(self.folder / "data.npz", images=images, labels=labels)
+        self.assertEqual(self.compiled(self.folder / "data.npz"), ["_evaluate_chunk", "_predict_chunk", "_train_chunk"])
+
+    def test_once_for_each_array_of_images(self):
+        # The validation images are of the training file's, the test images have one of their own.
+        data = made.write_idx_folder(self.folder / "data", n_train=97, n_test=31)
+        self.assertEqual(self.compiled(data), ["_evaluate_chunk", "_evaluate_chunk", "_predict_chunk", "_train_chunk"])
 
 
 if __name__ == "__main__":
