@@ -9,7 +9,7 @@ from tfpipe import steps
 from tfpipe.config import Head
 from tfpipe.data.scaling import by_pixel_max
 from tfpipe.pipeline import Chunk
-from tfpipe.steps import Heads
+from tfpipe.steps import Evaluator, Heads
 
 FOREVER = 10**9
 
@@ -124,24 +124,51 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
             _, W, b = oracle.step(W, b, x[i] / 255.0, y[i], 0.1)
         self.assertAllClose(heads.W.numpy()[0].T, W, rtol=0, atol=1e-6)
 
+    def test_parameters_that_were_read_stay_as_they_were(self):
+        pixels, labels = made.images(40)
+        heads = Heads([Head(0.1, 0.0)], 24, 3, by_pixel_max(255.0))
+        data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
+        read = [tf.convert_to_tensor(heads.W)]
+        for _ in range(3):
+            heads.train_chunk(data, last(FOREVER))
+            read.append(tf.convert_to_tensor(heads.W))
+        copies = [W.numpy().copy() for W in read]
+        heads.train_chunk(data, last(FOREVER))
+        self.assertAllEqual(read[0], np.zeros((1, 3, 24)))
+        for W, copy, following in zip(read, copies, [*copies[1:], heads.W.numpy()], strict=True):
+            self.assertAllEqual(W, copy)
+            self.assertNotAllClose(copy, following)
+
+    def test_some_heads_go_on_without_the_others(self):
+        pixels, labels = made.images(40)
+        data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
+        heads = Heads([Head(0.1, 0.0), Head(0.5, 0.0), Head(0.1, 0.1)], 24, 3, by_pixel_max(255.0))
+        heads.train_chunk(data, last(*[FOREVER] * 3))
+        some = heads.only(np.array([0, 2]))
+        self.assertLen(some, 2)
+        some.train_chunk(data, last(*[FOREVER] * 2))
+        heads.train_chunk(data, last(*[FOREVER] * 3))
+        self.assertAllClose(some.W, heads.W.numpy()[[0, 2]], rtol=0, atol=1e-7)
+        self.assertAllClose(some.b, heads.b.numpy()[[0, 2]], rtol=0, atol=1e-7)
+
 
 class EvaluateChunkTest(tf.test.TestCase):
     def setUp(self):
         super().setUp()
         pixels, labels = made.images(12)
         self.x, self.y = pixels.reshape(3, 4, -1), labels.reshape(3, 4)
-        self.heads = Heads([Head(0.1, 0.0)] * 2, 24, 3, by_pixel_max(255.0))
+        self.evaluator = Evaluator(by_pixel_max(255.0))
         random = np.random.default_rng(0)
-        self.heads.W.assign(random.normal(size=(2, 3, 24)).astype(np.float32))
-        self.heads.b.assign(random.normal(size=(2, 3)).astype(np.float32))
+        self.W = tf.constant(random.normal(size=(2, 3, 24)), tf.float32)
+        self.b = tf.constant(random.normal(size=(2, 3)), tf.float32)
 
     def test_errors_and_costs_of_each_minibatch_and_head_against_numpy(self):
         weight = np.array([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0]])
-        wrong, losses = self.heads.evaluate_chunk(chunk(self.x, self.y, weight))
+        wrong, losses = self.evaluator.evaluate_chunk(chunk(self.x, self.y, weight), self.W, self.b)
         for i in range(3):
             n = weight[i].sum()
             for head in range(2):
-                W, b = self.heads.W.numpy()[head].T, self.heads.b.numpy()[head]
+                W, b = self.W.numpy()[head].T, self.b.numpy()[head]
                 expected_wrong, cost = oracle.measure(W, b, self.x[i, :n] / 255.0, self.y[i, :n])
                 self.assertEqual(wrong[i, head].numpy(), expected_wrong)
                 self.assertAllClose(losses[i, head], cost * n, rtol=1e-5)
@@ -149,21 +176,20 @@ class EvaluateChunkTest(tf.test.TestCase):
 
     def test_halves_change_nothing(self):
         data = chunk(self.x, self.y, [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
-        wrong, losses = self.heads.evaluate_chunk(data)
-        classes = self.heads.predict_chunk(data)
+        wrong, losses = self.evaluator.evaluate_chunk(data, self.W, self.b)
+        classes = self.evaluator.predict_chunk(data, self.W, self.b)
         with mock.patch.object(steps, "_LARGEST_WHOLE", 1):
-            in_halves = Heads([Head(0.1, 0.0)] * 2, 24, 3, by_pixel_max(255.0))
-            in_halves.W.assign(self.heads.W)
-            in_halves.b.assign(self.heads.b)
-            self.assertAllEqual(in_halves.evaluate_chunk(data)[0], wrong)
-            self.assertAllClose(in_halves.evaluate_chunk(data)[1], losses, rtol=1e-6)
-            self.assertAllEqual(in_halves.predict_chunk(data), classes)
+            in_halves = Evaluator(by_pixel_max(255.0))
+            again, their_losses = in_halves.evaluate_chunk(data, self.W, self.b)
+            self.assertAllEqual(again, wrong)
+            self.assertAllClose(their_losses, losses, rtol=1e-6)
+            self.assertAllEqual(in_halves.predict_chunk(data, self.W, self.b), classes)
 
     def test_predictions(self):
-        classes = self.heads.predict_chunk(chunk(self.x, self.y)).numpy()
+        classes = self.evaluator.predict_chunk(chunk(self.x, self.y), self.W, self.b).numpy()
         self.assertEqual(classes.shape, (3, 2, 4))
         for head in range(2):
-            W, b = self.heads.W.numpy()[head].T, self.heads.b.numpy()[head]
+            W, b = self.W.numpy()[head].T, self.b.numpy()[head]
             expected = oracle.log_probabilities(W, b, self.x.reshape(12, -1) / 255.0).argmax(axis=1)
             self.assertAllEqual(classes[:, head].ravel(), expected)
 

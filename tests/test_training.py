@@ -2,6 +2,7 @@ import itertools
 import json
 import math
 import pathlib
+import threading
 from unittest import mock
 
 import numpy as np
@@ -138,6 +139,61 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(report["learning_rate"], best["learning_rate"])
         self.assertEqual(report["iterations"], best["iterations"])
         self.assertGreater(len({row["iterations"] for row in report["grid"]}), 1)
+
+    @parameterized.parameters(
+        (3, {"shuffle": False}), (1, {"shuffle": True}), (2, {"validation_frequency": 3, "patience": 17})
+    )
+    def test_heads_that_stopped_leave_the_matrix_and_nothing_else_changes(self, times, options):
+        splits = made.splits()
+        grid = config(
+            learning_rate=(1e38, 1e-4, 0.13, 0.02, 0.3), l2=(0.0, 0.01), **({"patience": 30, "epochs": 40} | options)
+        )
+        whole = training.train(grid, splits)
+        sizes = []
+        only = training.Heads.only
+
+        def counted(heads, numbers):
+            sizes.append((len(heads), len(numbers)))
+            return only(heads, numbers)
+
+        with (
+            mock.patch.object(training, "_FLOPS_WORTH_COMPILING", 1.0),
+            mock.patch.object(training.Heads, "only", counted),
+        ):
+            compacted = training.train(grid, splits)
+        self.assertLen(sizes, times)
+        for (before, after), (following, _) in itertools.pairwise(sizes):
+            self.assertLessEqual(2 * after, before)
+            self.assertEqual(after, following)
+        for row, expected in zip(compacted.report["grid"], whole.report["grid"], strict=True):
+            self.assertAllClose(row.pop("validation_cost") or 0, expected.pop("validation_cost") or 0, rtol=1e-6)
+            self.assertEqual(row, expected)
+        for name in ("selected", "confusion_matrix", "iterations", "validation_error", "test_error"):
+            self.assertEqual(compacted.report[name], whole.report[name])
+        self.assertAllClose(compacted.model.W, whole.model.W, rtol=0, atol=1e-7)
+        for event, expected in zip(compacted.history, whole.history, strict=True):
+            self.assertEqual((event.iteration, event.leader), (expected.iteration, expected.leader))
+            for name in ("cost", "validation_error", "validation_cost", "test_error"):
+                self.assertAllClose(getattr(event, name), getattr(expected, name), rtol=1e-6)
+
+    def test_training_goes_on_while_the_heads_are_validated(self):
+        splits = made.splits()
+        expected = training.train(config(), splits)
+        asked = [threading.Event() for _ in range(5)]  # Before each epoch.
+        answers = iter(asked)
+        following = iter(asked[1:])
+        went_on = []
+        measure = training.Evaluation.measure
+
+        def wait_for_the_next_epoch(evaluation, W, b):
+            if len(evaluation.labels) == 40:
+                went_on.extend(event.wait(timeout=10) for event in itertools.islice(following, 1))
+            return measure(evaluation, W, b)
+
+        with mock.patch.object(training.Evaluation, "measure", wait_for_the_next_epoch):
+            result = training.train(config(), splits, should_stop=lambda: next(answers).set())
+        self.assertEqual(went_on, [True] * 4)
+        self.assertEqual(result.report["grid"], expected.report["grid"])
 
     def test_a_diverged_head_is_marked_and_the_others_go_on(self):
         splits = made.splits()

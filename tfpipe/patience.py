@@ -70,12 +70,13 @@ class Patience:
         self.diverged |= heads
         self._diverged_at[heads] = iteration[heads]
 
-    def selected(self) -> int | None:
+    def selected(self, among: np.ndarray | None = None) -> int | None:
         """The head with the smallest best error; of equals the one with the smaller cost, then the first one.
 
-        None if no head that is still sound has been validated. A diverged head is never selected.
+        None if no head that is still sound has been validated. A diverged head is never selected, nor one that is not
+        `among` (`[H]` bool; None: all).
         """
-        candidates = np.flatnonzero(~self.diverged & (self.best_iteration != NEVER))
+        candidates = np.flatnonzero(~self.diverged & (self.best_iteration != NEVER) & (among is None or among))
         if not candidates.size:
             return None
         order = np.lexsort((self.best_cost[candidates], self.best_error[candidates]))

@@ -1,5 +1,6 @@
 """The XLA programs: train a chunk of minibatches, count its errors, predict its classes."""
 
+import numpy as np
 import tensorflow as tf
 
 from tfpipe import model
@@ -15,7 +16,7 @@ _LARGEST_WHOLE = 1 << 20
 class Heads:
     """H softmax regressions that train side by side: one read of each minibatch, one matrix product for all.
 
-    Each method is compiled once: chunks have one shape, and all that varies from call to call is a tensor.
+    `train_chunk` is compiled once: chunks have one shape, and all that varies from call to call is a tensor.
 
     Attributes:
       W: variable `[H, K, D]`, float32, zeros at the start.
@@ -25,17 +26,24 @@ class Heads:
     def __init__(self, heads: list[Head], n_in: int, n_out: int, scaling: Scaling):
         self.W = tf.Variable(tf.zeros([len(heads), n_out, n_in]), name="W")
         self.b = tf.Variable(tf.zeros([len(heads), n_out]), name="b")
+        self._heads = heads
+        self._scaling = scaling
         self._learning_rate = tf.constant([head.learning_rate for head in heads], tf.float32)
         self._l2 = tf.constant([head.l2 for head in heads], tf.float32)
-        self._shift = None if scaling.shift is None else tf.constant(scaling.shift, tf.float32)
-        self._factor = tf.constant(scaling.factor, tf.float32)
+        self._inputs = _Inputs(scaling)
         # Not as decorators: those count the traces of all objects together, and TensorFlow warns of retracing.
         self.train_chunk = tf.function(self._train_chunk, jit_compile=True)
-        self.evaluate_chunk = tf.function(self._evaluate_chunk, jit_compile=True)
-        self.predict_chunk = tf.function(self._predict_chunk, jit_compile=True)
 
     def __len__(self) -> int:
-        return self.b.shape[0]
+        return len(self._heads)
+
+    def only(self, numbers: np.ndarray) -> "Heads":
+        """Heads of these numbers, as they are now."""
+        _, n_out, n_in = self.W.shape
+        heads = Heads([self._heads[number] for number in numbers], n_in, n_out, self._scaling)
+        heads.W.assign(tf.gather(self.W, numbers))
+        heads.b.assign(tf.gather(self.b, numbers))
+        return heads
 
     def _train_chunk(self, chunk: Chunk, last_iteration: tf.Tensor) -> tf.Tensor:
         """Gradient descent on the minibatches of `chunk`, one step each.
@@ -53,7 +61,7 @@ class Heads:
         while i < chunk.steps:
             with tf.GradientTape() as tape:
                 loss, weights = tf.zeros(len(self)), 0.0
-                for x, y, weight in self._minibatch(chunk, i):
+                for x, y, weight in self._inputs.minibatch(chunk, i):
                     loss += tf.reduce_sum(weight * model.log_losses(model.logits(x, self.W, self.b), y), axis=1)
                     weights += tf.reduce_sum(weight)
                 cost = loss / weights
@@ -68,15 +76,28 @@ class Heads:
             i += 1
         return costs.stack()
 
-    def _evaluate_chunk(self, chunk: Chunk) -> tuple[tf.Tensor, tf.Tensor]:
+
+class Evaluator:
+    """Measures softmax regressions that lie side by side, `W` `[H, K, D]` and `b` `[H, K]`; changes nothing.
+
+    Each method is compiled once for each shape of `W` and of the tensor that holds the images.
+    """
+
+    def __init__(self, scaling: Scaling):
+        self._inputs = _Inputs(scaling)
+        self.evaluate_chunk = tf.function(self._evaluate_chunk, jit_compile=True)
+        self.predict_chunk = tf.function(self._predict_chunk, jit_compile=True)
+
+    def _evaluate_chunk(self, chunk: Chunk, W: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The wrong predictions (int32) and the sum of the log losses (float32) of each minibatch: `[T, H]` both."""
-        wrong = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[len(self)])
-        losses = tf.TensorArray(tf.float32, size=chunk.rows.shape[0], element_shape=[len(self)])
+        heads = len(b)
+        wrong = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[heads])
+        losses = tf.TensorArray(tf.float32, size=chunk.rows.shape[0], element_shape=[heads])
         i = tf.constant(0)
         while i < chunk.steps:
-            count, loss = tf.zeros(len(self), tf.int32), tf.zeros(len(self))
-            for x, y, weight in self._minibatch(chunk, i):
-                z = model.logits(x, self.W, self.b)
+            count, loss = tf.zeros(heads, tf.int32), tf.zeros(heads)
+            for x, y, weight in self._inputs.minibatch(chunk, i):
+                z = model.logits(x, W, b)
                 mistaken = tf.logical_and(model.predictions(z) != y, weight > 0)
                 count += tf.math.count_nonzero(mistaken, axis=1, dtype=tf.int32)
                 loss += tf.reduce_sum(weight * model.log_losses(z, y), axis=1)
@@ -85,17 +106,25 @@ class Heads:
             i += 1
         return wrong.stack(), losses.stack()
 
-    def _predict_chunk(self, chunk: Chunk) -> tf.Tensor:
+    def _predict_chunk(self, chunk: Chunk, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """The predicted classes: `[T, H, B]` int32."""
-        classes = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[len(self), chunk.rows.shape[1]])
+        classes = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[len(b), chunk.rows.shape[1]])
         i = tf.constant(0)
         while i < chunk.steps:
-            parts = [model.predictions(model.logits(x, self.W, self.b)) for x, _, _ in self._minibatch(chunk, i)]
+            parts = [model.predictions(model.logits(x, W, b)) for x, _, _ in self._inputs.minibatch(chunk, i)]
             classes = classes.write(i, tf.concat(parts, axis=1))
             i += 1
         return classes.stack()
 
-    def _minibatch(self, chunk: Chunk, i: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+
+class _Inputs:
+    """From the rows of a chunk to what the model takes."""
+
+    def __init__(self, scaling: Scaling):
+        self._shift = None if scaling.shift is None else tf.constant(scaling.shift, tf.float32)
+        self._factor = tf.constant(scaling.factor, tf.float32)
+
+    def minibatch(self, chunk: Chunk, i: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
         """Minibatch number i, in parts of n examples: inputs `[n, D]` float32, labels `[n]` and weight `[n]`.
 
         By `tf.gather`: `rows[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.

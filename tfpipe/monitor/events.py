@@ -12,7 +12,7 @@ class Trained(NamedTuple):
       iteration: the last one, from 0.
       epoch: the epoch it belongs to, from 1.
       end: the iteration before which the run ends, as far as is known: by epochs, or by patience if none improves.
-      cost: mean cost of the leading head over the chunk.
+      cost: mean cost over the chunk of the leading head, among those that trained to its end.
       examples_per_second: training examples, since the start of the chunk.
     """
 
