@@ -174,7 +174,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         for event, expected in zip(compacted.history, whole.history, strict=True):
             self.assertEqual((event.iteration, event.leader), (expected.iteration, expected.leader))
             for name in ("cost", "validation_error", "validation_cost", "test_error"):
-                self.assertAllClose(getattr(event, name), getattr(expected, name), rtol=1e-6)
+                np.testing.assert_allclose(getattr(event, name), getattr(expected, name), rtol=1e-6)
 
     def test_training_goes_on_while_the_heads_are_validated(self):
         splits = made.splits()
