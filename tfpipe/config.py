@@ -156,13 +156,14 @@ class TrainConfig:
     batch_size: int = _option(600, "examples in a minibatch", _integer(1))
     learning_rate: tuple[float, ...] = _option(
         (0.13,),
-        "step size of gradient descent; a list (0.03,0.1,0.3) trains one head for each value, side by side",
+        "step size of gradient descent; a list (0.03,0.1,0.3) or a range (log:1e-3:1:7, seven values, each the same "
+        "factor above the one before) trains one head for each value, side by side",
         _numbers(*_POSITIVE),
     )
     l2: tuple[float, ...] = _option(
         (0.0,),
         "weight decay: l2/2 times the squared norm of W is added to the cost that is minimized (b is free of it); "
-        "a list multiplies the heads",
+        "a list or a range (0,log:1e-6:1e-2:5) multiplies the heads",
         _numbers(*_NOT_NEGATIVE),
     )
     epochs: int = _option(1000, "passes over the training examples, at most", _integer(1))

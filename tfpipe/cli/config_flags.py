@@ -1,6 +1,7 @@
 """Flags from the fields of a configuration, and the configuration from the flags."""
 
 import dataclasses
+import math
 from typing import Any, TypeVar
 
 from absl import flags
@@ -9,16 +10,21 @@ from tfpipe.config import DataConfig, TrainConfig, flag_value
 
 Config = TypeVar("Config", DataConfig, TrainConfig)
 
+_MOST_IN_A_RANGE = 10_000
+
 
 class _Numbers(flags.ArgumentParser):
-    """`0.1` or `0.03,0.1,0.3`."""
+    """`0.1`, or `0.03,0.1,0.3`, or `log:1e-5:1e-1:9`, or `0,log:1e-5:1e-1:9`."""
 
-    syntactic_help = "a number, or several with commas between them"
+    syntactic_help = "a number, or several with commas between them, or log:FIRST:LAST:COUNT"
 
     def parse(self, argument: Any) -> tuple[float, ...]:
         if isinstance(argument, tuple):
             return argument
-        return tuple(_number(part) for part in argument.split(","))
+        numbers: list[float] = []
+        for part in argument.split(","):
+            numbers += _range(part) if ":" in part else [_number(part)]
+        return tuple(numbers)
 
 
 class _Size(flags.ArgumentParser):
@@ -59,6 +65,24 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"'{text}' is not a number") from None
+
+
+def _range(text: str) -> list[float]:
+    """`log:1e-5:1e-1:9`: nine numbers from 1e-5 to 1e-1, each the same factor above the one before.
+
+    Those in between have six digits, so that they read well wherever they are written.
+    """
+    kind, *bounds = text.strip().split(":")
+    if kind != "log" or len(bounds) != 3:
+        raise ValueError(f"'{text}' is not a range; expected log:FIRST:LAST:COUNT, such as log:1e-5:1e-1:9")
+    first, last = map(_number, bounds[:2])
+    if not (0 < first < math.inf and 0 < last < math.inf):
+        raise ValueError(f"'{text}': FIRST and LAST must be above 0, and finite")
+    if not bounds[2].isdecimal() or not 2 <= int(bounds[2]) <= _MOST_IN_A_RANGE:
+        raise ValueError(f"'{text}': COUNT must be an integer of at least 2 and at most {_MOST_IN_A_RANGE}")
+    steps = int(bounds[2]) - 1
+    logs = [((steps - i) * math.log(first) + i * math.log(last)) / steps for i in range(1, steps)]
+    return [first, *(float(f"{math.exp(log):.6g}") for log in logs), last]
 
 
 def define(config: type, values: flags.FlagValues, module: str) -> None:
