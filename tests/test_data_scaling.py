@@ -1,3 +1,4 @@
+import itertools
 from unittest import mock
 
 import numpy as np
@@ -45,11 +46,13 @@ class StandardizationTest(parameterized.TestCase):
     def test_folded_parameters_take_raw_images(self):
         random = np.random.default_rng(0)
         images, W, b = random.uniform(0, 255, (20, 6)), random.normal(size=(6, 3)), random.normal(size=3)
-        for how in (scaling.standardization(images), scaling.by_pixel_max(255)):
+        for how, (dtype, atol) in itertools.product(
+            (scaling.standardization(images), scaling.by_pixel_max(255)), ((np.float32, 1e-4), (np.float64, 1e-13))
+        ):
             x = (images - (0 if how.shift is None else how.shift)) * how.factor
-            raw_W, raw_b = how.fold(W, b)
-            np.testing.assert_allclose(images @ raw_W + raw_b, x @ W + b, rtol=0, atol=1e-4)
-            self.assertEqual((raw_W.dtype, raw_b.dtype), (np.float32, np.float32))
+            raw_W, raw_b = how.fold(W.astype(dtype), b.astype(dtype))
+            np.testing.assert_allclose(images @ raw_W + raw_b, x @ W.astype(dtype) + b, rtol=0, atol=atol)
+            self.assertEqual((raw_W.dtype, raw_b.dtype), (dtype, dtype))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 from tests import made, oracle
 from tfpipe import steps
 from tfpipe.config import Head
-from tfpipe.data.scaling import by_pixel_max
+from tfpipe.data.scaling import Scaling, by_pixel_max
 from tfpipe.pipeline import Chunk
 from tfpipe.steps import Evaluator, Heads
 
@@ -150,6 +150,51 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         heads.train_chunk(data, last(*[FOREVER] * 3))
         self.assertAllClose(some.W, heads.W.numpy()[[0, 2]], rtol=0, atol=1e-7)
         self.assertAllClose(some.b, heads.b.numpy()[[0, 2]], rtol=0, atol=1e-7)
+
+
+class PrecisionTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        pixels, self.y = made.images(60, (9, 5), n_classes=10)
+        self.pixels = pixels.reshape(3, 20, -1)
+        self.data = chunk(self.pixels, self.y.reshape(3, 20))
+
+    def test_float64_against_numpy(self):
+        scaling = Scaling(np.linspace(0, 90, 45), np.linspace(0.001, 0.009, 45))
+        heads = Heads([Head(0.13, 0.0), Head(0.7, 0.01)], 45, 10, scaling, "float64")
+        costs = heads.train_chunk(self.data, last(FOREVER, FOREVER)).numpy()
+        self.assertEqual(costs.dtype, np.float64)
+        x = (self.pixels - scaling.shift) * scaling.factor
+        for number, head in enumerate([Head(0.13, 0.0), Head(0.7, 0.01)]):
+            W, b = np.zeros((45, 10)), np.zeros(10)
+            for i in range(3):
+                cost, W, b = oracle.step(W, b, x[i], self.y[20 * i : 20 * i + 20], *head)
+                self.assertAllClose(costs[i, number], cost, rtol=1e-14)
+            self.assertAllClose(heads.W[number], W.T, rtol=0, atol=1e-15)
+            self.assertAllClose(heads.b[number], b, rtol=0, atol=1e-15)
+        wrong, losses = Evaluator(scaling, "float64").evaluate_chunk(self.data, heads.W, heads.b)
+        expected_wrong, cost = oracle.measure(W, b, x[2], self.y[40:])
+        self.assertEqual(wrong[2, 1], expected_wrong)
+        self.assertAllClose(losses[2, 1], 20 * cost, rtol=1e-14)
+        self.assertAllEqual(heads.only(np.array([1])).W, heads.W.numpy()[1:])
+
+    def test_bfloat16_rounds_what_is_multiplied_and_sums_in_float32(self):
+        def rounded(values):
+            return tf.cast(tf.cast(values, tf.bfloat16), tf.float64).numpy()
+
+        random = np.random.default_rng(0)
+        start = random.normal(size=(10, 45)).astype(np.float32)
+        heads = Heads([Head(0.13, 0.01)], 45, 10, by_pixel_max(255.0), "bfloat16")
+        heads.W.assign(start[np.newaxis])
+        cost = heads.train_chunk(self.data.limited(1), last(FOREVER)).numpy()[0, 0]
+        x, y = rounded(self.pixels[0] / 255.0), self.y[:20]
+        log_p = oracle.log_probabilities(rounded(start).T, np.zeros(10), x)
+        self.assertAllClose(cost, -log_p[np.arange(20), y].mean(), rtol=1e-6)
+        dz = (np.exp(log_p) - np.eye(10)[y]) / 20
+        W = start - 0.13 * (rounded(dz).T @ x + 0.01 * start)
+        # That they differ by no more shows what was rounded: products in float32 are 1e-4 away.
+        self.assertAllClose(heads.W[0], W, rtol=0, atol=2e-5)
+        self.assertNotAllClose(heads.W[0], start - 0.13 * (dz.T @ (self.pixels[0] / 255.0) + 0.01 * start), atol=1e-4)
 
 
 class EvaluateChunkTest(tf.test.TestCase):

@@ -11,7 +11,7 @@ from absl.testing import parameterized
 
 from tests import made, oracle
 from tfpipe import Examples, Splits, TrainConfig, artifact, training
-from tfpipe.exceptions import ConfigError, DivergedError, WorkdirError
+from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
 
 
 def config(**options):
@@ -95,6 +95,25 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(result.model.predict(splits.test.images), z.argmax(axis=1))
         self.assertEqual(np.mean(z.argmax(axis=1) != splits.test.labels), result.report["test_error"])
         self.assertAllClose(result.model.errors(splits.test.images, splits.test.labels), result.report["test_error"])
+
+    def test_float64_all_the_way(self):
+        splits = made.splits()
+        result = training.train(config(precision="float64", learning_rate=(0.13, 0.5)), splits, self.workdir)
+        model = artifact.load(self.workdir / "model.npz")
+        learning_rate = result.report["learning_rate"]
+        expected = by_oracle(splits, batch_size=10, learning_rate=learning_rate, epochs=5)
+        for W, b in ((model.W, model.b), (result.model.W.numpy(), result.model.b.numpy())):
+            self.assertEqual((W.dtype, b.dtype), (np.float64, np.float64))
+            self.assertAllClose(W * splits.pixel_max, expected.W, rtol=0, atol=1e-14)
+            self.assertAllClose(b, expected.b, rtol=0, atol=1e-14)
+        self.assertAllClose(result.report["validation_cost"], expected.best_cost, rtol=1e-14)
+        self.assertEqual(result.report["precision"], "float64")
+        self.assertEqual(result.model.errors(splits.test.images, splits.test.labels), result.report["test_error"])
+
+    def test_bfloat16_is_refused_where_it_has_no_use(self):
+        with self.assertRaisesRegex(DeviceError, "precision=bfloat16: is for GPUs"):
+            training.train(config(precision="bfloat16"), made.splits(), self.workdir)
+        self.assertFalse(self.workdir.exists())
 
     def test_the_files_of_a_run(self):
         result = training.train(config(learning_rate=(0.1, 0.2)), made.splits(), self.workdir)

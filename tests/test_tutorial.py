@@ -1,5 +1,6 @@
 """The Theano tutorial's run on the real MNIST, to the last digit. Needs its IDX files in TFPIPE_MNIST_DIR."""
 
+import functools
 import gzip
 import json
 import os
@@ -9,6 +10,7 @@ import unittest
 
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
 
 import tfpipe
 from tests import oracle
@@ -24,8 +26,15 @@ PATH = {1: 1196, 2: 1057, 10: 840, 30: 771, 69: 723, 70: 721, 71: 722, 72: 721, 
 EPOCH = 83
 
 
+@functools.cache
+def by_oracle():
+    splits = tfpipe.load(MNIST, validation_split=10000)
+    parts = ((s.images.reshape(len(s), -1) / 256.0, s.labels) for s in (splits.train, splits.validation, splits.test))
+    return oracle.train(*parts, 10, batch_size=600, learning_rate=0.13, drop_remainder=True)
+
+
 @unittest.skipUnless(MNIST, "TFPIPE_MNIST_DIR names no folder with MNIST's IDX files")
-class TutorialTest(tf.test.TestCase):
+class TutorialTest(parameterized.TestCase, tf.test.TestCase):
     def setUp(self):
         super().setUp()
         self.folder = pathlib.Path(self.create_tempdir().full_path)
@@ -47,23 +56,22 @@ class TutorialTest(tf.test.TestCase):
         self.assertEqual({epoch: errors[epoch] for epoch in PATH}, PATH)
         self.assertEqual(max(errors), 73)
 
-    def test_from_the_idx_files_and_its_w_against_float64(self):
+    @parameterized.parameters(("float32", 5e-6), ("float64", 1e-13))
+    def test_from_the_idx_files_and_its_w_against_numpy(self, precision, most):
         workdir = self.folder / "run"
-        figures = result(command("train", f"--dataset={MNIST}", f"--flagfile={FLAGFILE}", f"--workdir={workdir}"))
+        arguments = (f"--dataset={MNIST}", f"--flagfile={FLAGFILE}", f"--precision={precision}")
+        figures = result(command("train", *arguments, f"--workdir={workdir}"))
         self.assert_is_the_published_run(figures)
         self.assertEqual(figures["test_examples"], 9600)
         self.assert_follows_the_path(workdir)
 
-        splits = tfpipe.load(MNIST, validation_split=10000)
-        parts = (
-            (s.images.reshape(len(s), -1) / 256.0, s.labels) for s in (splits.train, splits.validation, splits.test)
-        )
-        expected = oracle.train(*parts, 10, batch_size=600, learning_rate=0.13, drop_remainder=True)
+        expected = by_oracle()
         self.assertEqual((expected.iterations, expected.best_wrong, expected.test_wrong), (6141, 720, 719))
         model = artifact.load(workdir / "model.npz")
         difference = max(np.abs(model.W * 256.0 - expected.W).max(), np.abs(model.b - expected.b).max())
-        print(f"W and b differ from the float64 run by {difference:.2g} at most")
-        self.assertLess(difference, 5e-6)
+        print(f"W and b in {precision} differ from NumPy's in float64 by {difference:.2g} at most")
+        self.assertEqual((model.W.dtype, model.b.dtype), (precision, precision))
+        self.assertLess(difference, most)
 
     def test_from_the_tutorials_own_file(self):
         splits = tfpipe.load(MNIST, validation_split=10000)

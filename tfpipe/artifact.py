@@ -13,13 +13,15 @@ from tfpipe import files
 from tfpipe.exceptions import DataError, brief
 
 FORMAT_VERSION = 1
+_TYPES = (np.float32, np.float64)
 
 
 class TrainedModel(NamedTuple):
     """What is kept of a run.
 
     Attributes:
-      W: `[D, K]` float32, b: `[K]` float32. They take images as they were stored: the scaling is folded in.
+      W: `[D, K]`, b: `[K]`, both float32 or both float64, as they were trained. They take images as they
+        were stored: the scaling is folded in.
       class_names: K names, by number.
       image_shape: the shape of one image; its product is D.
     """
@@ -67,7 +69,7 @@ def load(path: pathlib.Path | str) -> TrainedModel:
     except Exception as error:  # What damage does to zip and npy files has no common base.
         raise DataError(f"{path}: not a model that can be read: {brief(error)}") from error
     expected = (int(np.prod(image_shape)), len(class_names))
-    if W.shape != expected or b.shape != expected[1:] or W.dtype != np.float32 or b.dtype != np.float32:
+    if W.shape != expected or b.shape != expected[1:] or W.dtype not in _TYPES or b.dtype != W.dtype:
         raise DataError(f"{path}: W {W.shape} and b {b.shape} do not fit images {image_shape}, {expected[1]} classes")
     if not (np.isfinite(W).all() and np.isfinite(b).all()):
         raise DataError(f"{path}: W or b holds a value that is not finite")

@@ -195,6 +195,12 @@ class TrainConfig:
     device: str = _option(
         "auto", "where to compute; auto: the GPU if there is a usable one", choices=("auto", "cpu", "gpu")
     )
+    precision: str = _option(
+        "float32",
+        "what is computed in; float64, for comparisons, makes the model float64 too (images are held as float32 at "
+        "most); bfloat16, for GPUs, rounds images and W to 8 bits before each matrix product, and sums in float32",
+        choices=("float32", "float64", "bfloat16"),
+    )
     tf32: bool = _option(
         False, "let a GPU round the inputs of matrix products to TensorFloat-32: faster, other figures"
     )

@@ -100,6 +100,7 @@ def build(
         "seconds": seconds,
         "epochs_per_second": (last + 1) / schedule.train.per_epoch / seconds,
         "device": device,
+        "precision": config.precision,
         "cores": os.cpu_count(),
         "workdir": None if workdir is None else str(workdir),
         "interrupted": interrupted,

@@ -1,5 +1,7 @@
 """The XLA programs: train a chunk of minibatches, count its errors, predict its classes."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,24 +15,40 @@ from tfpipe.pipeline import Chunk
 _LARGEST_WHOLE = 1 << 20
 
 
+class _Types(NamedTuple):
+    """What is computed in which type: the inputs, and all else (parameters, costs, gradients)."""
+
+    inputs: tf.DType
+    others: tf.DType
+
+
+_TYPES = {
+    "float32": _Types(tf.float32, tf.float32),
+    "float64": _Types(tf.float64, tf.float64),
+    "bfloat16": _Types(tf.bfloat16, tf.float32),
+}
+
+
 class Heads:
     """H softmax regressions that train side by side: one read of each minibatch, one matrix product for all.
 
     `train_chunk` is compiled once: chunks have one shape, and all that varies from call to call is a tensor.
 
     Attributes:
-      W: variable `[H, K, D]`, float32, zeros at the start.
-      b: variable `[H, K]`, float32, zeros at the start.
+      W: variable `[H, K, D]`, zeros at the start; float64 if that is the precision, else float32.
+      b: variable `[H, K]`, of the same type, zeros at the start.
     """
 
-    def __init__(self, heads: list[Head], n_in: int, n_out: int, scaling: Scaling):
-        self.W = tf.Variable(tf.zeros([len(heads), n_out, n_in]), name="W")
-        self.b = tf.Variable(tf.zeros([len(heads), n_out]), name="b")
+    def __init__(self, heads: list[Head], n_in: int, n_out: int, scaling: Scaling, precision: str = "float32"):
+        self._type = _TYPES[precision].others
+        self.W = tf.Variable(tf.zeros([len(heads), n_out, n_in], self._type), name="W")
+        self.b = tf.Variable(tf.zeros([len(heads), n_out], self._type), name="b")
         self._heads = heads
         self._scaling = scaling
-        self._learning_rate = tf.constant([head.learning_rate for head in heads], tf.float32)
-        self._l2 = tf.constant([head.l2 for head in heads], tf.float32)
-        self._inputs = _Inputs(scaling)
+        self._precision = precision
+        self._learning_rate = tf.constant([head.learning_rate for head in heads], self._type)
+        self._l2 = tf.constant([head.l2 for head in heads], self._type)
+        self._inputs = _Inputs(scaling, precision)
         # Not as decorators: those count the traces of all objects together, and TensorFlow warns of retracing.
         self.train_chunk = tf.function(self._train_chunk, jit_compile=True)
 
@@ -40,7 +58,7 @@ class Heads:
     def only(self, numbers: np.ndarray) -> "Heads":
         """Heads of these numbers, as they are now."""
         _, n_out, n_in = self.W.shape
-        heads = Heads([self._heads[number] for number in numbers], n_in, n_out, self._scaling)
+        heads = Heads([self._heads[number] for number in numbers], n_in, n_out, self._scaling, self._precision)
         heads.W.assign(tf.gather(self.W, numbers))
         heads.b.assign(tf.gather(self.b, numbers))
         return heads
@@ -56,11 +74,11 @@ class Heads:
           `[T, H]`: the cost of each minibatch, measured before its step, the L2 penalty not included; 0 where
           `chunk.steps` ends. XLA drops assertions, so whether a cost is finite is the caller's to look at.
         """
-        costs = tf.TensorArray(tf.float32, size=chunk.rows.shape[0], element_shape=[len(self)])
+        costs = tf.TensorArray(self._type, size=chunk.rows.shape[0], element_shape=[len(self)])
         i = tf.constant(0)
         while i < chunk.steps:
             with tf.GradientTape() as tape:
-                loss, weights = tf.zeros(len(self)), 0.0
+                loss, weights = tf.zeros(len(self), self._type), tf.zeros([], self._type)
                 for x, y, weight in self._inputs.minibatch(chunk, i):
                     loss += tf.reduce_sum(weight * model.log_losses(model.logits(x, self.W, self.b), y), axis=1)
                     weights += tf.reduce_sum(weight)
@@ -68,7 +86,7 @@ class Heads:
             g_W, g_b = tape.gradient(cost, (self.W, self.b))
 
             iteration = chunk.first + tf.cast(i, tf.int64)
-            learning_rate = tf.where(iteration <= last_iteration, self._learning_rate, 0.0)[:, tf.newaxis]
+            learning_rate = tf.where(iteration <= last_iteration, self._learning_rate, 0)[:, tf.newaxis]
             l2 = self._l2[:, tf.newaxis, tf.newaxis]
             self.W.assign(self.W - learning_rate[..., tf.newaxis] * (g_W + l2 * self.W))
             self.b.assign(self.b - learning_rate * g_b)
@@ -83,19 +101,20 @@ class Evaluator:
     Each method is compiled once for each shape of `W` and of the tensor that holds the images.
     """
 
-    def __init__(self, scaling: Scaling):
-        self._inputs = _Inputs(scaling)
+    def __init__(self, scaling: Scaling, precision: str = "float32"):
+        self._type = _TYPES[precision].others
+        self._inputs = _Inputs(scaling, precision)
         self.evaluate_chunk = tf.function(self._evaluate_chunk, jit_compile=True)
         self.predict_chunk = tf.function(self._predict_chunk, jit_compile=True)
 
     def _evaluate_chunk(self, chunk: Chunk, W: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The wrong predictions (int32) and the sum of the log losses (float32) of each minibatch: `[T, H]` both."""
+        """The wrong predictions (int32) and the sum of the log losses of each minibatch: `[T, H]` both."""
         heads = len(b)
         wrong = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[heads])
-        losses = tf.TensorArray(tf.float32, size=chunk.rows.shape[0], element_shape=[heads])
+        losses = tf.TensorArray(self._type, size=chunk.rows.shape[0], element_shape=[heads])
         i = tf.constant(0)
         while i < chunk.steps:
-            count, loss = tf.zeros(heads, tf.int32), tf.zeros(heads)
+            count, loss = tf.zeros(heads, tf.int32), tf.zeros(heads, self._type)
             for x, y, weight in self._inputs.minibatch(chunk, i):
                 z = model.logits(x, W, b)
                 mistaken = tf.logical_and(model.predictions(z) != y, weight > 0)
@@ -120,26 +139,28 @@ class Evaluator:
 class _Inputs:
     """From the rows of a chunk to what the model takes."""
 
-    def __init__(self, scaling: Scaling):
-        self._shift = None if scaling.shift is None else tf.constant(scaling.shift, tf.float32)
-        self._factor = tf.constant(scaling.factor, tf.float32)
+    def __init__(self, scaling: Scaling, precision: str):
+        self._types = _TYPES[precision]
+        self._shift = None if scaling.shift is None else tf.constant(scaling.shift, self._types.others)
+        self._factor = tf.constant(scaling.factor, self._types.others)
 
     def minibatch(self, chunk: Chunk, i: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """Minibatch number i, in parts of n examples: inputs `[n, D]` float32, labels `[n]` and weight `[n]`.
+        """Minibatch number i, in parts of n examples: inputs `[n, D]`, labels `[n]` and weight `[n]`.
 
         By `tf.gather`: `rows[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
         """
         rows, labels, weight = (tf.gather(part, i) for part in (chunk.rows, chunk.labels, chunk.weight))
+        weight = tf.cast(weight, self._types.others)
         images = tf.gather(chunk.images, rows)
         batch_size, n_in = images.shape
         # What two parts take from, XLA stores as it is: copied row by row, at the rate of memory. For one it would cast
         # every value as it is fetched, and wait for each row that lies far from the one before.
-        middle = batch_size // 2 if batch_size * n_in * tf.float32.size > _LARGEST_WHOLE else 0
+        middle = batch_size // 2 if batch_size * n_in * self._types.inputs.size > _LARGEST_WHOLE else 0
         parts = [slice(begin, end) for begin, end in ((0, middle), (middle, batch_size)) if begin < end]
         return [(self._scaled(images[part]), labels[part], weight[part]) for part in parts]
 
     def _scaled(self, images: tf.Tensor) -> tf.Tensor:
-        x = tf.cast(images, tf.float32)
+        x = tf.cast(images, self._types.others)
         if self._shift is not None:
             x -= self._shift
-        return x * self._factor
+        return tf.cast(x * self._factor, self._types.inputs)

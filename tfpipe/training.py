@@ -73,6 +73,7 @@ def train(
     """
     schedule = Schedule(config, splits)
     place = device.select(config.device, tf32=config.tf32)
+    place.check_precision(config.precision)
     files = Workdir(workdir) if workdir is not None else None
     if files:
         # Without a value the flagfile asks for the data, rather than train on other data than this run did.
@@ -135,7 +136,7 @@ class _Run:
         self._files = files
         self._monitor = monitor
         self._worker = worker
-        self._heads = Heads(config.heads, splits.n_in, splits.n_out, splits.scaling)
+        self._heads = Heads(config.heads, splits.n_in, splits.n_out, splits.scaling, config.precision)
         # The numbers of the heads that are in the matrix: all, until enough have stopped.
         self._in_matrix = np.arange(len(config.heads))
         self._patience = Patience(
@@ -162,7 +163,7 @@ class _Run:
             max(validation.bytes_per_image, test.bytes_per_image),
             n_parameters,
         )
-        evaluator = Evaluator(splits.scaling)
+        evaluator = Evaluator(splits.scaling, config.precision)
         self._validation, self._test = (
             Evaluation(evaluator, stored, rows, chunk)
             for stored, rows in ((validation, schedule.validation), (test, schedule.test))
@@ -219,7 +220,7 @@ class _Run:
         first = self._iteration + 1
         steps = self._patience.steps(first, int(chunk.steps))
         last_iteration = tf.constant(self._patience.last_iteration[self._in_matrix])
-        costs = np.zeros((steps, len(self._config.heads)), np.float32)
+        costs = np.zeros((steps, len(self._config.heads)))
         costs[:, self._in_matrix] = self._heads.train_chunk(chunk.limited(steps), last_iteration).numpy()[:steps]
         self._iteration += steps
         self._hear_validation()  # It may have found a head diverged that this chunk took along.
@@ -381,7 +382,7 @@ class _Run:
         model = confusion = None
         if leader is not None:
             trained = self._save(leader)
-            model = SoftmaxRegression(self._splits.n_in, self._splits.n_out)
+            model = SoftmaxRegression(self._splits.n_in, self._splits.n_out, self._heads.W.dtype)
             model.W.assign(trained.W)
             model.b.assign(trained.b)
             (predicted,) = self._test.predictions(*map(tf.constant, (self._best_W[[leader]], self._best_b[[leader]])))

@@ -21,10 +21,11 @@ class Scaling(NamedTuple):
     factor: np.ndarray
 
     def fold(self, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters `[D, K]`, `[K]` for scaled inputs -> the same model, float32, for images as they are stored."""
-        W = W.astype(np.float64) * np.broadcast_to(self.factor, len(W))[:, np.newaxis]
+        """Parameters `[D, K]`, `[K]` for scaled inputs -> the same model, as exact, for images as they are stored."""
+        dtype, W = W.dtype, W.astype(np.float64)
+        W *= np.broadcast_to(self.factor, len(W))[:, np.newaxis]
         b = b if self.shift is None else b - self.shift @ W
-        return np.ascontiguousarray(W, np.float32), np.array(b, np.float32)
+        return np.ascontiguousarray(W, dtype), np.array(b, dtype)
 
 
 def by_pixel_max(pixel_max: float) -> Scaling:
