@@ -1,0 +1,115 @@
+"""What training costs, against the number of images, pixels, classes, heads, and images in a minibatch.
+
+    python experiments/benchmark_scaling.py [--publish]
+
+Bytes of noise in labelled classes, shuffled; each figure is the median of three: nanoseconds for an image and epoch,
+validation included (a tenth of the images), compilation not. One size varies, the others stay as in MNIST in
+minibatches of 600: 20,000 images of 784 pixels in 10 classes, one head.
+
+Prints a table to stderr and one JSON object to stdout; with --publish also into docs/benchmarks.md.
+"""
+
+import itertools
+import json
+import statistics
+import sys
+from typing import Any
+
+import measuring
+import numpy as np
+
+AS_MNIST = {"N": 20_000, "D": 784, "K": 10, "H": 1, "B": 600}
+SIZES = {
+    "N": [5_000, 20_000, 80_000, 320_000],
+    "D": [49, 196, 784, 3_136, 12_544],
+    "K": [2, 10, 50, 250, 1_000],
+    "H": [1, 4, 16, 64, 256],
+    "B": [20, 60, 200, 600, 2_400],
+}
+WORDS = {"N": "images", "D": "pixels of an image", "K": "classes", "H": "heads", "B": "images in a minibatch"}
+ROUNDS = 3
+SECONDS = 1.0
+
+
+def measure(sizes: dict[str, int]) -> dict[str, float]:
+    """Trains on made-up images of these sizes, for about SECONDS. Returns nanoseconds an image and epoch."""
+    import tfpipe
+
+    n, d, k = sizes["N"], sizes["D"], sizes["K"]
+    random = np.random.default_rng(0)
+    images = np.frombuffer(random.bytes(n * d), np.uint8).reshape(n, d)
+    labels = np.arange(n) % k
+    train, held_out = (tfpipe.Examples(images[part], labels[part]) for part in (slice(None), slice(n // 10)))
+    splits = tfpipe.Splits(train, held_out, held_out, tuple(map(str, range(k))), 255.0)
+
+    def seconds(epochs: int) -> float:
+        config = tfpipe.TrainConfig(
+            batch_size=sizes["B"],
+            learning_rate=tuple(np.geomspace(0.001, 0.01, sizes["H"])),
+            epochs=epochs,
+            patience=2**31 - 1,
+            validation_frequency=-(-n // sizes["B"]),
+            device="auto",
+        )
+        return tfpipe.train(config, splits, workdir=None).report["seconds"]
+
+    epochs = max(2, round(2 * SECONDS / seconds(2)))
+    return {"nanoseconds": 1e9 * seconds(epochs) / epochs / n}
+
+
+def as_text(results: dict[str, Any]) -> str:
+    """The plots and the figures, in Markdown."""
+    parts = ["![Nanoseconds for an image and epoch, by each size](benchmarks/scaling.png)"]
+    for name, row in results["nanoseconds_per_image_and_epoch"].items():
+        header = [WORDS[name], *(f"{int(size):,}" for size in row)]
+        parts.append(
+            measuring.markdown_table(header, [["ns for an image and epoch", *(f"{v:.0f}" for v in row.values())]])
+        )
+    return "\n\n".join(parts)
+
+
+def draw(results: dict[str, Any]) -> None:
+    import matplotlib.pyplot as plt
+
+    rows = results["nanoseconds_per_image_and_epoch"]
+    figure, axes = plt.subplots(1, len(rows), figsize=(3 * len(rows), 3), layout="constrained", sharey=True)
+    for axis, (name, row) in zip(axes, rows.items(), strict=True):
+        sizes, values = [int(size) for size in row], list(row.values())
+        axis.plot(sizes, values, "o-")
+        if name in "DKH":  # What the arithmetic grows with: from the largest down.
+            axis.plot(
+                sizes, [values[-1] * size / sizes[-1] for size in sizes], ":", color="gray", label="in proportion"
+            )
+            axis.legend()
+        axis.set(xscale="log", yscale="log", xlabel=WORDS[name])
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("ns for an image and epoch")
+    figure.savefig(measuring.picture("scaling"), dpi=120)
+
+
+def main() -> None:
+    if sys.argv[1:] and sys.argv[1] not in ("--publish",):
+        print(json.dumps(measure(json.loads(sys.argv[1]))))
+        return
+    runs: dict[tuple[str, int], list[float]] = {}
+    points = [(name, size) for name, sizes in SIZES.items() for size in sizes]
+    for _, (name, size) in itertools.product(range(ROUNDS), points):
+        figures = measuring.in_own_process(__file__, json.dumps(AS_MNIST | {name: size}))
+        runs.setdefault((name, size), []).append(figures["nanoseconds"])
+        print(f"{WORDS[name]} {size:,}: {figures['nanoseconds']:.0f} ns", file=sys.stderr)
+    results = {
+        "machine": measuring.machine(),
+        "versions": {name: measuring.version(name) for name in ("tfpipe", "tensorflow", "numpy")},
+        "others": AS_MNIST,
+        "nanoseconds_per_image_and_epoch": {
+            name: {str(size): statistics.median(runs[name, size]) for size in sizes} for name, sizes in SIZES.items()
+        },
+    }
+    print(json.dumps(results))
+    if sys.argv[1:] == ["--publish"]:
+        draw(results)
+        measuring.publish("scaling", results, as_text(results))
+
+
+if __name__ == "__main__":
+    main()
