@@ -219,16 +219,16 @@ class EvaluateChunkTest(tf.test.TestCase):
                 self.assertAllClose(losses[i, head], cost * n, rtol=1e-5)
         self.assertBetween(int(tf.reduce_sum(wrong)), 1, 19)
 
-    def test_halves_change_nothing(self):
+    def test_parts_change_nothing(self):
         data = chunk(self.x, self.y, [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
         wrong, losses = self.evaluator.evaluate_chunk(data, self.W, self.b)
         classes = self.evaluator.predict_chunk(data, self.W, self.b)
         with mock.patch.object(steps, "_LARGEST_WHOLE", 1):
-            in_halves = Evaluator(by_pixel_max(255.0))
-            again, their_losses = in_halves.evaluate_chunk(data, self.W, self.b)
+            in_parts = Evaluator(by_pixel_max(255.0))
+            again, their_losses = in_parts.evaluate_chunk(data, self.W, self.b)
             self.assertAllEqual(again, wrong)
             self.assertAllClose(their_losses, losses, rtol=1e-6)
-            self.assertAllEqual(in_halves.predict_chunk(data, self.W, self.b), classes)
+            self.assertAllEqual(in_parts.predict_chunk(data, self.W, self.b), classes)
 
     def test_predictions(self):
         classes = self.evaluator.predict_chunk(chunk(self.x, self.y), self.W, self.b).numpy()

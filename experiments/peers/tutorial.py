@@ -18,6 +18,9 @@ import numpy as np
 
 BATCH_SIZE = 600
 LEARNING_RATE = 0.13
+BATCHES = 83  # Of an epoch.
+MOST_EPOCHS = 1000
+N_EVALUATED = 9600  # Of the 10,000 examples for validation, and for test.
 
 
 class Split(NamedTuple):
@@ -52,6 +55,38 @@ def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
     return Split(x.reshape(-1, BATCH_SIZE, x.shape[1]), labels[:n].reshape(-1, BATCH_SIZE).astype(np.int64))
 
 
+class EarlyStopping:
+    """The tutorial's patience, what it measures at the end of each epoch, and the clock, which starts here."""
+
+    def __init__(
+        self, validation_errors: Callable[[], int], test_errors: Callable[[], int], parameters: Callable[[], Any]
+    ):
+        self._validation_errors, self._test_errors, self._parameters = validation_errors, test_errors, parameters
+        self._patience, self._patience_increase, self._improvement_threshold = 5000, 2, 0.995
+        self._best, self._test, self._kept = math.inf, math.nan, None
+        self._begin = time.perf_counter()
+
+    def left(self, iterations: int) -> int:
+        """How many minibatches more it will train; patience grows at validations alone, so it is known before."""
+        return max(0, self._patience + 1 - iterations)
+
+    def validate(self, iterations: int) -> None:
+        this = self._validation_errors() / N_EVALUATED
+        if this < self._best:
+            if this < self._best * self._improvement_threshold:
+                self._patience = max(self._patience, (iterations - 1) * self._patience_increase)
+            self._best, self._test, self._kept = this, self._test_errors() / N_EVALUATED, self._parameters()
+
+    def result(self, iterations: int, cost: float) -> dict[str, Any]:
+        return {
+            "validation_error": self._best,
+            "test_error": self._test,
+            "iterations": iterations,
+            "cost": cost,
+            "seconds": time.perf_counter() - self._begin,
+        }
+
+
 def run(
     train: Callable[[int], float],
     validation_errors: Callable[[], int],
@@ -65,33 +100,21 @@ def run(
         measured before its step (the tutorial's train_model returns it).
       validation_errors: how many of the 9,600 validation examples are wrong.
       test_errors: how many of the 9,600 test examples are wrong.
-      parameters: a copy of W and b, on the host.
+      parameters: a copy of W and b, which are kept at the best validation.
 
     Returns:
       `validation_error` and `test_error` at the best validation, `iterations`, `cost` (the mean of the last epoch) and
       `seconds`.
     """
-    (n_batches, n_examples), n_epochs = (83, 9600), 1000
-    patience, patience_increase, improvement_threshold = 5000, 2, 0.995
-    iterations, best, test, kept = 0, math.inf, math.nan, None
-    begin = time.perf_counter()
-    while iterations < n_epochs * n_batches:
-        # Patience grows at validations alone, so it is known here at which minibatch of this epoch it will end.
-        steps = min(n_batches, patience + 1 - iterations)
+    iterations, cost = 0, math.nan
+    stopping = EarlyStopping(validation_errors, test_errors, parameters)
+    while iterations < MOST_EPOCHS * BATCHES and (left := stopping.left(iterations)):
+        steps = min(BATCHES, left)
         cost = train(steps)
         iterations += steps
-        if steps == n_batches:
-            this = validation_errors() / n_examples
-            if this < best:
-                if this < best * improvement_threshold:
-                    patience = max(patience, (iterations - 1) * patience_increase)
-                best, test, kept = this, test_errors() / n_examples, parameters()
-        if patience < iterations:
-            break
-    seconds = time.perf_counter() - begin
-    if kept is None:
-        raise SystemExit("no validation was better than none")
-    return {"validation_error": best, "test_error": test, "iterations": iterations, "cost": cost, "seconds": seconds}
+        if steps == BATCHES:
+            stopping.validate(iterations)
+    return stopping.result(iterations, cost)
 
 
 def report(result: dict[str, Any], **versions: str) -> None:
