@@ -11,10 +11,11 @@ from tfpipe.config import Head
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import Chunk
 
-# A minibatch beyond this size is computed in three parts. An epoch of MNIST in minibatches of 600 (1.8 MiB), shuffled,
-# on 2 cores of an AMD EPYC: 17.8 ms as a whole, 11.8 in 2 parts, 12.1 in 3, 12.7 in 4; on 2 of an Intel Xeon: 33.5,
-# 33.1, 27.8, 28.9. Of 200: 16.3 ms as a whole, 16.5 in 2 parts.
+# For few heads a minibatch beyond this size trains in three parts. An epoch of MNIST in minibatches of 600 (1.8 MiB),
+# shuffled, on 2 cores of an AMD EPYC: 17.8 ms as a whole, 11.8 in 2 parts, 12.1 in 3, 12.7 in 4; on 2 of an Intel Xeon:
+# 33.5, 33.1, 27.8, 28.9. Of 200: 16.3 ms as a whole, 16.5 in 2 parts. With 40 rows of W 48 and 46, with 80 72 and 76.
 _LARGEST_WHOLE = 1 << 20
+_MOST_ROWS_IN_PARTS = 40
 
 
 class _Types(NamedTuple):
@@ -65,6 +66,12 @@ class Heads:
         heads.b.assign(tf.gather(self.b, numbers))
         return heads
 
+    def _n_parts(self, chunk: Chunk) -> int:
+        heads, n_out, n_in = self.W.shape
+        batch_size = chunk.rows.shape[1]
+        is_large = batch_size * n_in * self._type.size > _LARGEST_WHOLE
+        return min(3, batch_size) if is_large and heads * n_out <= _MOST_ROWS_IN_PARTS else 1
+
     def _train_chunk(self, chunk: Chunk, last_iteration: tf.Tensor) -> tf.Tensor:
         """Gradient descent on the minibatches of `chunk`, one step each.
 
@@ -81,7 +88,7 @@ class Heads:
         while i < chunk.steps:
             with tf.GradientTape() as tape:
                 loss, weights = tf.zeros(len(self), self._type), tf.zeros([], self._type)
-                for x, y, weight in self._inputs.minibatch(chunk, i):
+                for x, y, weight in self._inputs.minibatch(chunk, i, self._n_parts(chunk)):
                     loss += tf.reduce_sum(weight * model.log_losses(model.logits(x, self.W, self.b), y), axis=1)
                     weights += tf.reduce_sum(weight)
                 cost = loss / weights
@@ -116,14 +123,11 @@ class Evaluator:
         losses = tf.TensorArray(self._type, size=chunk.rows.shape[0], element_shape=[heads])
         i = tf.constant(0)
         while i < chunk.steps:
-            count, loss = tf.zeros(heads, tf.int32), tf.zeros(heads, self._type)
-            for x, y, weight in self._inputs.minibatch(chunk, i):
-                z = model.logits(x, W, b)
-                mistaken = tf.logical_and(model.predictions(z) != y, weight > 0)
-                count += tf.math.count_nonzero(mistaken, axis=1, dtype=tf.int32)
-                loss += tf.reduce_sum(weight * model.log_losses(z, y), axis=1)
-            wrong = wrong.write(i, count)
-            losses = losses.write(i, loss)
+            ((x, y, weight),) = self._inputs.minibatch(chunk, i)
+            z = model.logits(x, W, b)
+            mistaken = tf.logical_and(model.predictions(z) != y, weight > 0)
+            wrong = wrong.write(i, tf.math.count_nonzero(mistaken, axis=1, dtype=tf.int32))
+            losses = losses.write(i, tf.reduce_sum(weight * model.log_losses(z, y), axis=1))
             i += 1
         return wrong.stack(), losses.stack()
 
@@ -132,8 +136,8 @@ class Evaluator:
         classes = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[len(b), chunk.rows.shape[1]])
         i = tf.constant(0)
         while i < chunk.steps:
-            parts = [model.predictions(model.logits(x, W, b)) for x, _, _ in self._inputs.minibatch(chunk, i)]
-            classes = classes.write(i, tf.concat(parts, axis=1))
+            ((x, _, _),) = self._inputs.minibatch(chunk, i)
+            classes = classes.write(i, model.predictions(model.logits(x, W, b)))
             i += 1
         return classes.stack()
 
@@ -146,7 +150,7 @@ class _Inputs:
         self._shift = None if scaling.shift is None else tf.constant(scaling.shift, self._types.others)
         self._factor = tf.constant(scaling.factor, self._types.others)
 
-    def minibatch(self, chunk: Chunk, i: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    def minibatch(self, chunk: Chunk, i: tf.Tensor, n_parts: int = 1) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
         """Minibatch number i, in parts of n examples: inputs `[n, D]`, labels `[n]` and weight `[n]`.
 
         By `tf.gather`: `rows[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
@@ -154,11 +158,9 @@ class _Inputs:
         rows, labels, weight = (tf.gather(part, i) for part in (chunk.rows, chunk.labels, chunk.weight))
         weight = tf.cast(weight, self._types.others)
         images = tf.gather(chunk.images, rows)
-        batch_size, n_in = images.shape
         # What several parts take from, XLA stores as it is: copied row by row, at the rate of memory. For a single one
         # it would cast every value as it is fetched, and wait for each row that lies far from the one before.
-        n_parts = min(3, batch_size) if batch_size * n_in * self._types.inputs.size > _LARGEST_WHOLE else 1
-        bounds = [number * batch_size // n_parts for number in range(n_parts + 1)]
+        bounds = [number * images.shape[0] // n_parts for number in range(n_parts + 1)]
         parts = [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
         return [(self._scaled(images[part]), labels[part], weight[part]) for part in parts]
 
