@@ -202,9 +202,10 @@ def as_text(results: dict[str, Any]) -> str:
 
 {measuring.markdown_table(header, rows)}
 
-The peak is {results["peak_flops_per_second"] / 1e9:.0f} GFLOP/s: a product of matrices of 3,000 by 3,000. {peer["name"]}, the
-fastest peer, trains {rate:.1f} epochs a second; that it trains 64 models at that rate, one after another, is an
-extrapolation. A grid of 64 trains {results["grid_of_64_to_peer"]:.1f} times as many.
+The peak is {results["peak_flops_per_second"] / 1e9:.0f} GFLOP/s: a product of matrices of 3,000 by 3,000.
+{peer["name"]}, the fastest peer, trains {rate:.1f} epochs a second; that it trains 64 models
+at that rate, one after another, is an extrapolation. A grid of 64 trains
+{results["grid_of_64_to_peer"]:.1f} times as many.
 
 {measuring.markdown_table(columns, rows_of_selection)}
 
