@@ -24,9 +24,10 @@ format: .venv/installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-## bench: the tutorial run against NumPy; needs MNIST's IDX files in TFPIPE_MNIST_DIR
+## bench: the tutorial's run against other libraries; needs MNIST's IDX files in TFPIPE_MNIST_DIR
 bench: .venv/installed
-	$(BIN)/python experiments/benchmark_tutorial.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python experiments/benchmark_peers.py --publish
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -36,7 +36,12 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "test": ["hypothesis>=6.100,<7", "mypy>=2.0,<3", "pytest>=9.0,<10", "ruff==0.17.*"],
-        "bench": ["matplotlib>=3.9,<4"],
+        "bench": [
+            "jax>=0.6,<1",
+            "matplotlib>=3.9,<4",
+            "pytensor>=3.0,<4",
+            "torch>=2.6,<3",
+        ],
     },
     classifiers=[
         "Environment :: Console",

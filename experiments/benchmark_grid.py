@@ -144,6 +144,7 @@ def main() -> None:
         peaks.append(measuring.in_own_process(__file__, "peak")["flops_per_second"])
         for number, results in runs.items():
             results.append(heads(folder, number))
+            print(f"{number} heads: {results[-1]['head_epochs_per_second']:.0f} head-epochs a second", file=sys.stderr)
     table = {number: median(results) for number, results in runs.items()}
     for row in table.values():
         row["share_of_peak"] = row["flops_per_second"] / max(peaks)
@@ -152,7 +153,7 @@ def main() -> None:
         "tfpipe": select_with_grid(folder),
         "scikit-learn": measuring.in_own_process(__file__, "scikit-learn"),
     }
-    results = {
+    content = {
         "machine": measuring.machine(),
         "versions": {name: measuring.version(name) for name in ("tfpipe", "tensorflow", "numpy", "scikit-learn")},
         "peak_flops_per_second": max(peaks),
@@ -162,12 +163,12 @@ def main() -> None:
         "selection": selection,
         "selection_ratio": selection["scikit-learn"]["process_seconds"] / selection["tfpipe"]["process_seconds"],
     }
-    text = as_text(results)
+    text = as_text(content)
     print(text, file=sys.stderr)
-    print(json.dumps(results))
+    print(json.dumps(content))
     if sys.argv[1:] == ["--publish"]:
-        draw(results)
-        measuring.publish("grid", results, text)
+        draw(content)
+        measuring.publish("grid", content, text)
 
 
 def as_text(results: dict[str, Any]) -> str:

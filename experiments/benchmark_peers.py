@@ -49,8 +49,10 @@ CONTESTANTS = {
     "JAX, in parts": Contestant(("with_jax.py", "parts"), "jax"),
     "PyTensor": Contestant(("with_pytensor.py",), "pytensor"),
     "Keras fit": Contestant(("with_keras.py",), "keras", stops_inside_epoch=False),
-    "scikit-learn": Contestant(("with_scikit_learn.py",), "sklearn", stops_inside_epoch=False),
-    "floor": Contestant(("floor.py",), "tensorflow", stops_inside_epoch=False),
+    "scikit-learn MLPClassifier": Contestant(("with_scikit_learn.py", "mlp"), "sklearn"),
+    "scikit-learn SGDClassifier": Contestant(("with_scikit_learn.py", "sgd"), "sklearn", stops_inside_epoch=False),
+    "floor": Contestant(("floor.py", "float32"), "tensorflow", stops_inside_epoch=False),
+    "floor, from bytes": Contestant(("floor.py", "bytes"), "tensorflow", stops_inside_epoch=False),
 }
 
 
@@ -174,7 +176,9 @@ def draw(rows: dict[str, dict[str, Any]]) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 0.34 * len(names) + 1), layout="constrained", sharey=True)
     titles = {"seconds": "training loop, seconds", "process_seconds": "whole process, seconds"}
     for axis, (what, title) in zip(axes, titles.items(), strict=True):
-        colors = ["tab:orange" if name == "tfpipe" else "0.8" if name == "floor" else "tab:blue" for name in names]
+        colors = [
+            "tab:orange" if name == "tfpipe" else "0.8" if name.startswith("floor") else "tab:blue" for name in names
+        ]
         bars = axis.barh(names, [rows[name][what] for name in names], color=colors)
         axis.bar_label(bars, fmt="%.1f", padding=3)
         axis.set_title(title, fontsize="medium")

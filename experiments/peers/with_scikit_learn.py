@@ -26,7 +26,7 @@ def rows(split: tutorial.Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def wrong(model: MLPClassifier | SGDClassifier, x: np.ndarray, y: np.ndarray) -> int:
-    return np.count_nonzero(model.predict(x) != y)
+    return int(np.count_nonzero(model.predict(x) != y))
 
 
 def mlp(train_split: tutorial.Split, validation: tutorial.Split, test: tutorial.Split) -> dict[str, Any]:
