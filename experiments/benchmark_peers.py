@@ -1,15 +1,17 @@
 """The tutorial's run on MNIST: tfpipe against the programs that users of other libraries would write.
 
-    TFPIPE_MNIST_DIR=FOLDER python experiments/benchmark_peers.py [--publish] [NAME ...]
+    TFPIPE_MNIST_DIR=FOLDER python experiments/benchmark_peers.py [--rounds=3] [--publish] [NAME ...]
 
 Each contestant, experiments/peers/, runs in a process of its own, in turn, three rounds. Those that can stop inside an
-epoch must reach 720/9600 and 719/9600 after 6,141 iterations. `seconds` are of the training loop, with validation and
-test, without loading and compiling; `process_seconds` of the whole process. Contestants whose library is not installed
-are named and left out.
+epoch must reach 720/9600 and 719/9600 after 6,141 iterations, and Keras comes within 5 of each. `seconds` are of the
+training loop, with validation and test, without loading and compiling; `process_seconds` of the whole process, where
+nothing was compiled before; `process_again_seconds` of the next one, for libraries that keep on disk what they compile.
+Contestants whose library is not installed are named and left out. NAME: a part of the names of those that shall run.
 
 Prints a table to stderr and one JSON object to stdout; with --publish also into docs/benchmarks.md.
 """
 
+import argparse
 import importlib.util
 import json
 import os
@@ -21,9 +23,10 @@ from typing import Any, NamedTuple
 
 import measuring
 
-ROUNDS = 3
-EXPECTED = {"validation_error": 720 / 9600, "test_error": 719 / 9600, "iterations": 6141}
+WRONG = {"validation_error": 720, "test_error": 719}
+N_EVALUATED, ITERATIONS = 9600, 6141
 HERE = pathlib.Path(__file__).parent
+OURS = "tfpipe"
 
 
 class Contestant(NamedTuple):
@@ -32,48 +35,62 @@ class Contestant(NamedTuple):
     Attributes:
       arguments: its file there, and what it is called with.
       module: what must be installed for it.
-      stops_inside_epoch: whether its result must be the published one.
+      tolerance: by how many its wrong predictions and its iterations may differ; None: it does another computation.
+      keeps_compiled: whether its library keeps on disk what it compiles.
     """
 
     arguments: tuple[str, ...]
     module: str
-    stops_inside_epoch: bool = True
+    tolerance: int | None = 0
+    keeps_compiled: bool = False
 
 
 CONTESTANTS = {
+    OURS: Contestant((), "tfpipe"),
     "NumPy": Contestant(("with_numpy.py",), "numpy"),
     "PyTorch": Contestant(("with_pytorch.py", "eager"), "torch"),
     "PyTorch, gradient by hand": Contestant(("with_pytorch.py", "manual"), "torch"),
-    "PyTorch, torch.compile": Contestant(("with_pytorch.py", "compile"), "torch"),
+    "PyTorch, torch.compile": Contestant(("with_pytorch.py", "compile"), "torch", keeps_compiled=True),
     "JAX, lax.scan": Contestant(("with_jax.py", "scan"), "jax"),
     "JAX, in parts": Contestant(("with_jax.py", "parts"), "jax"),
-    "PyTensor": Contestant(("with_pytensor.py",), "pytensor"),
-    "Keras fit": Contestant(("with_keras.py",), "keras", stops_inside_epoch=False),
+    "PyTensor": Contestant(("with_pytensor.py",), "pytensor", keeps_compiled=True),
+    "Keras fit": Contestant(("with_keras.py",), "keras", tolerance=5),
     "scikit-learn MLPClassifier": Contestant(("with_scikit_learn.py", "mlp"), "sklearn"),
-    "scikit-learn SGDClassifier": Contestant(("with_scikit_learn.py", "sgd"), "sklearn", stops_inside_epoch=False),
-    "floor": Contestant(("floor.py", "float32"), "tensorflow", stops_inside_epoch=False),
-    "floor, from bytes": Contestant(("floor.py", "bytes"), "tensorflow", stops_inside_epoch=False),
+    "scikit-learn SGDClassifier": Contestant(("with_scikit_learn.py", "sgd"), "sklearn", tolerance=None),
+    "floor": Contestant(("floor.py", "float32"), "tensorflow", tolerance=None),
+    "floor, from bytes": Contestant(("floor.py", "bytes"), "tensorflow", tolerance=None),
 }
 
 
-def run_tfpipe(folder: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as workdir:
-        return measuring.in_own_process(
-            "-m", "tfpipe", "train", f"--dataset={folder}", f"--flagfile={HERE / 'theano_tutorial.flags'}",
-            f"--workdir={workdir}/run",
-        )  # fmt: skip
+def is_floor(name: str) -> bool:
+    return name.startswith("floor")
+
+
+def run_program(name: str, folder: str) -> dict[str, Any]:
+    if name == OURS:
+        with tempfile.TemporaryDirectory() as workdir:
+            return measuring.in_own_process(
+                "-m", "tfpipe", "train", f"--dataset={folder}", f"--flagfile={HERE / 'theano_tutorial.flags'}",
+                f"--workdir={workdir}/run",
+            )  # fmt: skip
+    program, *arguments = CONTESTANTS[name].arguments
+    return measuring.in_own_process(str(HERE / "peers" / program), *arguments)
 
 
 def run(name: str, folder: str) -> dict[str, Any]:
-    if name == "tfpipe":
-        result = run_tfpipe(folder)
-    else:
-        program, *arguments = CONTESTANTS[name].arguments
-        result = measuring.in_own_process(str(HERE / "peers" / program), *arguments)
-    if name == "tfpipe" or CONTESTANTS[name].stops_inside_epoch:
-        for figure, value in EXPECTED.items():
-            if abs(result[figure] - value) > 1e-9:
-                raise SystemExit(f"{name}: {figure} is {result[figure]}, expected {value}")
+    """The figures of a run that starts with nothing compiled, its result checked."""
+    with tempfile.TemporaryDirectory() as kept:
+        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": kept, "PYTENSOR_FLAGS": f"base_compiledir={kept}"}
+        result = run_program(name, folder)
+        if CONTESTANTS[name].keeps_compiled:
+            result["process_again_seconds"] = run_program(name, folder)["process_seconds"]
+    result["process_seconds"] += result.get("seconds_extrapolated", 0)
+    tolerance = CONTESTANTS[name].tolerance
+    if tolerance is not None:
+        found = {figure: round(result[figure] * N_EVALUATED) for figure in WRONG} | {"iterations": result["iterations"]}
+        for figure, value in (WRONG | {"iterations": ITERATIONS}).items():
+            if abs(found[figure] - value) > tolerance:
+                raise SystemExit(f"{name}: {figure} is {found[figure]}, expected {value}")
     return result
 
 
@@ -82,74 +99,98 @@ def import_memory() -> float:
     return measuring.in_own_process("-c", "import tensorflow; print('{}')")["peak_rss_MB"]
 
 
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--publish", action="store_true")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    arguments = parser.parse_args()
+    if arguments.names and arguments.publish:
+        parser.error("--publish is for a run with all contestants")
+    for part in arguments.names:
+        if not any(part.lower() in name.lower() for name in CONTESTANTS):
+            parser.error(f"no contestant {part}; there are: {'; '.join(CONTESTANTS)}")
+    return arguments
+
+
 def main() -> None:
+    arguments = parse_arguments()
     folder = os.environ.get("TFPIPE_MNIST_DIR")
     if not folder:
         raise SystemExit("TFPIPE_MNIST_DIR must name a folder with MNIST's IDX files")
-    wanted = [argument for argument in sys.argv[1:] if argument != "--publish"]
-    if unknown := set(wanted) - {"tfpipe", *CONTESTANTS}:
-        raise SystemExit(f"no contestant {', '.join(unknown)}; there are tfpipe, {', '.join(CONTESTANTS)}")
-    if wanted and "--publish" in sys.argv:
-        raise SystemExit("--publish is for a run with all contestants")
     missing = [name for name, peer in CONTESTANTS.items() if importlib.util.find_spec(peer.module) is None]
     for name in missing:
         print(f"{name}: {CONTESTANTS[name].module} is not installed", file=sys.stderr)
-    names = [name for name in wanted or ["tfpipe", *CONTESTANTS] if name not in missing]
+    names = [
+        name
+        for name in CONTESTANTS
+        if name not in missing and any(part.lower() in name.lower() for part in arguments.names or [""])
+    ]
 
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for _ in range(ROUNDS):
-        for name, results in runs.items():
-            results.append(run(name, folder))
-            seconds, process = results[-1]["seconds"], results[-1]["process_seconds"]
+    for _ in range(arguments.rounds):
+        for name, of_name in runs.items():
+            of_name.append(run(name, folder))
+            seconds, process = of_name[-1]["seconds"], of_name[-1]["process_seconds"]
             print(f"{name}: loop {seconds:.2f} s, process {process:.1f} s", file=sys.stderr)
 
-    rows = {name: as_row(results) for name, results in runs.items()}
-    results = {
+    rows = {name: as_row(of_name) for name, of_name in runs.items()}
+    versions = {OURS: measuring.version(OURS)}
+    for of_name in runs.values():
+        versions |= of_name[0].get("versions", {})
+    results: dict[str, Any] = {
         "machine": measuring.machine(),
-        "versions": {
-            name: version
-            for name in ("tfpipe", "tensorflow", "numpy", "torch", "jax", "pytensor", "keras", "scikit-learn")
-            if (version := measuring.version(name))
-        },
+        "versions": versions,
+        "rounds": arguments.rounds,
         "import_of_tensorflow_MB": import_memory(),
         "contestants": rows,
         "not_installed": missing,
     }
+    if OURS in rows:
+        results["to_tfpipe"] = {
+            name: {what: row[what] / rows[OURS][what] for what in ("seconds", "process_seconds")}
+            for name, row in rows.items()
+        }
+        results["tfpipe_to_floor"] = {
+            name: rows[OURS]["seconds"] / row["seconds"] for name, row in rows.items() if is_floor(name)
+        }
     print(table(rows), file=sys.stderr)
-    print(json.dumps(results))
-    if "--publish" in sys.argv:
+    print(json.dumps(content))
+    if arguments.publish:
         draw(rows)
-        measuring.publish("peers", results, as_text(results))
+        measuring.publish("peers", content, as_text(content))
 
 
-def as_row(results: list[dict[str, Any]]) -> dict[str, Any]:
+def as_row(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians of the rounds, and the seconds of each."""
-    last = results[-1]
+    last = runs[-1]
+    medians = ("seconds", "process_seconds", "process_again_seconds", "peak_rss_MB")
     return {
-        "seconds": statistics.median(result["seconds"] for result in results),
-        "process_seconds": statistics.median(result["process_seconds"] for result in results),
-        "peak_rss_MB": statistics.median(result["peak_rss_MB"] for result in results),
-        "seconds_of_rounds": [result["seconds"] for result in results],
-        "process_seconds_of_rounds": [result["process_seconds"] for result in results],
-        "extrapolated": last.get("extrapolated", False),
-        **{figure: last.get(figure) for figure in EXPECTED},
+        **{what: statistics.median(figures[what] for figures in runs) for what in medians if what in last},
+        "seconds_of_rounds": [figures["seconds"] for figures in runs],
+        "process_seconds_of_rounds": [figures["process_seconds"] for figures in runs],
+        "extrapolated": "seconds_extrapolated" in last,
+        **{figure: last.get(figure) for figure in (*WRONG, "iterations")},
     }
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """In Markdown, the fastest loop first; ratios to tfpipe, where it took part."""
-    ours = rows.get("tfpipe")
+    ours = rows.get(OURS)
     lines = []
     for name, row in sorted(rows.items(), key=lambda item: item[1]["seconds"]):
-        loop, process = f"{row['seconds']:.2f} s", f"{row['process_seconds']:.1f} s"
-        ratios = ["", ""]
-        if ours:
-            ratios = [f"{row[what] / ours[what]:.2f}" for what in ("seconds", "process_seconds")]
-        errors = ["" if row[figure] is None else f"{row[figure]:.3%}" for figure in ("validation_error", "test_error")]
-        name = f"**{name}**" if name == "tfpipe" else name
         about = "about " if row["extrapolated"] else ""
-        lines.append([name, about + loop, ratios[0], process, ratios[1], f"{row['peak_rss_MB']:.0f} MB", *errors])
-    header = ["", "loop", "to tfpipe", "process", "to tfpipe", "memory", "validation error", "test error"]
+        line = [f"**{name}**" if name == OURS else name, f"{about}{row['seconds']:.2f} s"]
+        line.append(f"{row['seconds'] / ours['seconds']:.2f}" if ours else "")
+        if is_floor(name):
+            lines.append([*line, *[""] * 6])
+            continue
+        line.append(f"{about}{row['process_seconds']:.1f} s")
+        line.append(f"{row['process_seconds'] / ours['process_seconds']:.2f}" if ours else "")
+        line.append(f"{row['process_again_seconds']:.1f} s" if "process_again_seconds" in row else "")
+        line.append(f"{row['peak_rss_MB']:.0f} MB")
+        lines.append([*line, *(f"{row[figure] * N_EVALUATED:.0f}" for figure in WRONG)])
+    header = ["", "loop", "to tfpipe", "process", "to tfpipe", "again", "memory", "validation, wrong", "test, wrong"]
     return measuring.markdown_table(header, lines)
 
 
@@ -157,34 +198,51 @@ def as_text(results: dict[str, Any]) -> str:
     """The section of docs/benchmarks.md."""
     machine, rows = results["machine"], results["contestants"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    above = rows["tfpipe"]["peak_rss_MB"] - results["import_of_tensorflow_MB"]
-    missing = f"\n\nNot installed: {', '.join(results['not_installed'])}." if results["not_installed"] else ""
+    above = rows[OURS]["peak_rss_MB"] - results["import_of_tensorflow_MB"]
+    floors = " and ".join(f"{ratio:.2f} times the {name}" for name, ratio in results["tfpipe_to_floor"].items())
+    missing = f"\nNot installed: {', '.join(results['not_installed'])}." if results["not_installed"] else ""
     return f"""
 ![Seconds of the training loop and of the whole process, by contestant](benchmarks/peers.png)
 
 {table(rows)}
 
-{machine["cpu"]}, {machine["cores"]} cores, {machine["memory_GiB"]} GiB; Python {machine["python"]}; {versions}.
-The memory of `tfpipe` is {above:.0f} MB above that of a process that imports TensorFlow.{missing}
+The loop of `tfpipe` takes {floors}. Its memory is
+{above:.0f} MB above that of a process that imports TensorFlow.
+
+{machine["cpu"]}, {machine["cores"]} cores, {machine["memory_GiB"]} GiB; {machine["system"]}; Python {machine["python"]};
+{versions}. Rounds: {results["rounds"]}.{missing}
 """
 
 
 def draw(rows: dict[str, dict[str, Any]]) -> None:
+    """Two rows of bars; without what is extrapolated, which would leave no room for the others."""
     import matplotlib.pyplot as plt
 
     names = sorted((name for name in rows if not rows[name]["extrapolated"]), key=lambda name: -rows[name]["seconds"])
-    figure, axes = plt.subplots(1, 2, figsize=(9, 0.34 * len(names) + 1), layout="constrained", sharey=True)
-    titles = {"seconds": "training loop, seconds", "process_seconds": "whole process, seconds"}
-    for axis, (what, title) in zip(axes, titles.items(), strict=True):
-        colors = [
-            "tab:orange" if name == "tfpipe" else "0.8" if name.startswith("floor") else "tab:blue" for name in names
-        ]
-        bars = axis.barh(names, [rows[name][what] for name in names], color=colors)
-        axis.bar_label(bars, fmt="%.1f", padding=3)
-        axis.set_title(title, fontsize="medium")
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.margins(x=0.12)
-    figure.savefig(measuring.picture("peers"), dpi=120)
+    colors = ["#d95f02" if name == OURS else "#b8b8b8" if is_floor(name) else "#5b84b1" for name in names]
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 0.36 * len(names) + 1.3), layout="constrained", sharey=True, width_ratios=(1, 1)
+    )
+    bars = left.barh(names, [rows[name]["seconds"] for name in names], color=colors)
+    left.bar_label(bars, fmt="%.2f", padding=4)
+    left.set_title("training loop: seconds", loc="left", fontsize="medium")
+
+    # The floor is of a loop: its process says nothing. Behind: what a first start takes where compiled programs are kept.
+    first = [0 if is_floor(name) else rows[name]["process_seconds"] for name in names]
+    again = [rows[name].get("process_again_seconds", seconds) for name, seconds in zip(names, first, strict=True)]
+    behind = right.barh(names, first, color=colors, alpha=0.35)
+    right.barh(names, again, color=colors)
+    right.bar_label(behind, [f"{seconds:.1f}" if seconds else "" for seconds in first], padding=4)
+    right.set_title("whole process: seconds (pale: only at the first start)", loc="left", fontsize="medium")
+
+    for axis in (left, right):
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+        axis.tick_params(bottom=False, labelbottom=False, left=False)
+        axis.margins(x=0.14, y=0.02)
+    for label in left.get_yticklabels():
+        if label.get_text() == OURS:
+            label.set(color="#d95f02", fontweight="bold")
+    figure.savefig(measuring.picture("peers"), dpi=130)
 
 
 if __name__ == "__main__":

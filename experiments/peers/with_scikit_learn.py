@@ -74,11 +74,13 @@ def sgd(train_split: tutorial.Split, validation: tutorial.Split, test: tutorial.
         model.partial_fit(*rows(train_split), classes=CLASSES)
         validation_error = wrong(model, *rows(validation)) / tutorial.N_EVALUATED
         test_error = wrong(model, *rows(test)) / tutorial.N_EVALUATED
+    seconds = time.perf_counter() - begin
+    extrapolated = seconds * (EPOCHS - EPOCHS_MEASURED) / EPOCHS_MEASURED
     return {
         "validation_error": validation_error,
         "test_error": test_error,
-        "seconds": (time.perf_counter() - begin) * EPOCHS / EPOCHS_MEASURED,
-        "extrapolated": True,
+        "seconds": seconds + extrapolated,
+        "seconds_extrapolated": extrapolated,
     }
 
 
