@@ -155,10 +155,10 @@ def main() -> None:
             name: rows[OURS]["seconds"] / row["seconds"] for name, row in rows.items() if is_floor(name)
         }
     print(table(rows), file=sys.stderr)
-    print(json.dumps(content))
+    print(json.dumps(results))
     if arguments.publish:
         draw(rows)
-        measuring.publish("peers", content, as_text(content))
+        measuring.publish("peers", results, as_text(results))
 
 
 def as_row(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -209,8 +209,8 @@ def as_text(results: dict[str, Any]) -> str:
 The loop of `tfpipe` takes {floors}. Its memory is
 {above:.0f} MB above that of a process that imports TensorFlow.
 
-{machine["cpu"]}, {machine["cores"]} cores, {machine["memory_GiB"]} GiB; {machine["system"]}; Python {machine["python"]};
-{versions}. Rounds: {results["rounds"]}.{missing}
+{machine["cpu"]}, {machine["cores"]} cores, {machine["memory_GiB"]} GiB; {machine["system"]};
+Python {machine["python"]}; {versions}. Rounds: {results["rounds"]}.{missing}
 """
 
 
@@ -227,7 +227,8 @@ def draw(rows: dict[str, dict[str, Any]]) -> None:
     left.bar_label(bars, fmt="%.2f", padding=4)
     left.set_title("training loop: seconds", loc="left", fontsize="medium")
 
-    # The floor is of a loop: its process says nothing. Behind: what a first start takes where compiled programs are kept.
+    # The floor is of a loop: its process says nothing. Pale: what only a first start takes, where compiled programs are
+    # kept.
     first = [0 if is_floor(name) else rows[name]["process_seconds"] for name in names]
     again = [rows[name].get("process_again_seconds", seconds) for name, seconds in zip(names, first, strict=True)]
     behind = right.barh(names, first, color=colors, alpha=0.35)
