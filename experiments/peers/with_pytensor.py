@@ -1,6 +1,10 @@
 """The tutorial's run in PyTensor, the descendant of Theano: the tutorial's program, nearly as it stands there.
 
 In the default mode, which compiles with Numba: what `pip install pytensor` brings has no BLAS for C programs.
+
+What was tried, training alone, as seconds against those of this form: W as [784, 10] 1.15; classes first 1.9; labels as
+indices 1.05; without trust_input 1.05; the gradient written out 0.97. Compiled as C with Debian's OpenBLAS 0.9, through
+PyTorch 2.3, through JAX 70, since that copies all images at each call.
 """
 
 import numpy as np

@@ -7,7 +7,7 @@
 
 What was tried, as seconds against those of the form below. `eager`: nn.Linear, F.cross_entropy and optim.SGD 1.35, the
 same with autograd.grad and sub_ 1.16. `manual`: labels as indices 1.15, logits with the classes last 1.35. `compile`,
-training alone: one step a call 1.5, without cpp_wrapper 1.1, of float32 images 1.15, 16 or 83 steps a call 0.95 (and 20
+training alone: one step a call 1.4, without cpp_wrapper 1.1, of float32 images 1.15, 16 or 83 steps a call 0.95 (and 20
 and 84 s to compile), the gradient written out 1.4 (one step a call), max-autotune 1.05.
 """
 
