@@ -218,14 +218,14 @@ The whole process, from the files to a chosen and tested model: 64 pairs of lear
 def draw(results: dict[str, Any]) -> None:
     import matplotlib.pyplot as plt
 
-    numbers = list(results["heads"])
+    numbers = [int(number) for number in results["heads"]]
     rows = results["heads"].values()
     peer = results["fastest_peer"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     left.plot(numbers, [row["head_epochs_per_second"] for row in rows], "o-", label="tfpipe")
     left.axhline(peer["epochs_per_second"], color="gray", linestyle="--", label=f"{peer['name']}, one after another")
-    left.set(xscale="log", yscale="log", ylabel="head-epochs a second", title="Training of MNIST, with validation")
-    left.legend()
+    left.set(xscale="log", ylim=(0, None), ylabel="head-epochs a second", title="Training of MNIST, with validation")
+    left.legend(loc="lower right")
     right.plot(numbers, [100 * row["share_of_peak"] for row in rows], "o-")
     right.set(xscale="log", ylim=(0, 100), ylabel="% of the peak", title="Share of the matrix-product peak")
     for axis in (left, right):
