@@ -1,3 +1,6 @@
+import pathlib
+import subprocess
+import sys
 from unittest import mock
 
 import tensorflow as tf
@@ -38,6 +41,41 @@ class DeviceTest(tf.test.TestCase):
             with device.select("cpu", tf32=tf32).scope():
                 self.assertEqual(enabled(), tf32)
             self.assertEqual(enabled(), before)
+
+    def test_a_processor_with_amx_is_known(self):
+        for flags, expected in (("fpu avx512_vnni amx_int8 amx_tile", True), ("fpu avx512_vnni avx_vnni", False)):
+            file = self.create_tempfile(content=f"processor\t: 0\nflags\t\t: {flags}\n")
+            with mock.patch.object(device, "_CPU_INFO", pathlib.Path(file.full_path)):
+                self.assertEqual(device.select("cpu").multiplies_int8, expected)
+        with mock.patch.object(device, "_CPU_INFO", pathlib.Path("/nowhere")):
+            self.assertFalse(device.select("cpu").multiplies_int8)
+
+    def test_one_thread_unless_it_is_too_late(self):
+        program = "from tfpipe import device; import tensorflow as tf; {}; device.use_one_thread(); {}"
+        asked = "print(tf.config.threading.get_intra_op_parallelism_threads())"
+        for first, expected in (("0", "1"), ("tf.add(1, 1)", "0")):
+            process = subprocess.run(
+                [sys.executable, "-c", program.format(first, asked)], capture_output=True, text=True, check=True
+            )
+            self.assertEqual(process.stdout.strip(), expected)
+
+
+class WorkersTest(tf.test.TestCase):
+    def test_they_compute_on_the_device_and_in_order(self):
+        place = device.Device("/CPU:0", "cpu", tf32=True, programs=2)
+        before = tf.config.experimental.tensor_float_32_execution_enabled()
+
+        def add(a, b):
+            self.assertTrue(tf.config.experimental.tensor_float_32_execution_enabled())
+            return tf.add(a, b).device, a + b
+
+        with place.scope(), device.Workers(place) as workers:
+            results = workers.map(add, range(20), range(20))
+            self.assertEqual([total for _, total in results], list(range(0, 40, 2)))
+            self.assertTrue(all("CPU:0" in name for name, _ in results))
+            with self.assertRaisesRegex(ZeroDivisionError, "division"):
+                workers.start(lambda: 1 // 0).result()
+        self.assertEqual(tf.config.experimental.tensor_float_32_execution_enabled(), before)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
+import collections
+import re
 from unittest import mock
 
 import numpy as np
@@ -5,11 +7,11 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe import steps
+from tfpipe import products, steps
 from tfpipe.config import Head
 from tfpipe.data.scaling import Scaling, by_pixel_max
 from tfpipe.pipeline import Chunk
-from tfpipe.steps import Evaluator, Heads
+from tfpipe.steps import Evaluator, Inputs, Trainer
 
 FOREVER = 10**9
 
@@ -33,6 +35,24 @@ def last(*iterations):
     return tf.constant(iterations, tf.int64)
 
 
+class Heads:
+    """Heads at zero, and the program that trains them."""
+
+    def __init__(self, grid, n_in, n_out, scaling, precision="float32", *, multiplies_int8=False):
+        self.program = Trainer(Inputs(scaling, precision, multiplies_int8=multiplies_int8))
+        self._heads = self.program.at_zero(grid, n_in, n_out)
+        self.W, self.b = self._heads.W, self._heads.b
+
+    def train_chunk(self, chunk, last_iteration):
+        return self.program.train_chunk(chunk, self._heads, last_iteration)
+
+    def products(self, *arguments):
+        """How many matrix products the program has, by the type of what is multiplied."""
+        data, last_iteration = arguments
+        ir = self.program.train_chunk.experimental_get_compiler_ir(data, self._heads, last_iteration)("hlo")
+        return collections.Counter(re.findall(r"= (\w+)\[\S* dot\(", ir))
+
+
 class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
     def test_one_step_by_hand(self):
         # One example x = (1, 2) of class 0: P = (1/2, 1/2), dz = (-1/2, 1/2), dW = dz x, db = dz.
@@ -50,14 +70,19 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(heads.W, [[[-0.5, -1.0], [-1.5, -2.0]]], rtol=0, atol=0)
         self.assertAllClose(heads.b, [[0.25, -0.25]], rtol=0, atol=0)
 
-    @parameterized.product(dtype=[np.uint8, np.float32], largest_whole=[1 << 20, 1], batch_size=[20, 19])
-    def test_the_first_three_steps_on_24_x_48_images_against_numpy(self, dtype, largest_whole, batch_size):
+    @parameterized.product(
+        dtype=[np.uint8, np.float32], largest_whole=[1 << 20, 1], batch_size=[20, 19], multiplies_int8=[False, True]
+    )
+    def test_the_first_three_steps_on_24_x_48_images_against_numpy(
+        self, dtype, largest_whole, batch_size, multiplies_int8
+    ):
         self.enter_context(mock.patch.object(steps, "_LARGEST_WHOLE", largest_whole))
         pixels, labels = made.images(3 * batch_size, (48, 24), n_classes=10)
         x = pixels.reshape(3, batch_size, 24 * 48)
         self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
         y = labels.reshape(3, batch_size)
-        heads = Heads([Head(0.013, 0.01)], 24 * 48, 10, by_pixel_max(255.0))
+        scaling = by_pixel_max(255.0)
+        heads = Heads([Head(0.013, 0.01)], 24 * 48, 10, scaling, multiplies_int8=multiplies_int8)
         costs = heads.train_chunk(chunk(x.astype(dtype), y), last(FOREVER)).numpy()
         W, b = np.zeros((24 * 48, 10)), np.zeros(10)
         for i in range(3):
@@ -85,11 +110,8 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(in_parts.train_chunk(data, last(FOREVER, FOREVER)), costs, rtol=1e-6)
         self.assertAllClose(in_parts.W, whole.W, rtol=0, atol=1e-7)
         self.assertAllClose(in_parts.b, whole.b, rtol=0, atol=1e-7)
-        dots = [
-            heads.train_chunk.experimental_get_compiler_ir(data, last(FOREVER, FOREVER))("hlo").count(" dot(")
-            for heads in (whole, in_parts)
-        ]
-        self.assertEqual(dots, [2, 6])
+        numbers = [heads.products(data, last(FOREVER, FOREVER)) for heads in (whole, in_parts)]
+        self.assertEqual(numbers, [{"f32": 2}, {"f32": 6}])
 
     def test_heads_side_by_side_train_as_each_would_alone(self):
         pixels, labels = made.images(40)
@@ -133,7 +155,7 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         costs = [heads.train_chunk(chunk(x, y, first=9, steps=n), last(FOREVER)).numpy() for n in (0, 3, 1)]
         self.assertAllEqual(costs[0], np.zeros((4, 1)))
         self.assertAllEqual(costs[1][3:], [[0.0]])
-        self.assertEqual(heads.train_chunk.experimental_get_tracing_count(), 1)
+        self.assertEqual(heads.program.train_chunk.experimental_get_tracing_count(), 1)
         W, b = np.zeros((24, 3)), np.zeros(3)
         for i in (0, 1, 2, 0):
             _, W, b = oracle.step(W, b, x[i] / 255.0, y[i], 0.1)
@@ -154,17 +176,78 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllEqual(W, copy)
             self.assertNotAllClose(copy, following)
 
-    def test_some_heads_go_on_without_the_others(self):
+    def test_groups_of_one_size_share_a_program(self):
         pixels, labels = made.images(40)
         data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
-        heads = Heads([Head(0.1, 0.0), Head(0.5, 0.0), Head(0.1, 0.1)], 24, 3, by_pixel_max(255.0))
-        heads.train_chunk(data, last(*[FOREVER] * 3))
-        some = heads.only(np.array([0, 2]))
-        self.assertLen(some, 2)
-        some.train_chunk(data, last(*[FOREVER] * 2))
-        heads.train_chunk(data, last(*[FOREVER] * 3))
-        self.assertAllClose(some.W, heads.W.numpy()[[0, 2]], rtol=0, atol=1e-7)
-        self.assertAllClose(some.b, heads.b.numpy()[[0, 2]], rtol=0, atol=1e-7)
+        program = Trainer(Inputs(by_pixel_max(255.0)))
+        groups = [program.at_zero([Head(rate, 0.0)], 24, 3) for rate in (0.1, 0.5)]
+        for group, rate in zip(groups, (0.1, 0.5), strict=True):
+            program.train_chunk(data, group, last(FOREVER))
+            alone = Heads([Head(rate, 0.0)], 24, 3, by_pixel_max(255.0))
+            alone.train_chunk(data, last(FOREVER))
+            self.assertAllEqual(group.W, alone.W)
+        self.assertEqual(program.train_chunk.experimental_get_tracing_count(), 1)
+
+
+class BytesTest(tf.test.TestCase, parameterized.TestCase):
+    """Images that stay bytes, where the processor multiplies them fast."""
+
+    @parameterized.parameters(
+        (np.uint8, "float32", None, {"s32": 4}),
+        (np.float32, "float32", None, {"f32": 2}),
+        (np.uint8, "float64", None, {"f64": 2}),
+        (np.uint8, "float32", 3.0, {"f32": 2}),  # A shift.
+    )
+    def test_when_they_do(self, dtype, precision, shift, expected):
+        pixels, labels = made.images(40)
+        data = chunk(pixels.reshape(4, 10, -1).astype(dtype), labels.reshape(4, 10))
+        scaling = Scaling(None if shift is None else np.full(24, shift), np.array(1 / 255))
+        numbers = Heads([Head(0.1, 0.0)], 24, 3, scaling, precision, multiplies_int8=True).products(data, last(FOREVER))
+        self.assertEqual(numbers, expected)
+
+    def test_as_close_to_float64_as_float32_after_many_steps(self):
+        pixels, labels = made.images(400, (28, 28), n_classes=10)
+        pixels[:, :, 20:] = 0  # As in MNIST: pixels that no example uses.
+        data = chunk(pixels.reshape(20, 20, -1), labels.reshape(20, 20))
+        exact, floats, integers = (
+            Heads([Head(0.03, 0.0), Head(0.01, 0.001)], 784, 10, by_pixel_max(255.0), precision, multiplies_int8=int8)
+            for precision, int8 in (("float64", False), ("float32", False), ("float32", True))
+        )
+        for heads in (exact, floats, integers):
+            for _ in range(20):
+                heads.train_chunk(data, last(FOREVER, FOREVER))
+        apart = [np.abs(heads.W.numpy() - exact.W.numpy()).max() for heads in (floats, integers)]
+        self.assertLess(apart[1], 1.5 * apart[0])
+        self.assertLess(apart[1], 3e-6 * np.abs(exact.W.numpy()).max())
+        self.assertAllEqual(integers.W.numpy().reshape(2, 10, 28, 28)[..., 20:], np.zeros((2, 10, 28, 8)))
+
+    def test_what_does_not_fit_into_int32_is_multiplied_in_float32(self):
+        self.enter_context(mock.patch.object(products, "MOST_TERMS", 23))
+        pixels, labels = made.images(40)
+        data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
+        heads = Heads([Head(0.1, 0.0)], 24, 3, by_pixel_max(255.0), multiplies_int8=True)
+        self.assertEqual(heads.products(data, last(FOREVER)), {"f32": 2})
+
+    def test_a_head_that_overflows_leaves_the_others_alone(self):
+        pixels, labels = made.images(40)
+        data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
+        heads = Heads([Head(1e38, 1.0), Head(0.1, 0.0)], 24, 3, by_pixel_max(255.0), multiplies_int8=True)
+        costs = heads.train_chunk(data, last(FOREVER, FOREVER)).numpy()
+        self.assertFalse(np.isfinite(costs[:, 0]).all())
+        alone = Heads([Head(0.1, 0.0)], 24, 3, by_pixel_max(255.0), multiplies_int8=True)
+        self.assertAllEqual(alone.train_chunk(data, last(FOREVER))[:, 0], costs[:, 1])
+
+    def test_evaluation(self):
+        pixels, labels = made.images(12)
+        data = chunk(pixels.reshape(3, 4, -1), labels.reshape(3, 4))
+        random = np.random.default_rng(0)
+        W, b = (tf.constant(random.normal(size=shape), tf.float32) for shape in ((2, 3, 24), (2, 3)))
+        floats, integers = (Evaluator(Inputs(by_pixel_max(255.0), multiplies_int8=int8)) for int8 in (False, True))
+        self.assertAllEqual(floats.predict_chunk(data, W, b), integers.predict_chunk(data, W, b))
+        for expected, measured in zip(
+            floats.evaluate_chunk(data, W, b), integers.evaluate_chunk(data, W, b), strict=True
+        ):
+            self.assertAllClose(measured, expected, rtol=1e-6)
 
 
 class PrecisionTest(tf.test.TestCase):
@@ -187,11 +270,10 @@ class PrecisionTest(tf.test.TestCase):
                 self.assertAllClose(costs[i, number], cost, rtol=1e-14)
             self.assertAllClose(heads.W[number], W.T, rtol=0, atol=1e-15)
             self.assertAllClose(heads.b[number], b, rtol=0, atol=1e-15)
-        wrong, losses = Evaluator(scaling, "float64").evaluate_chunk(self.data, heads.W, heads.b)
+        wrong, losses = Evaluator(Inputs(scaling, "float64")).evaluate_chunk(self.data, heads.W, heads.b)
         expected_wrong, cost = oracle.measure(W, b, x[2], self.y[40:])
         self.assertEqual(wrong[2, 1], expected_wrong)
         self.assertAllClose(losses[2, 1], 20 * cost, rtol=1e-14)
-        self.assertAllEqual(heads.only(np.array([1])).W, heads.W.numpy()[1:])
 
     def test_bfloat16_rounds_what_is_multiplied_and_sums_in_float32(self):
         def rounded(values):
@@ -217,7 +299,7 @@ class EvaluateChunkTest(tf.test.TestCase):
         super().setUp()
         pixels, labels = made.images(12)
         self.x, self.y = pixels.reshape(3, 4, -1), labels.reshape(3, 4)
-        self.evaluator = Evaluator(by_pixel_max(255.0))
+        self.evaluator = Evaluator(Inputs(by_pixel_max(255.0)))
         random = np.random.default_rng(0)
         self.W = tf.constant(random.normal(size=(2, 3, 24)), tf.float32)
         self.b = tf.constant(random.normal(size=(2, 3)), tf.float32)

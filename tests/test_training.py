@@ -162,14 +162,14 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         (3, {"shuffle": False}), (1, {"shuffle": True}), (2, {"validation_frequency": 3, "patience": 17})
     )
-    def test_heads_that_stopped_leave_the_matrix_and_nothing_else_changes(self, times, options):
+    def test_heads_that_stopped_leave_the_grid_and_nothing_else_changes(self, times, options):
         splits = made.splits()
         grid = config(
             learning_rate=(1e38, 1e-4, 0.13, 0.02, 0.3), l2=(0.0, 0.01), **({"patience": 30, "epochs": 40} | options)
         )
         whole = training.train(grid, splits)
         sizes = []
-        only = training.Heads.only
+        only = training.Grid.only
 
         def counted(heads, numbers):
             sizes.append((len(heads), len(numbers)))
@@ -177,7 +177,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
 
         with (
             mock.patch.object(training, "_FLOPS_WORTH_COMPILING", 1.0),
-            mock.patch.object(training.Heads, "only", counted),
+            mock.patch.object(training.Grid, "only", counted),
         ):
             compacted = training.train(grid, splits)
         self.assertLen(sizes, times)
@@ -204,10 +204,10 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         went_on = []
         measure = training.Evaluation.measure
 
-        def wait_for_the_next_epoch(evaluation, W, b):
+        def wait_for_the_next_epoch(evaluation, groups):
             if len(evaluation.labels) == 40:
                 went_on.extend(event.wait(timeout=10) for event in itertools.islice(following, 1))
-            return measure(evaluation, W, b)
+            return measure(evaluation, groups)
 
         with mock.patch.object(training.Evaluation, "measure", wait_for_the_next_epoch):
             result = training.train(config(), splits, should_stop=lambda: next(answers).set())

@@ -2,17 +2,20 @@
 
 import contextlib
 import os
+import pathlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Self
 
 import tensorflow as tf
 from absl import logging
 
 from tfpipe.exceptions import DeviceError
 
+_CPU_INFO = pathlib.Path("/proc/cpuinfo")
 _LOG_PREFIX = re.compile(r"^[WEF]\d{4} [^\]]*\] ")
 
 
@@ -23,11 +26,15 @@ class Device(NamedTuple):
       place: TensorFlow's name for it, as `tf.device` takes it.
       label: what log and report call it: `cpu`, or `gpu` with the name of the card.
       tf32: whether matrix products may round their inputs to TensorFloat-32.
+      programs: how many it runs side by side: one on each core of a CPU, one on a GPU.
+      multiplies_int8: whether its matrix products of int8 are so fast that three beat one of float32.
     """
 
     place: str
     label: str
-    tf32: bool
+    tf32: bool = False
+    programs: int = 1
+    multiplies_int8: bool = False
 
     def check_precision(self, precision: str) -> None:
         """Raises DeviceError for a precision that has no use on this device."""
@@ -47,6 +54,58 @@ class Device(NamedTuple):
             tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
+class Workers:
+    """Threads that compute on a device: enough to train as many programs as it runs, and to measure beside.
+
+    A context manager, which waits for what is under way.
+
+    Attributes:
+      place: the device.
+    """
+
+    def __init__(self, place: Device):
+        self.place = place
+        self._pool = ThreadPoolExecutor(2 * place.programs + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def start(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Calls `function` in a thread, now."""
+
+        def work() -> Any:
+            with self.place.scope():  # Each thread has its own.
+                return function(*arguments)
+
+        return self._pool.submit(work)
+
+    def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        """As the built-in function: the calls side by side, their results in order."""
+        return [future.result() for future in [self.start(function, *each) for each in zip(*arguments, strict=True)]]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_one_thread() -> None:
+    """Gives each program of this process one thread. Too late, and without effect, once TensorFlow has computed."""
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def _has_amx() -> bool:
+    """Whether the processor has a unit for matrices of int8. Without one XLA's products of int8 are not worth it."""
+    try:
+        return "amx_int8" in _CPU_INFO.read_text("utf-8", "replace").split()
+    except OSError:  # Another system than Linux.
+        return False
+
+
 def select(wanted: str, *, tf32: bool = False) -> Device:
     """Finds the device and tries it out.
 
@@ -58,7 +117,7 @@ def select(wanted: str, *, tf32: bool = False) -> Device:
       DeviceError: `gpu` is wanted and there is none, or there is one and it does not work; the message holds
         TensorFlow's reason.
     """
-    cpu = Device("/CPU:0", "cpu", tf32)
+    cpu = Device("/CPU:0", "cpu", tf32, cores(), _has_amx())
     gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []
     if gpus:
         _prepare(gpus)

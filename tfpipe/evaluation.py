@@ -1,12 +1,14 @@
 """Errors and costs of heads on one split."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfpipe import pipeline
+from tfpipe.device import Workers
+from tfpipe.grid import Parameters
 from tfpipe.pipeline import Chunk, MinibatchRows
 from tfpipe.steps import Evaluator
 from tfpipe.storage import Stored
@@ -15,38 +17,45 @@ from tfpipe.storage import Stored
 class Evaluation:
     """The tutorial's `validate_model` and `test_model`, over all minibatches of a split.
 
-    Its methods take the parameters of heads, `W` `[H, K, D]` and `b` `[H, K]`.
+    Its methods take the parameters of heads, group by group; what they give has all heads in their order.
 
     Attributes:
       labels: `[n]` int32, the labels of the examples that count.
     """
 
-    def __init__(self, evaluator: Evaluator, stored: Stored, rows: MinibatchRows, chunk: int):
+    def __init__(self, evaluator: Evaluator, stored: Stored, rows: MinibatchRows, chunk: int, workers: Workers):
         self.labels = stored.labels[: rows.examples]
         self._evaluator = evaluator
+        self._workers = workers
         self._chunks_per_pass = -(-rows.per_epoch // chunk)
         self._chunks = pipeline.evaluation_chunks(stored, rows, chunk=chunk)
 
-    def compile(self, W: tf.Tensor, b: tf.Tensor) -> None:
-        """Has the XLA program made, if it is not yet there."""
+    def compile(self, groups: Sequence[Parameters]) -> None:
+        """Has the XLA programs made, if they are not yet there."""
         for chunk in self._one_pass():
-            self._evaluator.evaluate_chunk(chunk.limited(0), W, b)
+            self._of_groups(self._evaluator.evaluate_chunk, chunk.limited(0), groups)
 
-    def measure(self, W: tf.Tensor, b: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def measure(self, groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:
         """`[H]` shares of wrong predictions in [0, 1] and `[H]` mean costs: sums over all examples, divided once."""
         # The sums of minibatches are added in float64: exact for the counts, and 1e-7 for the costs.
-        wrong, losses = np.zeros(len(b)), np.zeros(len(b))
+        wrong, losses = np.zeros((2, sum(len(group.b) for group in groups)))
         for chunk in self._one_pass():
-            chunk_wrong, chunk_losses = self._evaluator.evaluate_chunk(chunk, W, b)
-            wrong += chunk_wrong.numpy().sum(axis=0)
-            losses += chunk_losses.numpy().sum(axis=0, dtype=np.float64)
+            parts = self._of_groups(self._evaluator.evaluate_chunk, chunk, groups)
+            wrong += np.concatenate([part.numpy().sum(axis=0) for part, _ in parts])
+            losses += np.concatenate([part.numpy().sum(axis=0, dtype=np.float64) for _, part in parts])
         return wrong / len(self.labels), losses / len(self.labels)
 
-    def predictions(self, W: tf.Tensor, b: tf.Tensor) -> np.ndarray:
+    def predictions(self, groups: Sequence[Parameters]) -> np.ndarray:
         """The classes that each head predicts, `[H, n]` int32."""
-        classes = [self._evaluator.predict_chunk(chunk, W, b).numpy() for chunk in self._one_pass()]
-        in_order = np.concatenate(classes).swapaxes(0, 1).reshape(len(b), -1)
+        classes = [
+            np.concatenate(self._of_groups(self._evaluator.predict_chunk, chunk, groups), axis=1)
+            for chunk in self._one_pass()
+        ]
+        in_order = np.concatenate(classes).swapaxes(0, 1).reshape(classes[0].shape[1], -1)
         return in_order[:, : len(self.labels)]
+
+    def _of_groups(self, program: Callable[..., Any], chunk: Chunk, groups: Sequence[Parameters]) -> list[Any]:
+        return self._workers.map(lambda group: program(chunk, *group), groups)
 
     def _one_pass(self) -> Iterator[Chunk]:
         return itertools.islice(self._chunks, self._chunks_per_pass)

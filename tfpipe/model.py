@@ -19,14 +19,17 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tfpipe import products
+
 
 def logits(x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """`[B, D]` inputs, `[H, K, D]` and `[H, K]` parameters -> `[H, K, B]`, by one matrix product for all heads.
 
-    Inputs of bfloat16 are multiplied with W rounded to bfloat16, and summed in float32.
+    Inputs of bfloat16 are multiplied with W rounded to bfloat16, and summed in float32. Inputs of int8 stand for bytes:
+    see `products`.
     """
     heads, n_out, n_in = W.shape
-    product = _rounded_product if x.dtype == tf.bfloat16 else functools.partial(tf.matmul, transpose_b=True)
+    product = _PRODUCTS.get(x.dtype, functools.partial(tf.matmul, transpose_b=True))
     z = product(tf.reshape(W, [heads * n_out, n_in]), x)
     return tf.reshape(z, [heads, n_out, -1]) + b[..., tf.newaxis]
 
@@ -39,6 +42,12 @@ def _rounded_product(W: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, Callable[[t
         return tf.matmul(tf.cast(dz, tf.bfloat16), x, output_type=tf.float32), None
 
     return tf.matmul(tf.cast(W, tf.bfloat16), x, transpose_b=True, output_type=tf.float32), gradient
+
+
+_PRODUCTS = {tf.bfloat16: _rounded_product, tf.int8: products.of_bytes}
+
+
+_PRODUCTS = {tf.bfloat16: _rounded_product, tf.int8: products.of_bytes}
 
 
 def log_losses(z: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

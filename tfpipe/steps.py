@@ -1,12 +1,12 @@
 """The XLA programs: train a chunk of minibatches, count its errors, predict its classes."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from tfpipe import model
+from tfpipe import model, products
 from tfpipe.config import Head
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import Chunk
@@ -32,73 +32,74 @@ _TYPES = {
 }
 
 
-class Heads:
+class Heads(NamedTuple):
     """H softmax regressions that train side by side: one read of each minibatch, one matrix product for all.
 
-    `train_chunk` is compiled once: chunks have one shape, and all that varies from call to call is a tensor.
-
     Attributes:
-      W: variable `[H, K, D]`, zeros at the start; float64 if that is the precision, else float32.
-      b: variable `[H, K]`, of the same type, zeros at the start.
+      W: variable `[H, K, D]`, zeros at the start.
+      b: variable `[H, K]`, zeros at the start.
+      learning_rate: `[H]`.
+      l2: `[H]`.
     """
 
-    def __init__(self, heads: list[Head], n_in: int, n_out: int, scaling: Scaling, precision: str = "float32"):
-        self._type = _TYPES[precision].others
-        self.W = tf.Variable(tf.zeros([len(heads), n_out, n_in], self._type), name="W")
-        self.b = tf.Variable(tf.zeros([len(heads), n_out], self._type), name="b")
-        self._heads = heads
-        self._scaling = scaling
-        self._precision = precision
-        self._learning_rate = tf.constant([head.learning_rate for head in heads], self._type)
-        self._l2 = tf.constant([head.l2 for head in heads], self._type)
-        self._inputs = _Inputs(scaling, precision)
-        # Not as decorators: those count the traces of all objects together, and TensorFlow warns of retracing.
+    W: tf.Variable
+    b: tf.Variable
+    learning_rate: tf.Tensor
+    l2: tf.Tensor
+
+
+class Trainer:
+    """Trains heads. All that varies from call to call is a tensor, and chunks have one shape.
+
+    `train_chunk` is compiled once for each number of heads.
+    """
+
+    def __init__(self, inputs: "Inputs"):
+        self._inputs = inputs
+        # Not as a decorator: that counts the traces of all objects together, and TensorFlow warns of retracing.
         self.train_chunk = tf.function(self._train_chunk, jit_compile=True)
 
-    def __len__(self) -> int:
-        return len(self._heads)
+    def at_zero(self, heads: Sequence[Head], n_in: int, n_out: int) -> Heads:
+        """New heads of these settings."""
+        dtype = self._inputs.parameter_type
+        return Heads(
+            tf.Variable(tf.zeros([len(heads), n_out, n_in], dtype), name="W"),
+            tf.Variable(tf.zeros([len(heads), n_out], dtype), name="b"),
+            tf.constant([head.learning_rate for head in heads], dtype),
+            tf.constant([head.l2 for head in heads], dtype),
+        )
 
-    def only(self, numbers: np.ndarray) -> "Heads":
-        """Heads of these numbers, as they are now."""
-        _, n_out, n_in = self.W.shape
-        heads = Heads([self._heads[number] for number in numbers], n_in, n_out, self._scaling, self._precision)
-        heads.W.assign(tf.gather(self.W, numbers))
-        heads.b.assign(tf.gather(self.b, numbers))
-        return heads
-
-    def _n_parts(self, chunk: Chunk) -> int:
-        heads, n_out, n_in = self.W.shape
-        batch_size = chunk.rows.shape[1]
-        is_large = batch_size * n_in * self._type.size > _LARGEST_WHOLE
-        return min(3, batch_size) if is_large and heads * n_out <= _MOST_ROWS_IN_PARTS else 1
-
-    def _train_chunk(self, chunk: Chunk, last_iteration: tf.Tensor) -> tf.Tensor:
+    def _train_chunk(self, chunk: Chunk, heads: Heads, last_iteration: tf.Tensor) -> tf.Tensor:
         """Gradient descent on the minibatches of `chunk`, one step each.
 
         Args:
           chunk: minibatch number i is iteration `chunk.first + i`.
+          heads: whose W and b are updated.
           last_iteration: `[H]` int64; in later iterations a head stands still.
 
         Returns:
           `[T, H]`: the cost of each minibatch, measured before its step, the L2 penalty not included; 0 where
           `chunk.steps` ends. XLA drops assertions, so whether a cost is finite is the caller's to look at.
         """
-        costs = tf.TensorArray(self._type, size=chunk.rows.shape[0], element_shape=[len(self)])
+        W, b = heads.W, heads.b
+        n_heads, n_out, _ = W.shape
+        n_parts = self._inputs.n_parts(chunk, n_heads * n_out)
+        costs = tf.TensorArray(W.dtype, size=chunk.rows.shape[0], element_shape=[n_heads])
         i = tf.constant(0)
         while i < chunk.steps:
             with tf.GradientTape() as tape:
-                loss, weights = tf.zeros(len(self), self._type), tf.zeros([], self._type)
-                for x, y, weight in self._inputs.minibatch(chunk, i, self._n_parts(chunk)):
-                    loss += tf.reduce_sum(weight * model.log_losses(model.logits(x, self.W, self.b), y), axis=1)
+                loss, weights = tf.zeros(n_heads, W.dtype), tf.zeros([], W.dtype)
+                for x, y, weight in self._inputs.minibatch(chunk, i, n_parts):
+                    loss += tf.reduce_sum(weight * model.log_losses(self._inputs.logits(x, W, b), y), axis=1)
                     weights += tf.reduce_sum(weight)
                 cost = loss / weights
-            g_W, g_b = tape.gradient(cost, (self.W, self.b))
+            g_W, g_b = tape.gradient(cost, (W, b))
 
             iteration = chunk.first + tf.cast(i, tf.int64)
-            learning_rate = tf.where(iteration <= last_iteration, self._learning_rate, 0)[:, tf.newaxis]
-            l2 = self._l2[:, tf.newaxis, tf.newaxis]
-            self.W.assign(self.W - learning_rate[..., tf.newaxis] * (g_W + l2 * self.W))
-            self.b.assign(self.b - learning_rate * g_b)
+            learning_rate = tf.where(iteration <= last_iteration, heads.learning_rate, 0)[:, tf.newaxis]
+            l2 = heads.l2[:, tf.newaxis, tf.newaxis]
+            W.assign(W - learning_rate[..., tf.newaxis] * (g_W + l2 * W))
+            b.assign(b - learning_rate * g_b)
             costs = costs.write(i, cost)
             i += 1
         return costs.stack()
@@ -110,9 +111,8 @@ class Evaluator:
     Each method is compiled once for each shape of `W` and of the tensor that holds the images.
     """
 
-    def __init__(self, scaling: Scaling, precision: str = "float32"):
-        self._type = _TYPES[precision].others
-        self._inputs = _Inputs(scaling, precision)
+    def __init__(self, inputs: "Inputs"):
+        self._inputs = inputs
         self.evaluate_chunk = tf.function(self._evaluate_chunk, jit_compile=True)
         self.predict_chunk = tf.function(self._predict_chunk, jit_compile=True)
 
@@ -120,11 +120,11 @@ class Evaluator:
         """The wrong predictions (int32) and the sum of the log losses of each minibatch: `[T, H]` both."""
         heads = len(b)
         wrong = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[heads])
-        losses = tf.TensorArray(self._type, size=chunk.rows.shape[0], element_shape=[heads])
+        losses = tf.TensorArray(W.dtype, size=chunk.rows.shape[0], element_shape=[heads])
         i = tf.constant(0)
         while i < chunk.steps:
             ((x, y, weight),) = self._inputs.minibatch(chunk, i)
-            z = model.logits(x, W, b)
+            z = self._inputs.logits(x, W, b)
             mistaken = tf.logical_and(model.predictions(z) != y, weight > 0)
             wrong = wrong.write(i, tf.math.count_nonzero(mistaken, axis=1, dtype=tf.int32))
             losses = losses.write(i, tf.reduce_sum(weight * model.log_losses(z, y), axis=1))
@@ -137,35 +137,66 @@ class Evaluator:
         i = tf.constant(0)
         while i < chunk.steps:
             ((x, _, _),) = self._inputs.minibatch(chunk, i)
-            classes = classes.write(i, model.predictions(model.logits(x, W, b)))
+            classes = classes.write(i, model.predictions(self._inputs.logits(x, W, b)))
             i += 1
         return classes.stack()
 
 
-class _Inputs:
-    """From the rows of a chunk to what the model takes."""
+class Inputs:
+    """From the rows of a chunk to what the model takes, and to its logits.
 
-    def __init__(self, scaling: Scaling, precision: str):
+    Bytes stay bytes where the processor multiplies them fast: their scaling is then applied to W instead.
+
+    Args:
+      scaling: from images as stored to inputs.
+      precision: float32, float64, or bfloat16.
+      multiplies_int8: see Device.
+
+    Attributes:
+      parameter_type: of W and b: float64 if that is the precision, else float32.
+    """
+
+    def __init__(self, scaling: Scaling, precision: str = "float32", *, multiplies_int8: bool = False):
         self._types = _TYPES[precision]
+        self.parameter_type = self._types.others
         self._shift = None if scaling.shift is None else tf.constant(scaling.shift, self._types.others)
         self._factor = tf.constant(scaling.factor, self._types.others)
+        # A shift would have to be taken off sums, not off pixels: less exact for columns that hardly vary.
+        self._takes_bytes = multiplies_int8 and scaling.shift is None and precision == "float32"
+
+    def _stay_bytes(self, chunk: Chunk) -> bool:
+        most = max(chunk.rows.shape[1], chunk.images.shape[1])
+        return self._takes_bytes and chunk.images.dtype == tf.uint8 and most <= products.MOST_TERMS
+
+    def n_parts(self, chunk: Chunk, n_rows: int) -> int:
+        """In how many parts a minibatch trains with `n_rows` rows of W."""
+        if self._stay_bytes(chunk):
+            return 1
+        batch_size = chunk.rows.shape[1]
+        is_large = batch_size * chunk.images.shape[1] * self._types.others.size > _LARGEST_WHOLE
+        return min(3, batch_size) if is_large and n_rows <= _MOST_ROWS_IN_PARTS else 1
 
     def minibatch(self, chunk: Chunk, i: tf.Tensor, n_parts: int = 1) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """Minibatch number i, in parts of n examples: inputs `[n, D]`, labels `[n]` and weight `[n]`.
+        """Minibatch number i, in parts of n examples: x `[n, D]` for `logits`, labels `[n]` and weight `[n]`.
 
         By `tf.gather`: `rows[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
         """
         rows, labels, weight = (tf.gather(part, i) for part in (chunk.rows, chunk.labels, chunk.weight))
         weight = tf.cast(weight, self._types.others)
         images = tf.gather(chunk.images, rows)
+        prepare = products.centered if self._stay_bytes(chunk) else self._scaled
         # What several parts take from, XLA stores as it is: copied row by row, at the rate of memory. For a single one
         # it would cast every value as it is fetched, and wait for each row that lies far from the one before.
         bounds = [number * images.shape[0] // n_parts for number in range(n_parts + 1)]
         parts = [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
-        return [(self._scaled(images[part]), labels[part], weight[part]) for part in parts]
+        return [(prepare(images[part]), labels[part], weight[part]) for part in parts]
 
     def _scaled(self, images: tf.Tensor) -> tf.Tensor:
         x = tf.cast(images, self._types.others)
         if self._shift is not None:
             x -= self._shift
         return tf.cast(x * self._factor, self._types.inputs)
+
+    def logits(self, x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """`[H, K, n]` logits of `[H, K, D]` and `[H, K]` parameters for x as `minibatch` gives it."""
+        return model.logits(x, W * self._factor if x.dtype == tf.int8 else W, b)

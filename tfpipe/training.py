@@ -5,7 +5,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +17,13 @@ from tfpipe.config import TrainConfig, flag_lines
 from tfpipe.data import Splits
 from tfpipe.evaluation import Evaluation
 from tfpipe.exceptions import DivergedError
+from tfpipe.grid import Grid, Parameters, joined
 from tfpipe.model import SoftmaxRegression
 from tfpipe.monitor import Monitor, Trained, Validated, warn
 from tfpipe.patience import Patience
 from tfpipe.pipeline import Chunk
 from tfpipe.schedule import Schedule
-from tfpipe.steps import Evaluator, Heads
+from tfpipe.steps import Evaluator, Inputs, Trainer
 from tfpipe.workdir import Workdir
 
 # Heads that stopped leave the matrix if that saves so much: a new set of programs takes 1.3 s to compile on a CPU that
@@ -82,9 +83,9 @@ def train(
     with (
         place.scope(),
         Monitor(files, epochs=config.epochs, tensorboard=config.tensorboard) as monitor,
-        ThreadPoolExecutor(1) as worker,
+        device.Workers(place) as workers,
     ):
-        run = _Run(config, splits, schedule, place, files, monitor, worker)
+        run = _Run(config, splits, schedule, files, monitor, workers)
         run.describe()
         run.compile()
         interrupted = False
@@ -104,14 +105,13 @@ class _Validation(NamedTuple):
 
     Attributes:
       iteration: after which it was started.
-      W, b: the parameters of the heads in the matrix, then.
+      parameters: of the heads in the grid, then.
       cost: `[H]`, mean cost of the minibatches since the validation before.
-      measured: will hold errors, costs and test errors of the heads in the matrix.
+      measured: will hold errors, costs and test errors of the heads in the grid.
     """
 
     iteration: int
-    W: tf.Tensor
-    b: tf.Tensor
+    parameters: list[Parameters]
     cost: np.ndarray
     measured: Future[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
@@ -124,21 +124,20 @@ class _Run:
         config: TrainConfig,
         splits: Splits,
         schedule: Schedule,
-        place: device.Device,
         files: Workdir | None,
         monitor: Monitor,
-        worker: ThreadPoolExecutor,
+        workers: device.Workers,
     ):
         self._config = config
         self._splits = splits
         self._schedule = schedule
-        self._place = place
         self._files = files
         self._monitor = monitor
-        self._worker = worker
-        self._heads = Heads(config.heads, splits.n_in, splits.n_out, splits.scaling, config.precision)
-        # The numbers of the heads that are in the matrix: all, until enough have stopped.
-        self._in_matrix = np.arange(len(config.heads))
+        self._workers = workers
+        inputs = Inputs(splits.scaling, config.precision, multiplies_int8=workers.place.multiplies_int8)
+        self._grid = Grid(config.heads, splits.n_in, splits.n_out, Trainer(inputs), workers)
+        # The numbers of the heads that are in the grid: all, until enough have stopped.
+        self._in_grid = np.arange(len(config.heads))
         self._patience = Patience(
             len(config.heads),
             patience=config.patience,
@@ -163,17 +162,17 @@ class _Run:
             max(validation.bytes_per_image, test.bytes_per_image),
             n_parameters,
         )
-        evaluator = Evaluator(splits.scaling, config.precision)
+        evaluator = Evaluator(inputs)
         self._validation, self._test = (
-            Evaluation(evaluator, stored, rows, chunk)
+            Evaluation(evaluator, stored, rows, chunk, workers)
             for stored, rows in ((validation, schedule.validation), (test, schedule.test))
         )
         self._iteration = -1  # The last one that was trained.
         self._cost_sum = np.zeros(len(config.heads))
         self._cost_count = np.zeros(len(config.heads))
         self._under_way: _Validation | None = None
-        # Of each head at its best validation. Copies: what a variable's numpy() returns may be its own memory.
-        self._best_W, self._best_b = self._heads.W.numpy().copy(), self._heads.b.numpy().copy()
+        # Of each head at its best validation.
+        self._best_W, self._best_b = joined(self._grid.parameters())
         self._test_error = np.full(len(config.heads), np.nan)
         self._history: list[Validated] = []
         self._saved: tuple[int, int] | None = None  # The head in model.npz, and the iteration it is from.
@@ -183,9 +182,9 @@ class _Run:
         """Makes the XLA programs before the clock starts: on chunks of which no minibatch counts."""
         begin = time.monotonic()
         first = next(self._chunks)
-        self._heads.train_chunk(first.limited(0), tf.constant(self._patience.last_iteration))
+        self._grid.train_chunk(first.limited(0), self._patience.last_iteration)
         for evaluation in (self._validation, self._test):
-            evaluation.compile(*self._parameters())
+            evaluation.compile(self._grid.parameters())
         self._chunks = itertools.chain([first], self._chunks)
         logging.info("compiled in %.1f s", time.monotonic() - begin)
 
@@ -204,7 +203,7 @@ class _Run:
             "%d head%s on %s: %d minibatches of %d an epoch, a validation every %d iterations",
             len(self._config.heads),
             "s" * (len(self._config.heads) > 1),
-            self._place.label,
+            self._workers.place.label,
             schedule.train.per_epoch,
             schedule.train.batch_size,
             schedule.validation_frequency,
@@ -219,9 +218,9 @@ class _Run:
         """Trains one chunk: the heads go on until patience stops them, in the middle of it if need be."""
         first = self._iteration + 1
         steps = self._patience.steps(first, int(chunk.steps))
-        last_iteration = tf.constant(self._patience.last_iteration[self._in_matrix])
+        last_iteration = self._patience.last_iteration[self._in_grid]
         costs = np.zeros((steps, len(self._config.heads)))
-        costs[:, self._in_matrix] = self._heads.train_chunk(chunk.limited(steps), last_iteration).numpy()[:steps]
+        costs[:, self._in_grid] = self._grid.train_chunk(chunk.limited(steps), last_iteration)[:steps]
         self._iteration += steps
         self._hear_validation()  # It may have found a head diverged that this chunk took along.
 
@@ -255,34 +254,35 @@ class _Run:
         the cores' work in an epoch of MNIST, and two cores that train and validate at once leave each other in peace:
         30.5 ms, where one after the other took 40.4.
         """
-        W, b = self._parameters()
+        parameters = self._grid.parameters()
         active = self._patience.active(self._iteration)
-        best_error = np.where(active, self._patience.best_error, -np.inf)[self._in_matrix]
+        best_error = np.where(active, self._patience.best_error, -np.inf)[self._in_grid]
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as promised for a head that stands still.
             cost = self._cost_sum / self._cost_count
         self._cost_sum[:] = self._cost_count[:] = 0
-        measured = self._worker.submit(self._measure, W, b, best_error)
-        self._under_way = _Validation(self._iteration, W, b, cost, measured)
+        measured = self._workers.start(self._measure, parameters, best_error)
+        self._under_way = _Validation(self._iteration, parameters, cost, measured)
 
-    def _measure(self, W: tf.Tensor, b: tf.Tensor, best_error: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        with self._place.scope():
-            error, cost = self._validation.measure(W, b)
-            improved = (error < best_error).any()
-            return error, cost, self._test.measure(W, b)[0] if improved else np.full(len(error), np.nan)
+    def _measure(
+        self, parameters: list[Parameters], best_error: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        error, cost = self._validation.measure(parameters)
+        improved = (error < best_error).any()
+        return error, cost, self._test.measure(parameters)[0] if improved else np.full(len(error), np.nan)
 
     def _hear_validation(self) -> None:
         """Takes in the validation that is under way, if there is one; heads with a new best are kept as they were."""
         if self._under_way is None:
             return
-        (iteration, W, b, mean_cost, measured), self._under_way = self._under_way, None
+        (iteration, parameters, mean_cost, measured), self._under_way = self._under_way, None
         error, cost, test_error = np.full((3, len(self._config.heads)), np.nan)
-        error[self._in_matrix], cost[self._in_matrix], test_error[self._in_matrix] = measured.result()
+        error[self._in_grid], cost[self._in_grid], test_error[self._in_grid] = measured.result()
         self._stop_diverged(iteration, (self._patience.active(iteration) & ~np.isfinite(cost))[np.newaxis])
         active = self._patience.active(iteration)
         improved = self._patience.observe(iteration, error, cost)
         self._test_error[improved] = test_error[improved]
-        self._best_W[improved] = W.numpy()[improved[self._in_matrix]]
-        self._best_b[improved] = b.numpy()[improved[self._in_matrix]]
+        for best, now in zip((self._best_W, self._best_b), joined(parameters), strict=True):
+            best[improved] = now[improved[self._in_grid]]
 
         leader = self._patience.selected()
         self._save_if_new(leader)
@@ -315,13 +315,13 @@ class _Run:
         return self._patience.steps(following, 1) == 0
 
     def _compact(self) -> None:
-        """Takes the heads that stopped out of the matrix, if they are half of it and worth it: log2(H) times at most.
+        """Takes the heads that stopped out of the grid, if they are half of it and worth it: log2(H) times at most.
 
         Those that remain are computed as before, but for the rounding of sums.
         """
         following = self._iteration + 1
         # Those that trained the last iteration have their validation before them.
-        remain = self._patience.active(self._iteration)[self._in_matrix]
+        remain = self._patience.active(self._iteration)[self._in_grid]
         left = self._patience.steps(following, self._schedule.iterations - following)
         parameters = (len(remain) - remain.sum()) * self._splits.n_in * self._splits.n_out
         flops = 4.0 * parameters * self._schedule.train.batch_size * left
@@ -330,12 +330,8 @@ class _Run:
         logging.info(
             "%d of %d heads have stopped: the others go on without them", len(remain) - remain.sum(), len(remain)
         )
-        self._heads = self._heads.only(np.flatnonzero(remain))
-        self._in_matrix = self._in_matrix[remain]
-
-    def _parameters(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """W and b of the heads in the matrix as they are now; they stay as they are when training goes on."""
-        return tf.convert_to_tensor(self._heads.W), tf.convert_to_tensor(self._heads.b)
+        self._grid = self._grid.only(np.flatnonzero(remain))
+        self._in_grid = self._in_grid[remain]
 
     def _stop_diverged(self, first: int, not_finite: np.ndarray) -> None:
         """Stops the heads with an entry in `not_finite`, `[steps, H]` bool, whose row 0 is iteration `first`."""
@@ -382,10 +378,11 @@ class _Run:
         model = confusion = None
         if leader is not None:
             trained = self._save(leader)
-            model = SoftmaxRegression(self._splits.n_in, self._splits.n_out, self._heads.W.dtype)
+            model = SoftmaxRegression(self._splits.n_in, self._splits.n_out, tf.as_dtype(trained.W.dtype))
             model.W.assign(trained.W)
             model.b.assign(trained.b)
-            (predicted,) = self._test.predictions(*map(tf.constant, (self._best_W[[leader]], self._best_b[[leader]])))
+            selected = Parameters(tf.constant(self._best_W[[leader]]), tf.constant(self._best_b[[leader]]))
+            (predicted,) = self._test.predictions([selected])
             confusion = tf.math.confusion_matrix(self._test.labels, predicted, self._splits.n_out).numpy()
 
         content = report.build(
@@ -397,7 +394,7 @@ class _Run:
             test_error=self._test_error,
             confusion_matrix=confusion,
             seconds=seconds,
-            device=self._place.label,
+            device=self._workers.place.label,
             workdir=self._files.path if self._files else None,
             interrupted=interrupted,
         )

@@ -47,7 +47,10 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
     splits = datasets.load(**dataclasses.asdict(data))
     quiet.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 
-    from tfpipe import report, training
+    from tfpipe import device, grid, report, training
+
+    if grid.wants_one_thread(config, splits):
+        device.use_one_thread()
 
     with interruption.deferred() as came, _workdir(path) as workdir:
         result = training.train(config, splits, workdir, should_stop=came)

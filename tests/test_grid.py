@@ -1,0 +1,93 @@
+import tempfile
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from tests import made
+from tests.test_steps import FOREVER, chunk
+from tfpipe import Examples, Splits, TrainConfig, device, grid
+from tfpipe.config import Head
+from tfpipe.data.scaling import by_pixel_max
+from tfpipe.device import Device, Workers
+from tfpipe.grid import Grid
+from tfpipe.steps import Inputs, Trainer
+
+HEADS = [Head(0.1, 0.0), Head(0.5, 0.0), Head(0.1, 0.1), Head(0.3, 0.0), Head(0.2, 0.2)]
+
+
+class GridTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        pixels, labels = made.images(40)
+        self.data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
+
+    def grid(self, programs, heads=HEADS):
+        workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=programs)))
+        return Grid(heads, 24, 3, Trainer(Inputs(by_pixel_max(255.0))), workers)
+
+    @parameterized.parameters((1, [5]), (2, [3, 2]), (4, [2, 1, 1, 1]), (16, [1] * 5))
+    def test_heads_train_in_groups_as_each_would_alone(self, programs, sizes):
+        together = self.grid(programs)
+        # The third stops after the first iteration.
+        costs = together.train_chunk(self.data, np.array([FOREVER, FOREVER, 0, FOREVER, FOREVER]))
+        self.assertEqual([len(group.b) for group in together.parameters()], sizes)
+        W, b = grid.joined(together.parameters())
+        self.assertEqual(costs.shape, (4, 5))
+        for number, head in enumerate(HEADS):
+            alone = self.grid(1, [head])
+            last = np.array([0 if number == 2 else FOREVER])
+            self.assertAllClose(alone.train_chunk(self.data, last)[:, 0], costs[:, number], rtol=1e-6)
+            (parameters,) = alone.parameters()
+            self.assertAllClose(parameters.W[0], W[number], rtol=0, atol=1e-7)
+            self.assertAllClose(parameters.b[0], b[number], rtol=0, atol=1e-7)
+
+    @parameterized.parameters(1, 2, 3)
+    def test_some_heads_go_on_without_the_others(self, programs):
+        heads, last = self.grid(programs), np.full(5, FOREVER)
+        heads.train_chunk(self.data, last)
+        numbers = np.array([0, 2, 4])
+        some = heads.only(numbers)
+        before, after = (grid.joined(part.parameters()) for part in (heads, some))
+        self.assertAllEqual(after[0], before[0][numbers])
+        self.assertAllEqual(after[1], before[1][numbers])
+        some_costs = some.train_chunk(self.data, last[numbers])
+        self.assertAllClose(some_costs, heads.train_chunk(self.data, last)[:, numbers], rtol=1e-6)
+        for part, whole in zip(grid.joined(some.parameters()), grid.joined(heads.parameters()), strict=True):
+            self.assertAllClose(part, whole[numbers], rtol=0, atol=1e-7)
+
+    def test_parameters_that_were_read_stay_as_they_were(self):
+        heads = self.grid(2)
+        read = heads.parameters()
+        heads.train_chunk(self.data, np.full(5, FOREVER))
+        self.assertAllEqual(grid.joined(read)[0], np.zeros((5, 3, 24)))
+
+
+class ThreadsTest(parameterized.TestCase):
+    def splits(self, shape, n=100):
+        examples = Examples(np.zeros((n, *shape), np.uint8), np.arange(n) % 10)
+        return Splits(examples, examples, examples, tuple("abcdefghij"))
+
+    @parameterized.parameters(
+        (1, (28, 28), 100, True),  # 1.6 million operations.
+        (1, (200, 200), 100, False),  # 80 million
+        (1, (200, 200), 10, True),  # 8 million.
+        (3, (200, 200), 100, False),
+        (4, (200, 200), 100, True),  # Each of four cores has a head.
+    )
+    def test_programs_that_are_many_or_small_have_one_each(self, heads, shape, batch_size, expected):
+        config = TrainConfig(learning_rate=tuple(np.linspace(0.1, 0.2, heads)), batch_size=batch_size)
+        with mock.patch.object(device, "cores", return_value=4):
+            self.assertEqual(grid.wants_one_thread(config, self.splits(shape)), expected)
+
+    def test_files_are_read_by_all_threads(self):
+        with tempfile.NamedTemporaryFile() as file:
+            images = np.memmap(file, np.uint8, "w+", shape=(100, 8, 8))
+            train = Examples(images, np.arange(100) % 10)
+            splits = Splits(train, train, train, tuple("abcdefghij"))
+            self.assertFalse(grid.wants_one_thread(TrainConfig(), splits))
+
+
+if __name__ == "__main__":
+    tf.test.main()
