@@ -59,6 +59,7 @@ CONTESTANTS = {
     "scikit-learn SGDClassifier": Contestant(("with_scikit_learn.py", "sgd"), "sklearn", tolerance=None),
     "floor": Contestant(("floor.py", "float32"), "tensorflow", tolerance=None),
     "floor, from bytes": Contestant(("floor.py", "bytes"), "tensorflow", tolerance=None),
+    "floor, in integers": Contestant(("floor.py", "integers"), "tensorflow", tolerance=None),
 }
 
 
@@ -199,7 +200,7 @@ def as_text(results: dict[str, Any]) -> str:
     machine, rows = results["machine"], results["contestants"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     above = rows[OURS]["peak_rss_MB"] - results["import_of_tensorflow_MB"]
-    floors = " and ".join(f"{ratio:.2f} times the {name}" for name, ratio in results["tfpipe_to_floor"].items())
+    floors = "; ".join(f"{ratio:.2f} times the {name}" for name, ratio in results["tfpipe_to_floor"].items())
     missing = f"\nNot installed: {', '.join(results['not_installed'])}." if results["not_installed"] else ""
     return f"""
 ![Seconds of the training loop and of the whole process, by contestant](benchmarks/peers.png)
