@@ -55,7 +55,7 @@ class Device(NamedTuple):
 
 
 class Workers:
-    """Threads that compute on a device: enough to train as many programs as it runs, and to measure beside.
+    """Threads that compute on a device: enough to train as many programs as it runs, and to measure two splits beside.
 
     A context manager, which waits for what is under way.
 
@@ -65,7 +65,7 @@ class Workers:
 
     def __init__(self, place: Device):
         self.place = place
-        self._pool = ThreadPoolExecutor(2 * place.programs + 1)
+        self._pool = ThreadPoolExecutor(3 * place.programs + 2)
 
     def __enter__(self) -> Self:
         return self

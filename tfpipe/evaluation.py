@@ -28,12 +28,14 @@ class Evaluation:
         self._evaluator = evaluator
         self._workers = workers
         self._chunks_per_pass = -(-rows.per_epoch // chunk)
-        self._chunks = pipeline.evaluation_chunks(stored, rows, chunk=chunk)
+        self._chunks: Iterator[Chunk] = pipeline.evaluation_chunks(stored, rows, chunk=chunk)
 
-    def compile(self, groups: Sequence[Parameters]) -> None:
-        """Has the XLA programs made, if they are not yet there."""
-        for chunk in self._one_pass():
-            self._of_groups(self._evaluator.evaluate_chunk, chunk.limited(0), groups)
+    def compile(self, to_measure: Sequence[Parameters], to_predict: Sequence[Parameters] = ()) -> None:
+        """Has the XLA programs made that measure such groups, and predict with such, if they are not yet there."""
+        first = next(self._chunks)
+        self._chunks = itertools.chain([first], self._chunks)
+        self._of_groups(self._evaluator.evaluate_chunk, first.limited(0), to_measure)
+        self._of_groups(self._evaluator.predict_chunk, first.limited(0), to_predict)
 
     def measure(self, groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:
         """`[H]` shares of wrong predictions in [0, 1] and `[H]` mean costs: sums over all examples, divided once."""

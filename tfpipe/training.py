@@ -182,9 +182,16 @@ class _Run:
         """Makes the XLA programs before the clock starts: on chunks of which no minibatch counts."""
         begin = time.monotonic()
         first = next(self._chunks)
+        groups = self._grid.parameters()
+        selected = [Parameters(group.W[:1], group.b[:1]) for group in groups[:1]]
+        # Side by side: the tutorial's run is ready after 1.5 s, and after 2.2 if one is made after the other.
+        others = [
+            self._workers.start(self._validation.compile, groups),
+            self._workers.start(self._test.compile, groups, selected),
+        ]
         self._grid.train_chunk(first.limited(0), self._patience.last_iteration)
-        for evaluation in (self._validation, self._test):
-            evaluation.compile(self._grid.parameters())
+        for other in others:
+            other.result()
         self._chunks = itertools.chain([first], self._chunks)
         logging.info("compiled in %.1f s", time.monotonic() - begin)
 
