@@ -53,7 +53,7 @@ def measure(sizes: dict[str, int]) -> dict[str, float]:
             device="auto",
         )
 
-    if grid.wants_one_thread(settings(1), splits):  # As the command does.
+    if grid.wants_one_thread(settings(1), splits, device.select("auto")):  # As the command does.
         device.use_one_thread()
 
     def seconds(epochs: int) -> float:

@@ -357,6 +357,25 @@ class TrainTest(CommandTest):
         return process
 
 
+class ThreadsTest(CommandTest):
+    @parameterized.parameters((100, 1), (100_000, 0))  # 0: as many threads as cores.
+    def test_small_programs_have_one_thread(self, n_in, expected):
+        np.savez(self.folder / "data.npz", images=np.random.default_rng(0).random((40, n_in)), labels=np.arange(40) % 2)
+        program = (
+            "import tensorflow as tf; from tfpipe import training; from tfpipe.cli.main import main\n"
+            "train = training.train\n"
+            "def told(*arguments, **options):\n"
+            "    print('threads', tf.config.threading.get_intra_op_parallelism_threads())\n"
+            "    return train(*arguments, **options)\n"
+            "training.train = told\n"
+            f"main(['tfpipe', 'train', '--dataset={self.folder}/data.npz', '--epochs=1', '--device=cpu',"
+            f" '--workdir={self.workdir}'])"
+        )
+        process = python(program)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stdout.splitlines()[0], f"threads {expected}")
+
+
 class CompilationTest(CommandTest):
     def compiled(self, data: pathlib.Path) -> list[str]:
         """The programs that XLA compiles in a run on `data`."""

@@ -1,6 +1,8 @@
+import os
 import pathlib
 import subprocess
 import sys
+import threading
 from unittest import mock
 
 import tensorflow as tf
@@ -13,7 +15,7 @@ from tfpipe.exceptions import DeviceError
 class DeviceTest(tf.test.TestCase):
     def test_the_cpu_is_always_there(self):
         place = device.select("cpu")
-        self.assertEqual((place.place, place.label), ("/CPU:0", "cpu"))
+        self.assertEqual((place.place, place.label, place.programs), ("/CPU:0", "cpu", device.cores()))
         with place.scope():
             self.assertIn("CPU:0", tf.Variable(0.0).device)
 
@@ -51,9 +53,9 @@ class DeviceTest(tf.test.TestCase):
             self.assertFalse(device.select("cpu").multiplies_int8)
 
     def test_one_thread_unless_it_is_too_late(self):
-        program = "from tfpipe import device; import tensorflow as tf; {}; device.use_one_thread(); {}"
+        program = "from tfpipe import device; import tensorflow as tf; {}; print(device.use_one_thread()); {}"
         asked = "print(tf.config.threading.get_intra_op_parallelism_threads())"
-        for first, expected in (("0", "1"), ("tf.add(1, 1)", "0")):
+        for first, expected in (("0", "True\n1"), ("tf.add(1, 1)", "False\n0")):
             process = subprocess.run(
                 [sys.executable, "-c", program.format(first, asked)], capture_output=True, text=True, check=True
             )
@@ -61,21 +63,44 @@ class DeviceTest(tf.test.TestCase):
 
 
 class WorkersTest(tf.test.TestCase):
-    def test_they_compute_on_the_device_and_in_order(self):
-        place = device.Device("/CPU:0", "cpu", tf32=True, programs=2)
-        before = tf.config.experimental.tensor_float_32_execution_enabled()
+    def test_they_compute_on_the_device(self):
+        program = (
+            "import tensorflow as tf; from tfpipe.device import Device, Workers\n"
+            "cpu, = tf.config.list_physical_devices('CPU')\n"
+            "tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
+            "with Workers(Device('/CPU:1', 'cpu')) as workers: print(workers.map(lambda a: tf.add(a, 1).device, [1]))"
+        )
+        process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        self.assertIn("CPU:1", process.stdout)
 
-        def add(a, b):
-            self.assertTrue(tf.config.experimental.tensor_float_32_execution_enabled())
-            return tf.add(a, b).device, a + b
+    def test_they_compute_side_by_side_and_answer_in_order(self):
+        # A run trains three programs, and measures two splits with three programs each: none may wait for a thread.
+        together = threading.Barrier(9, timeout=10)
 
-        with place.scope(), device.Workers(place) as workers:
-            results = workers.map(add, range(20), range(20))
-            self.assertEqual([total for _, total in results], list(range(0, 40, 2)))
-            self.assertTrue(all("CPU:0" in name for name, _ in results))
-            with self.assertRaisesRegex(ZeroDivisionError, "division"):
-                workers.start(lambda: 1 // 0).result()
-        self.assertEqual(tf.config.experimental.tensor_float_32_execution_enabled(), before)
+        def compute(number):
+            together.wait()
+            return number
+
+        with device.Workers(device.Device("/CPU:0", "cpu", programs=3)) as workers:
+            measured = [workers.start(workers.map, compute, [number, 1, 2]) for number in (10, 20)]
+            self.assertEqual(workers.map(compute, [5, 4, 3]), [5, 4, 3])
+            self.assertEqual([future.result() for future in measured], [[10, 1, 2], [20, 1, 2]])
+            with self.assertRaises(ZeroDivisionError):
+                workers.map(lambda a: 1 // a, [1, 0])
+
+    def test_the_cores_of_a_container(self):
+        for content, expected in (
+            ("max 100000", 64),
+            ("200000 100000", 2),
+            ("50000 100000", 1),
+            ("9900000 100000", 64),
+        ):
+            file = self.create_tempfile(content=f"{content}\n")
+            with (
+                mock.patch.object(device, "_CPU_QUOTA", pathlib.Path(file.full_path)),
+                mock.patch.object(os, "sched_getaffinity", return_value=set(range(64))),
+            ):
+                self.assertEqual(device.cores(), expected)
 
 
 if __name__ == "__main__":

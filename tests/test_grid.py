@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 from tests import made
 from tests.test_steps import FOREVER, chunk
-from tfpipe import Examples, Splits, TrainConfig, device, grid
+from tfpipe import Examples, Splits, TrainConfig, grid, storage
 from tfpipe.config import Head
 from tfpipe.data.scaling import by_pixel_max
 from tfpipe.device import Device, Workers
@@ -63,30 +63,59 @@ class GridTest(tf.test.TestCase, parameterized.TestCase):
         heads.train_chunk(self.data, np.full(5, FOREVER))
         self.assertAllEqual(grid.joined(read)[0], np.zeros((5, 3, 24)))
 
+    def test_many_groups_raise_no_alarm(self):
+        with self.assertNoLogs("tensorflow", "WARNING"):
+            self.grid(8, HEADS + HEADS).train_chunk(self.data, np.full(10, FOREVER))
+
+    def test_bytes_in_groups(self):
+        scaling = by_pixel_max(255.0)
+        parts = []
+        for programs in (1, 3):
+            workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=programs)))
+            program = Trainer(Inputs(scaling, multiplies_int8=True))
+            heads = Grid(HEADS, 24, 3, program, workers)
+            heads.train_chunk(self.data, np.full(5, FOREVER))
+            parts.append(grid.joined(heads.parameters()))
+        self.assertAllClose(parts[0], parts[1], rtol=0, atol=1e-8)
+
 
 class ThreadsTest(parameterized.TestCase):
-    def splits(self, shape, n=100):
-        examples = Examples(np.zeros((n, *shape), np.uint8), np.arange(n) % 10)
+    def splits(self, shape, dtype):
+        examples = Examples(np.zeros((600, *shape), dtype), np.arange(600) % 10)
         return Splits(examples, examples, examples, tuple("abcdefghij"))
 
     @parameterized.parameters(
-        (1, (28, 28), 100, True),  # 1.6 million operations.
-        (1, (200, 200), 100, False),  # 80 million
-        (1, (200, 200), 10, True),  # 8 million.
-        (3, (200, 200), 100, False),
-        (4, (200, 200), 100, True),  # Each of four cores has a head.
+        # Of the operations of a product, in millions: 1.6, 9.4 and 80.
+        (1, (28, 28), 100, np.uint8, True, True),
+        (1, (28, 28), 600, np.uint8, True, True),
+        (1, (28, 28), 600, np.uint8, False, False),  # Bytes that are multiplied as floats.
+        (1, (28, 28), 600, np.float32, True, False),
+        (1, (28, 28), 100, np.float32, True, True),
+        (1, (200, 200), 100, np.uint8, True, False),
+        # Of each of four programs: 1.6, 2 x 9.4, 4 x 9.4.
+        (4, (28, 28), 100, np.uint8, True, True),
+        (8, (28, 28), 600, np.uint8, True, True),
+        (16, (28, 28), 600, np.uint8, True, False),
     )
-    def test_programs_that_are_many_or_small_have_one_each(self, heads, shape, batch_size, expected):
-        config = TrainConfig(learning_rate=tuple(np.linspace(0.1, 0.2, heads)), batch_size=batch_size)
-        with mock.patch.object(device, "cores", return_value=4):
-            self.assertEqual(grid.wants_one_thread(config, self.splits(shape)), expected)
+    def test_small_programs_have_one_each(self, heads, shape, batch_size, dtype, multiplies_int8, expected):
+        rates = tuple(np.linspace(0.1, 0.2, heads))
+        config = TrainConfig(learning_rate=rates, batch_size=batch_size)
+        place = Device("/CPU:0", "cpu", programs=4, multiplies_int8=multiplies_int8)
+        self.assertEqual(grid.wants_one_thread(config, self.splits(shape, dtype), place), expected)
 
-    def test_files_are_read_by_all_threads(self):
+    def test_not_beside_a_gpu(self):
+        splits = self.splits((8, 8), np.uint8)
+        self.assertTrue(grid.wants_one_thread(TrainConfig(), splits, Device("/CPU:0", "cpu")))
+        self.assertFalse(grid.wants_one_thread(TrainConfig(), splits, Device("/GPU:0", "gpu")))
+
+    def test_a_file_that_memory_cannot_hold_is_read_by_all_threads(self):
         with tempfile.NamedTemporaryFile() as file:
-            images = np.memmap(file, np.uint8, "w+", shape=(100, 8, 8))
-            train = Examples(images, np.arange(100) % 10)
+            images = np.memmap(file, np.uint8, "w+", shape=(600, 8, 8))
+            train = Examples(images, np.arange(600) % 10)
             splits = Splits(train, train, train, tuple("abcdefghij"))
-            self.assertFalse(grid.wants_one_thread(TrainConfig(), splits))
+            self.assertTrue(grid.wants_one_thread(TrainConfig(), splits, Device("/CPU:0", "cpu")))
+            with mock.patch.object(storage, "available_memory", return_value=1000):
+                self.assertFalse(grid.wants_one_thread(TrainConfig(), splits, Device("/CPU:0", "cpu")))
 
 
 if __name__ == "__main__":

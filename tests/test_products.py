@@ -51,6 +51,19 @@ class ProductsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(z, [[255.0 * n], [-255.0 * n]], rtol=1e-6)
         self.assertAllClose(g, 255.0 * W, rtol=1e-6)
 
+    @parameterized.parameters((1e-33, 2e-38), (1e-37, 2e-38), (1e-42, 2e-38))
+    def test_what_is_hardly_anything_loses_places_and_no_more(self, scale, most):
+        random = np.random.default_rng(0)
+        W = (scale * random.uniform(-1, 1, size=(3, 50))).astype(np.float32)
+        images = random.integers(0, 256, (4, 50)).astype(np.uint8)
+        z, _ = product_and_gradient(tf.constant(W), tf.constant(images), tf.zeros([3, 4]))
+        self.assertAllLessEqual(np.abs(z - W.astype(np.float64) @ images.T), most * 50 * 255)
+
+    def test_more_terms_than_int32_can_hold_are_an_error(self):
+        for shape in ((1, products.MOST_TERMS + 1), (products.MOST_TERMS + 1, 1)):
+            with self.assertRaisesRegex(ValueError, r"int32 holds the sums of 65793 terms"):
+                products.of_bytes(tf.zeros([1, shape[1]]), tf.zeros(shape, tf.int8))
+
     @parameterized.parameters(np.inf, -np.inf, np.nan)
     def test_what_is_not_finite_stays_so_in_its_row(self, value):
         W = tf.constant([[1.0, value], [1.0, 2.0]])

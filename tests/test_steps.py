@@ -49,7 +49,7 @@ class Heads:
     def products(self, *arguments):
         """How many matrix products the program has, by the type of what is multiplied."""
         data, last_iteration = arguments
-        ir = self.program.train_chunk.experimental_get_compiler_ir(data, self._heads, last_iteration)("hlo")
+        ir = self.program.train_chunk.function.experimental_get_compiler_ir(data, self._heads, last_iteration)("hlo")
         return collections.Counter(re.findall(r"= (\w+)\[\S* dot\(", ir))
 
 
@@ -155,7 +155,7 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         costs = [heads.train_chunk(chunk(x, y, first=9, steps=n), last(FOREVER)).numpy() for n in (0, 3, 1)]
         self.assertAllEqual(costs[0], np.zeros((4, 1)))
         self.assertAllEqual(costs[1][3:], [[0.0]])
-        self.assertEqual(heads.program.train_chunk.experimental_get_tracing_count(), 1)
+        self.assertEqual(heads.program.train_chunk.function.experimental_get_tracing_count(), 1)
         W, b = np.zeros((24, 3)), np.zeros(3)
         for i in (0, 1, 2, 0):
             _, W, b = oracle.step(W, b, x[i] / 255.0, y[i], 0.1)
@@ -186,7 +186,7 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
             alone = Heads([Head(rate, 0.0)], 24, 3, by_pixel_max(255.0))
             alone.train_chunk(data, last(FOREVER))
             self.assertAllEqual(group.W, alone.W)
-        self.assertEqual(program.train_chunk.experimental_get_tracing_count(), 1)
+        self.assertEqual(program.train_chunk.function.experimental_get_tracing_count(), 1)
 
 
 class BytesTest(tf.test.TestCase, parameterized.TestCase):
@@ -221,11 +221,13 @@ class BytesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLess(apart[1], 3e-6 * np.abs(exact.W.numpy()).max())
         self.assertAllEqual(integers.W.numpy().reshape(2, 10, 28, 28)[..., 20:], np.zeros((2, 10, 28, 8)))
 
-    def test_what_does_not_fit_into_int32_is_multiplied_in_float32(self):
-        self.enter_context(mock.patch.object(products, "MOST_TERMS", 23))
-        pixels, labels = made.images(40)
+    @parameterized.parameters((4, 6), (2, 3))  # D = 24 is more, or the 10 of a minibatch.
+    def test_what_does_not_fit_into_int32_is_multiplied_in_float32(self, height, width):
+        most = 23 if height == 4 else 9
+        self.enter_context(mock.patch.object(products, "MOST_TERMS", most))
+        pixels, labels = made.images(40, (height, width))
         data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
-        heads = Heads([Head(0.1, 0.0)], 24, 3, by_pixel_max(255.0), multiplies_int8=True)
+        heads = Heads([Head(0.1, 0.0)], height * width, 3, by_pixel_max(255.0), multiplies_int8=True)
         self.assertEqual(heads.products(data, last(FOREVER)), {"f32": 2})
 
     def test_a_head_that_overflows_leaves_the_others_alone(self):
@@ -243,6 +245,8 @@ class BytesTest(tf.test.TestCase, parameterized.TestCase):
         random = np.random.default_rng(0)
         W, b = (tf.constant(random.normal(size=shape), tf.float32) for shape in ((2, 3, 24), (2, 3)))
         floats, integers = (Evaluator(Inputs(by_pixel_max(255.0), multiplies_int8=int8)) for int8 in (False, True))
+        ir = integers.evaluate_chunk.function.experimental_get_compiler_ir(data, W, b)("hlo")
+        self.assertLen(re.findall(r"= s32\[\S* dot\(", ir), 2)
         self.assertAllEqual(floats.predict_chunk(data, W, b), integers.predict_chunk(data, W, b))
         for expected, measured in zip(
             floats.evaluate_chunk(data, W, b), integers.evaluate_chunk(data, W, b), strict=True

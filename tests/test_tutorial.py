@@ -7,6 +7,7 @@ import os
 import pathlib
 import pickle
 import unittest
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +17,7 @@ import tfpipe
 from tests import oracle
 from tests.command import result
 from tests.command import tfpipe as command
-from tfpipe import artifact
+from tfpipe import artifact, device
 
 MNIST = os.environ.get("TFPIPE_MNIST_DIR")
 FLAGFILE = pathlib.Path(__file__).parent.parent / "experiments" / "theano_tutorial.flags"
@@ -72,6 +73,15 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
         print(f"W and b in {precision} differ from NumPy's in float64 by {difference:.2g} at most")
         self.assertEqual((model.W.dtype, model.b.dtype), (precision, precision))
         self.assertLess(difference, most)
+
+    @parameterized.parameters(("int8", True), ("float32", False))
+    def test_with_both_kinds_of_products(self, products, has_amx):
+        splits = tfpipe.load(MNIST, validation_split=10000, pixel_max=256.0)
+        config = tfpipe.TrainConfig(shuffle=False, drop_remainder=True, device="cpu")
+        with mock.patch.object(device, "_has_amx", return_value=has_amx):
+            report = tfpipe.train(config, splits).report
+        self.assert_is_the_published_run(report)
+        self.assertEqual(report["products"], products)
 
     def test_from_the_tutorials_own_file(self):
         splits = tfpipe.load(MNIST, validation_split=10000)

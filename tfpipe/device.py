@@ -16,6 +16,7 @@ from absl import logging
 from tfpipe.exceptions import DeviceError
 
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
+_CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")
 _LOG_PREFIX = re.compile(r"^[WEF]\d{4} [^\]]*\] ")
 
 
@@ -57,15 +58,15 @@ class Device(NamedTuple):
 class Workers:
     """Threads that compute on a device: enough to train as many programs as it runs, and to measure two splits beside.
 
-    A context manager, which waits for what is under way.
+    A context manager: at its end it waits for the calls that have begun, which cannot start others any more.
 
     Attributes:
-      place: the device.
+      device: on which.
     """
 
-    def __init__(self, place: Device):
-        self.place = place
-        self._pool = ThreadPoolExecutor(3 * place.programs + 2)
+    def __init__(self, device: Device):
+        self.device = device
+        self._pool = ThreadPoolExecutor(3 * device.programs + 2)
 
     def __enter__(self) -> Self:
         return self
@@ -74,32 +75,40 @@ class Workers:
         self._pool.shutdown()
 
     def start(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Calls `function` in a thread, now."""
+        """Calls `function` in a thread."""
 
         def work() -> Any:
-            with self.place.scope():  # Each thread has its own.
+            with tf.device(self.device.place):  # Which holds for one thread.
                 return function(*arguments)
 
         return self._pool.submit(work)
 
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """As the built-in function: the calls side by side, their results in order."""
+        """As the built-in function, but the calls side by side. If one raises, so does this; the others go on."""
         return [future.result() for future in [self.start(function, *each) for each in zip(*arguments, strict=True)]]
 
 
 def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use: by its affinity, and by the quota of a container."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CPU_QUOTA.read_text("utf-8").split()
+        return max(1, min(there, int(quota) // int(period)))
+    except (OSError, ValueError):  # Another system; or `max`, no quota.
+        return there
 
 
-def use_one_thread() -> None:
-    """Gives each program of this process one thread. Too late, and without effect, once TensorFlow has computed."""
-    with contextlib.suppress(RuntimeError):
+def use_one_thread() -> bool:
+    """Gives each program of this process one thread; whether it could: not any more once TensorFlow has computed."""
+    try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _has_amx() -> bool:
-    """Whether the processor has a unit for matrices of int8. Without one XLA's products of int8 are not worth it."""
+    """Whether the processor has a unit for matrices of int8: products on others were not measured."""
     try:
         return "amx_int8" in _CPU_INFO.read_text("utf-8", "replace").split()
     except OSError:  # Another system than Linux.
@@ -117,7 +126,7 @@ def select(wanted: str, *, tf32: bool = False) -> Device:
       DeviceError: `gpu` is wanted and there is none, or there is one and it does not work; the message holds
         TensorFlow's reason.
     """
-    cpu = Device("/CPU:0", "cpu", tf32, cores(), _has_amx())
+    cpu = Device("/CPU:0", "cpu", tf32, programs=cores(), multiplies_int8=_has_amx())
     gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []
     if gpus:
         _prepare(gpus)

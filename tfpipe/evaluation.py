@@ -31,7 +31,7 @@ class Evaluation:
         self._chunks: Iterator[Chunk] = pipeline.evaluation_chunks(stored, rows, chunk=chunk)
 
     def compile(self, to_measure: Sequence[Parameters], to_predict: Sequence[Parameters] = ()) -> None:
-        """Has the XLA programs made that measure such groups, and predict with such, if they are not yet there."""
+        """Has the XLA programs made, if they are not yet there: to measure such groups, and to predict with such."""
         first = next(self._chunks)
         self._chunks = itertools.chain([first], self._chunks)
         self._of_groups(self._evaluator.evaluate_chunk, first.limited(0), to_measure)

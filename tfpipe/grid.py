@@ -12,27 +12,30 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfpipe import device
+from tfpipe import storage
 from tfpipe.config import Head, TrainConfig
 from tfpipe.data import Splits
-from tfpipe.device import Workers
+from tfpipe.device import Device, Workers
 from tfpipe.pipeline import Chunk
-from tfpipe.steps import Trainer
+from tfpipe.steps import Inputs, Trainer
 
-# A product of fewer operations is over before a second thread is awake: 35 microseconds on an Intel Xeon.
-_FLOPS_OF_ONE_THREAD = 30e6
+# Products of fewer operations are faster with one thread: to wake a second one takes 35 microseconds on an Intel Xeon,
+# and what each multiplies lies in the other's cache. Microseconds a step of one head, with one thread and with two:
+# bytes, 9e6 operations 151 and 221, 28e6 327 and 386, 38e6 558 and 450; float32, 0.13e6 24 and 40, 9e6 584 and 454.
+_FLOPS_OF_ONE_THREAD = {"bytes": 30e6, "floats": 3e6}
 
 
-def wants_one_thread(config: TrainConfig, splits: Splits) -> bool:
-    """Whether the programs of a run should have one thread each: where they keep all cores busy, or are small.
+def wants_one_thread(config: TrainConfig, splits: Splits, place: Device) -> bool:
+    """Whether the programs of a run on `place` are so small that they do best with one thread each.
 
     The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52.
     """
-    if isinstance(splits.train.images, np.memmap):  # More threads fetch its rows faster.
-        return False
-    batch_size = min(config.batch_size, len(splits.train))
-    flops = 2.0 * batch_size * splits.n_in * splits.n_out * len(config.heads)
-    return len(config.heads) >= device.cores() or flops <= _FLOPS_OF_ONE_THREAD
+    inputs = Inputs(splits.scaling, config.precision, multiplies_int8=place.multiplies_int8)
+    kind = "bytes" if inputs.takes_bytes and splits.train.images.dtype == np.uint8 else "floats"
+    heads = -(-len(config.heads) // min(place.programs, len(config.heads)))
+    flops = 2.0 * min(config.batch_size, len(splits.train)) * splits.n_in * splits.n_out * heads
+    # Rows of a file that memory cannot hold come faster by several threads.
+    return "CPU" in place.place and flops <= _FLOPS_OF_ONE_THREAD[kind] and not storage.is_too_large(splits.train)
 
 
 class Parameters(NamedTuple):
@@ -57,13 +60,17 @@ class Grid:
         self._heads = heads
         self._trainer = trainer
         self._workers = workers
-        # Of two sizes at most, so that two programs are compiled at most.
-        groups = np.array_split(np.arange(len(heads)), min(workers.place.programs, len(heads)))
+        # Of two sizes at most: each takes a program of its own.
+        groups = np.array_split(np.arange(len(heads)), min(workers.device.programs, len(heads)))
         self._groups = [trainer.at_zero([heads[number] for number in numbers], n_in, n_out) for numbers in groups]
         self._bounds = np.cumsum([len(numbers) for numbers in groups])[:-1]
 
     def __len__(self) -> int:
         return len(self._heads)
+
+    @property
+    def n_groups(self) -> int:
+        return len(self._groups)
 
     def parameters(self) -> list[Parameters]:
         """Of each group, as they are now; they stay as they are when training goes on."""
@@ -78,14 +85,14 @@ class Grid:
     def only(self, numbers: np.ndarray) -> "Grid":
         """A grid of the heads of these numbers, as they are now."""
         _, n_out, n_in = self._groups[0].W.shape
-        grid = Grid([self._heads[n] for n in numbers], n_in, n_out, self._trainer, self._workers)
+        smaller = Grid([self._heads[n] for n in numbers], n_in, n_out, self._trainer, self._workers)
         W, b = joined(self.parameters())
-        for group, part in zip(grid._groups, np.split(numbers, grid._bounds), strict=True):
+        for group, part in zip(smaller._groups, np.split(numbers, smaller._bounds), strict=True):
             group.W.assign(W[part])
             group.b.assign(b[part])
-        return grid
+        return smaller
 
 
 def joined(groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:
-    """The parameters of all groups: `[H, K, D]` and `[H, K]`."""
+    """The parameters of all groups, copied: `[H, K, D]` and `[H, K]`."""
     return np.concatenate([group.W.numpy() for group in groups]), np.concatenate([group.b.numpy() for group in groups])

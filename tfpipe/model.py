@@ -13,7 +13,6 @@ W is held class by class, `[H, K, D]`: its gradient is then the product `dz x`, 
 class is then done to many examples at once: 10.4 ms an epoch of MNIST, in blocks of 150, where classes last took 12.4.
 """
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -29,8 +28,13 @@ def logits(x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     see `products`.
     """
     heads, n_out, n_in = W.shape
-    product = _PRODUCTS.get(x.dtype, functools.partial(tf.matmul, transpose_b=True))
-    z = product(tf.reshape(W, [heads * n_out, n_in]), x)
+    rows = tf.reshape(W, [heads * n_out, n_in])
+    if x.dtype == tf.int8:
+        z = products.of_bytes(rows, x)
+    elif x.dtype == tf.bfloat16:
+        z = _rounded_product(rows, x)
+    else:
+        z = tf.matmul(rows, x, transpose_b=True)
     return tf.reshape(z, [heads, n_out, -1]) + b[..., tf.newaxis]
 
 
@@ -42,12 +46,6 @@ def _rounded_product(W: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, Callable[[t
         return tf.matmul(tf.cast(dz, tf.bfloat16), x, output_type=tf.float32), None
 
     return tf.matmul(tf.cast(W, tf.bfloat16), x, transpose_b=True, output_type=tf.float32), gradient
-
-
-_PRODUCTS = {tf.bfloat16: _rounded_product, tf.int8: products.of_bytes}
-
-
-_PRODUCTS = {tf.bfloat16: _rounded_product, tf.int8: products.of_bytes}
 
 
 def log_losses(z: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

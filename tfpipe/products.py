@@ -2,7 +2,9 @@
 
 A row of a float32 matrix is written as integers of 24 bits times a unit, and each integer as three digits to the base
 256, which are int8. Products of int8 are summed in int32 without any rounding; only the three sums are put together in
-float32. This is the scheme of Ootomo, Ozaki and Yokota (2024), "DGEMM on integer matrix multiplication unit", where one
+float32. So a value is rounded by 2^-24 of the largest in its row, where float32 rounds every product and sum by 2^-24
+of itself. After the tutorial's 6,141 steps on MNIST, W is 2.7e-6 from what NumPy computes in float64, either way.
+ This is the scheme of Ootomo, Ozaki and Yokota (2024), "DGEMM on integer matrix multiplication unit", where one
 of the operands is bytes.
 
 An epoch of MNIST in minibatches of 600, on one core of an Intel Xeon with AMX: 10.7 ms, with products of float32 28.
@@ -31,9 +33,14 @@ def centered(images: tf.Tensor) -> tf.Tensor:
 def of_bytes(W: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, None]]]:
     """W x^T: `[R, D]` float32 and `[B, D]` bytes, as `centered` gives them -> `[R, B]` float32; differentiable in W.
 
-    The largest value of a row is taken with 23 bits and a sign, smaller ones with as many places as that leaves. D and
-    B are MOST_TERMS at most. A row of W that is not finite gives a row that is not.
+    The error of an entry is at most 2^-23 (max |W[r]| sum(x[b]) + |entry|), for rows whose largest value is above
+    1e-31: below that places are lost, and none are left below 1e-38. A row that is not finite gives a row that is not.
+
+    Raises:
+      ValueError: D or B is more than MOST_TERMS.
     """
+    if max(x.shape) > MOST_TERMS:
+        raise ValueError(f"a product of bytes {x.shape}: int32 holds the sums of {MOST_TERMS} terms at most")
 
     def gradient(dz: tf.Tensor) -> tuple[tf.Tensor, None]:
         return _product(dz, x, transpose=False), None
@@ -42,10 +49,13 @@ def of_bytes(W: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor
 
 
 def _product(a: tf.Tensor, x: tf.Tensor, *, transpose: bool) -> tf.Tensor:
-    """The product of a with the bytes, or with their transpose."""
+    """`[R, N]` float32 times the bytes, `[N, D]`, or times their transpose, `[N, B]`: float32.
+
+    `x` is the bytes as `centered` gives them, `[B, D]`.
+    """
     unit = _largest(a) / _TOP
     unit = tf.where(unit < _SMALLEST_UNIT, _SMALLEST_UNIT, unit)
-    # By a division: what XLA holds for cheap it computes again wherever it is used.
+    # A product with the inverse XLA would compute again in everything that takes the digits: 16.2 ms an epoch for 10.7.
     digits = _digits(tf.cast(tf.round(a / unit), tf.int32))
     sums = tf.matmul(digits, x, transpose_b=transpose, output_type=tf.int32)
     # As a product: a sum over int8 would be taken of a copy in int32.

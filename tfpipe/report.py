@@ -47,6 +47,8 @@ def build(
     confusion_matrix: np.ndarray | None,
     seconds: float,
     device: str,
+    products: str,
+    programs: int,
     workdir: pathlib.Path | None,
     interrupted: bool,
 ) -> dict[str, Any]:
@@ -62,6 +64,8 @@ def build(
       confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
       seconds: that the training loop took.
       device: its label.
+      products: in what type matrices were multiplied.
+      programs: how many ran side by side, at the end.
       workdir: of the run.
       interrupted: whether the run was stopped from outside.
 
@@ -101,6 +105,8 @@ def build(
         "epochs_per_second": (last + 1) / schedule.train.per_epoch / seconds,
         "device": device,
         "precision": config.precision,
+        "products": products,
+        "programs": programs,
         "cores": os.cpu_count(),
         "workdir": None if workdir is None else str(workdir),
         "interrupted": interrupted,

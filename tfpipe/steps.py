@@ -1,8 +1,10 @@
 """The XLA programs: train a chunk of minibatches, count its errors, predict its classes."""
 
+import contextlib
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -32,6 +34,89 @@ _TYPES = {
 }
 
 
+class Inputs:
+    """From the rows of a chunk to what the model takes, and to its logits.
+
+    Bytes stay bytes where the processor multiplies them fast: their scaling is then applied to W instead.
+
+    Args:
+      scaling: from images as stored to inputs.
+      precision: float32, float64, or bfloat16.
+      multiplies_int8: see Device.
+
+    Attributes:
+      parameter_type: of W and b: float64 if that is the precision, else float32.
+      takes_bytes: whether bytes are multiplied as such.
+    """
+
+    def __init__(self, scaling: Scaling, precision: str = "float32", *, multiplies_int8: bool = False):
+        self._types = _TYPES[precision]
+        self.parameter_type = self._types.others
+        self._shift = None if scaling.shift is None else tf.constant(scaling.shift, self._types.others)
+        self._factor = tf.constant(scaling.factor, self._types.others)
+        # A shift would have to be taken off sums, not off pixels: less exact for columns that hardly vary.
+        self.takes_bytes = multiplies_int8 and scaling.shift is None and precision == "float32"
+
+    def _stay_bytes(self, chunk: Chunk) -> bool:
+        most = max(chunk.rows.shape[1], chunk.images.shape[1])
+        return self.takes_bytes and chunk.images.dtype == tf.uint8 and most <= products.MOST_TERMS
+
+    def n_parts(self, chunk: Chunk, n_rows: int) -> int:
+        """In how many parts a minibatch trains with `n_rows` rows of W."""
+        if self._stay_bytes(chunk):
+            return 1
+        batch_size = chunk.rows.shape[1]
+        is_large = batch_size * chunk.images.shape[1] * self._types.others.size > _LARGEST_WHOLE
+        return min(3, batch_size) if is_large and n_rows <= _MOST_ROWS_IN_PARTS else 1
+
+    def minibatch(self, chunk: Chunk, i: tf.Tensor, n_parts: int = 1) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """Minibatch number i, in parts of n examples: x `[n, D]` for `logits`, labels `[n]` and weight `[n]`.
+
+        By `tf.gather`: `rows[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
+        """
+        rows, labels, weight = (tf.gather(part, i) for part in (chunk.rows, chunk.labels, chunk.weight))
+        weight = tf.cast(weight, self._types.others)
+        images = tf.gather(chunk.images, rows)
+        prepare = products.centered if self._stay_bytes(chunk) else self._scaled
+        # What several parts take from, XLA stores as it is: copied row by row, at the rate of memory. For a single one
+        # it would cast every value as it is fetched, and wait for each row that lies far from the one before. Bytes
+        # that stay bytes need no parts: 10.7 ms an epoch of MNIST, shuffled 12.1.
+        bounds = [number * images.shape[0] // n_parts for number in range(n_parts + 1)]
+        parts = [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
+        return [(prepare(images[part]), labels[part], weight[part]) for part in parts]
+
+    def _scaled(self, images: tf.Tensor) -> tf.Tensor:
+        x = tf.cast(images, self._types.others)
+        if self._shift is not None:
+            x -= self._shift
+        return tf.cast(x * self._factor, self._types.inputs)
+
+    def logits(self, x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """`[H, K, n]` logits of `[H, K, D]` and `[H, K]` parameters for x as `minibatch` gives it."""
+        return model.logits(x, W * self._factor if x.dtype == tf.int8 else W, b)
+
+
+class _Program:
+    """An XLA program, compiled once for each set of shapes.
+
+    Attributes:
+      function: it, as TensorFlow has it.
+    """
+
+    def __init__(self, compute: Callable[..., Any]):
+        self.function = tf.function(compute, jit_compile=True)
+        self._known: set[tuple[tf.TensorShape, ...]] = set()
+        self._first_call = threading.Lock()
+
+    def __call__(self, *arguments: Any) -> Any:
+        shapes = tuple(part.shape for part in tf.nest.flatten(arguments))
+        # Threads that make a first call at once would all be taken for causes of tracing, of which TensorFlow warns.
+        with contextlib.nullcontext() if shapes in self._known else self._first_call:
+            result = self.function(*arguments)
+        self._known.add(shapes)
+        return result
+
+
 class Heads(NamedTuple):
     """H softmax regressions that train side by side: one read of each minibatch, one matrix product for all.
 
@@ -51,13 +136,12 @@ class Heads(NamedTuple):
 class Trainer:
     """Trains heads. All that varies from call to call is a tensor, and chunks have one shape.
 
-    `train_chunk` is compiled once for each number of heads.
+    So `train_chunk` is compiled once for each number of heads.
     """
 
-    def __init__(self, inputs: "Inputs"):
+    def __init__(self, inputs: Inputs):
         self._inputs = inputs
-        # Not as a decorator: that counts the traces of all objects together, and TensorFlow warns of retracing.
-        self.train_chunk = tf.function(self._train_chunk, jit_compile=True)
+        self.train_chunk = _Program(self._train_chunk)
 
     def at_zero(self, heads: Sequence[Head], n_in: int, n_out: int) -> Heads:
         """New heads of these settings."""
@@ -111,10 +195,10 @@ class Evaluator:
     Each method is compiled once for each shape of `W` and of the tensor that holds the images.
     """
 
-    def __init__(self, inputs: "Inputs"):
+    def __init__(self, inputs: Inputs):
         self._inputs = inputs
-        self.evaluate_chunk = tf.function(self._evaluate_chunk, jit_compile=True)
-        self.predict_chunk = tf.function(self._predict_chunk, jit_compile=True)
+        self.evaluate_chunk = _Program(self._evaluate_chunk)
+        self.predict_chunk = _Program(self._predict_chunk)
 
     def _evaluate_chunk(self, chunk: Chunk, W: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The wrong predictions (int32) and the sum of the log losses of each minibatch: `[T, H]` both."""
@@ -140,63 +224,3 @@ class Evaluator:
             classes = classes.write(i, model.predictions(self._inputs.logits(x, W, b)))
             i += 1
         return classes.stack()
-
-
-class Inputs:
-    """From the rows of a chunk to what the model takes, and to its logits.
-
-    Bytes stay bytes where the processor multiplies them fast: their scaling is then applied to W instead.
-
-    Args:
-      scaling: from images as stored to inputs.
-      precision: float32, float64, or bfloat16.
-      multiplies_int8: see Device.
-
-    Attributes:
-      parameter_type: of W and b: float64 if that is the precision, else float32.
-    """
-
-    def __init__(self, scaling: Scaling, precision: str = "float32", *, multiplies_int8: bool = False):
-        self._types = _TYPES[precision]
-        self.parameter_type = self._types.others
-        self._shift = None if scaling.shift is None else tf.constant(scaling.shift, self._types.others)
-        self._factor = tf.constant(scaling.factor, self._types.others)
-        # A shift would have to be taken off sums, not off pixels: less exact for columns that hardly vary.
-        self._takes_bytes = multiplies_int8 and scaling.shift is None and precision == "float32"
-
-    def _stay_bytes(self, chunk: Chunk) -> bool:
-        most = max(chunk.rows.shape[1], chunk.images.shape[1])
-        return self._takes_bytes and chunk.images.dtype == tf.uint8 and most <= products.MOST_TERMS
-
-    def n_parts(self, chunk: Chunk, n_rows: int) -> int:
-        """In how many parts a minibatch trains with `n_rows` rows of W."""
-        if self._stay_bytes(chunk):
-            return 1
-        batch_size = chunk.rows.shape[1]
-        is_large = batch_size * chunk.images.shape[1] * self._types.others.size > _LARGEST_WHOLE
-        return min(3, batch_size) if is_large and n_rows <= _MOST_ROWS_IN_PARTS else 1
-
-    def minibatch(self, chunk: Chunk, i: tf.Tensor, n_parts: int = 1) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """Minibatch number i, in parts of n examples: x `[n, D]` for `logits`, labels `[n]` and weight `[n]`.
-
-        By `tf.gather`: `rows[i]` compiles anew for every chunk length in some forms, and in one gives wrong rows.
-        """
-        rows, labels, weight = (tf.gather(part, i) for part in (chunk.rows, chunk.labels, chunk.weight))
-        weight = tf.cast(weight, self._types.others)
-        images = tf.gather(chunk.images, rows)
-        prepare = products.centered if self._stay_bytes(chunk) else self._scaled
-        # What several parts take from, XLA stores as it is: copied row by row, at the rate of memory. For a single one
-        # it would cast every value as it is fetched, and wait for each row that lies far from the one before.
-        bounds = [number * images.shape[0] // n_parts for number in range(n_parts + 1)]
-        parts = [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
-        return [(prepare(images[part]), labels[part], weight[part]) for part in parts]
-
-    def _scaled(self, images: tf.Tensor) -> tf.Tensor:
-        x = tf.cast(images, self._types.others)
-        if self._shift is not None:
-            x -= self._shift
-        return tf.cast(x * self._factor, self._types.inputs)
-
-    def logits(self, x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        """`[H, K, n]` logits of `[H, K, D]` and `[H, K]` parameters for x as `minibatch` gives it."""
-        return model.logits(x, W * self._factor if x.dtype == tf.int8 else W, b)

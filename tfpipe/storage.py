@@ -96,6 +96,12 @@ def store(splits: Iterable[Examples]) -> list[Stored]:
     return stored
 
 
+def is_too_large(examples: Examples) -> bool:
+    """Whether the images are in a file that memory cannot hold."""
+    mapped = next(_maps(examples.images), None)
+    return mapped is not None and _is_larger_than_memory(mapped)
+
+
 def _shared(images: np.ndarray) -> np.ndarray | None:
     """The array `[M, D]` that `images` is a part of, if TensorFlow can use that where it lies.
 

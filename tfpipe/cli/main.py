@@ -1,6 +1,7 @@
 """`tfpipe COMMAND [flags]`: finds the command, parses its flags, turns errors into one line and an exit status."""
 
 import logging as python_logging
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
@@ -92,13 +93,23 @@ def _run(name: str, work: Callable[[], int]) -> int:
     program = f"tfpipe {name}"
     interruption.listen()
     try:
-        return work()
+        status = work()
+        _leave(status)
+        return status
     except interruption.Interrupted as signal:
         _fail(program, f"stopped by {signal}", interruption.STATUS)
     except Exception as error:
         if logging.get_verbosity() >= logging.DEBUG:
             logging.exception("%s failed", program)
         _fail(program, _one_line(error), FAILED)
+
+
+def _leave(status: int) -> None:
+    """Ends the process where TensorFlow would be taken down first: half a second, of the 5.5 of the tutorial's run."""
+    if "tensorflow" in sys.modules:
+        logging.flush()
+        streams.flush()
+        os._exit(status)
 
 
 def _one_line(error: Exception) -> str:

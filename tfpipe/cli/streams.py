@@ -31,6 +31,13 @@ def write_output(text: str) -> None:
         raise TfpipeError(f"standard output cannot be written: {error.strerror}") from error
 
 
+def flush() -> None:
+    """Sends on what still waits. A stream that cannot be written is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed.
+            stream.flush()
+
+
 def write_error(text: str) -> None:
     """Writes a line for people. A stream that cannot be written is no reason to fail."""
     with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ import itertools
 import pathlib
 from collections.abc import Callable, Iterator
 
-from absl import flags
+from absl import flags, logging
 
 from tfpipe import quiet
 from tfpipe.cli import config_flags, interruption, streams
@@ -49,8 +49,9 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
 
     from tfpipe import device, grid, report, training
 
-    if grid.wants_one_thread(config, splits):
-        device.use_one_thread()
+    place = device.select(config.device, tf32=config.tf32)
+    if grid.wants_one_thread(config, splits, place) and not device.use_one_thread():
+        logging.info("TensorFlow has begun to compute already: small programs use more threads than they gain by")
 
     with interruption.deferred() as came, _workdir(path) as workdir:
         result = training.train(config, splits, workdir, should_stop=came)
