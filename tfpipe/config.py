@@ -197,8 +197,9 @@ class TrainConfig:
     )
     precision: str = _option(
         "float32",
-        "what is computed in; float32 also by integers that are as exact, where images are bytes; float64, for comparisons, makes the model float64 too (images are held as float32 at "
-        "most); bfloat16, for GPUs, rounds images and W to 8 bits before each matrix product, and sums in float32",
+        "what is computed in; float32: where images are bytes also in integers, as exactly; float64, for comparisons, "
+        "makes the model float64 too (images are held as float32 at most); bfloat16, for GPUs, rounds images and W to "
+        "8 bits before each matrix product, and sums in float32",
         choices=("float32", "float64", "bfloat16"),
     )
     tf32: bool = _option(

@@ -17,7 +17,7 @@ from tfpipe.config import Head, TrainConfig
 from tfpipe.data import Splits
 from tfpipe.device import Device, Workers
 from tfpipe.pipeline import Chunk
-from tfpipe.steps import Inputs, Trainer
+from tfpipe.steps import Trainer, takes_bytes
 
 # Products of fewer operations are faster with one thread: to wake a second one takes 35 microseconds on an Intel Xeon,
 # and what each multiplies lies in the other's cache. Microseconds a step of one head, with one thread and with two:
@@ -30,8 +30,8 @@ def wants_one_thread(config: TrainConfig, splits: Splits, place: Device) -> bool
 
     The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52.
     """
-    inputs = Inputs(splits.scaling, config.precision, multiplies_int8=place.multiplies_int8)
-    kind = "bytes" if inputs.takes_bytes and splits.train.images.dtype == np.uint8 else "floats"
+    by_bytes = takes_bytes(splits.scaling, config.precision, multiplies_int8=place.multiplies_int8)
+    kind = "bytes" if by_bytes and splits.train.images.dtype == np.uint8 else "floats"
     heads = -(-len(config.heads) // min(place.programs, len(config.heads)))
     flops = 2.0 * min(config.batch_size, len(splits.train)) * splits.n_in * splits.n_out * heads
     # Rows of a file that memory cannot hold come faster by several threads.

@@ -34,6 +34,12 @@ _TYPES = {
 }
 
 
+def takes_bytes(scaling: Scaling, precision: str, *, multiplies_int8: bool) -> bool:
+    """Whether bytes are multiplied as such. Computes nothing, so that TensorFlow can still be configured."""
+    # A shift would have to be taken off sums, not off pixels: less exact for columns that hardly vary.
+    return multiplies_int8 and scaling.shift is None and precision == "float32"
+
+
 class Inputs:
     """From the rows of a chunk to what the model takes, and to its logits.
 
@@ -46,7 +52,6 @@ class Inputs:
 
     Attributes:
       parameter_type: of W and b: float64 if that is the precision, else float32.
-      takes_bytes: whether bytes are multiplied as such.
     """
 
     def __init__(self, scaling: Scaling, precision: str = "float32", *, multiplies_int8: bool = False):
@@ -54,12 +59,11 @@ class Inputs:
         self.parameter_type = self._types.others
         self._shift = None if scaling.shift is None else tf.constant(scaling.shift, self._types.others)
         self._factor = tf.constant(scaling.factor, self._types.others)
-        # A shift would have to be taken off sums, not off pixels: less exact for columns that hardly vary.
-        self.takes_bytes = multiplies_int8 and scaling.shift is None and precision == "float32"
+        self._takes_bytes = takes_bytes(scaling, precision, multiplies_int8=multiplies_int8)
 
     def _stay_bytes(self, chunk: Chunk) -> bool:
         most = max(chunk.rows.shape[1], chunk.images.shape[1])
-        return self.takes_bytes and chunk.images.dtype == tf.uint8 and most <= products.MOST_TERMS
+        return self._takes_bytes and chunk.images.dtype == tf.uint8 and most <= products.MOST_TERMS
 
     def n_parts(self, chunk: Chunk, n_rows: int) -> int:
         """In how many parts a minibatch trains with `n_rows` rows of W."""
