@@ -1,9 +1,11 @@
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe import storage
+from tfpipe import products, storage
 from tfpipe.data.scaling import by_pixel_max
 from tfpipe.device import Device, Workers
 from tfpipe.evaluation import Evaluation
@@ -15,6 +17,7 @@ from tfpipe.steps import Evaluator, Inputs
 class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(sizes=[(5,), (2, 2, 1), (1, 4)], chunk=[2, 9], multiplies_int8=[False, True])
     def test_groups_of_all_sizes_against_numpy(self, sizes, chunk, multiplies_int8):
+        self.enter_context(mock.patch.object(products, "_LEAST_SIZE", 0))
         splits = made.splits(n_validation=40)
         (stored,) = storage.store([splits.validation])
         workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=len(sizes))))

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 from tests import made
 from tests.test_steps import FOREVER, chunk
-from tfpipe import Examples, Splits, TrainConfig, grid, storage
+from tfpipe import Examples, Splits, TrainConfig, grid, products, storage
 from tfpipe.config import Head
 from tfpipe.data.scaling import by_pixel_max
 from tfpipe.device import Device, Workers
@@ -68,6 +68,7 @@ class GridTest(tf.test.TestCase, parameterized.TestCase):
             self.grid(8, HEADS + HEADS).train_chunk(self.data, np.full(10, FOREVER))
 
     def test_bytes_in_groups(self):
+        self.enter_context(mock.patch.object(products, "_LEAST_SIZE", 0))
         scaling = by_pixel_max(255.0)
         parts = []
         for programs in (1, 3):
@@ -88,6 +89,7 @@ class ThreadsTest(parameterized.TestCase):
         # Of the operations of a product, in millions: 1.6, 9.4 and 80.
         (1, (28, 28), 100, np.uint8, True, True),
         (1, (28, 28), 600, np.uint8, True, True),
+        (1, (200, 200), 10, np.uint8, True, False),  # 8 million, but of floats: the minibatch is too small.
         (1, (28, 28), 600, np.uint8, False, False),  # Bytes that are multiplied as floats.
         (1, (28, 28), 600, np.float32, True, False),
         (1, (28, 28), 100, np.float32, True, True),

@@ -59,6 +59,14 @@ class ProductsTest(tf.test.TestCase, parameterized.TestCase):
         z, _ = product_and_gradient(tf.constant(W), tf.constant(images), tf.zeros([3, 4]))
         self.assertAllLessEqual(np.abs(z - W.astype(np.float64) @ images.T), most * 50 * 255)
 
+    def test_when_they_pay(self):
+        self.assertTrue(products.pay(600, 784))
+        self.assertFalse(products.pay(100, 784))  # Large enough, but for the digits of W.
+        self.assertTrue(products.pay(200, 200))
+        self.assertFalse(products.pay(10_000, 64))
+        self.assertTrue(products.pay(600, products.MOST_TERMS))
+        self.assertFalse(products.pay(600, products.MOST_TERMS + 1))
+
     def test_more_terms_than_int32_can_hold_are_an_error(self):
         for shape in ((1, products.MOST_TERMS + 1), (products.MOST_TERMS + 1, 1)):
             with self.assertRaisesRegex(ValueError, r"int32 holds the sums of 65793 terms"):

@@ -77,6 +77,7 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         self, dtype, largest_whole, batch_size, multiplies_int8
     ):
         self.enter_context(mock.patch.object(steps, "_LARGEST_WHOLE", largest_whole))
+        self.enter_context(mock.patch.object(products, "_LEAST_SIZE", 0))
         pixels, labels = made.images(3 * batch_size, (48, 24), n_classes=10)
         x = pixels.reshape(3, batch_size, 24 * 48)
         self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
@@ -191,6 +192,10 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
 
 class BytesTest(tf.test.TestCase, parameterized.TestCase):
     """Images that stay bytes, where the processor multiplies them fast."""
+
+    def setUp(self):
+        super().setUp()
+        self.enter_context(mock.patch.object(products, "_LEAST_SIZE", 0))
 
     @parameterized.parameters(
         (np.uint8, "float32", None, {"s32": 4}),

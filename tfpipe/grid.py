@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfpipe import storage
+from tfpipe import products, storage
 from tfpipe.config import Head, TrainConfig
 from tfpipe.data import Splits
 from tfpipe.device import Device, Workers
@@ -25,13 +25,21 @@ from tfpipe.steps import Trainer, takes_bytes
 _FLOPS_OF_ONE_THREAD = {"bytes": 30e6, "floats": 3e6}
 
 
+def multiplies_bytes(config: TrainConfig, splits: Splits, place: Device) -> bool:
+    """Whether a run on `place` trains on bytes as they are: see `products`."""
+    if not takes_bytes(splits.scaling, config.precision, multiplies_int8=place.multiplies_int8):
+        return False
+    return splits.train.images.dtype == np.uint8 and products.pay(
+        min(config.batch_size, len(splits.train)), splits.n_in
+    )
+
+
 def wants_one_thread(config: TrainConfig, splits: Splits, place: Device) -> bool:
     """Whether the programs of a run on `place` are so small that they do best with one thread each.
 
     The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52.
     """
-    by_bytes = takes_bytes(splits.scaling, config.precision, multiplies_int8=place.multiplies_int8)
-    kind = "bytes" if by_bytes and splits.train.images.dtype == np.uint8 else "floats"
+    kind = "bytes" if multiplies_bytes(config, splits, place) else "floats"
     heads = -(-len(config.heads) // min(place.programs, len(config.heads)))
     flops = 2.0 * min(config.batch_size, len(splits.train)) * splits.n_in * splits.n_out * heads
     # Rows of a file that memory cannot hold come faster by several threads.

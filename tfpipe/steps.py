@@ -62,8 +62,8 @@ class Inputs:
         self._takes_bytes = takes_bytes(scaling, precision, multiplies_int8=multiplies_int8)
 
     def _stay_bytes(self, chunk: Chunk) -> bool:
-        most = max(chunk.rows.shape[1], chunk.images.shape[1])
-        return self._takes_bytes and chunk.images.dtype == tf.uint8 and most <= products.MOST_TERMS
+        is_bytes = self._takes_bytes and chunk.images.dtype == tf.uint8
+        return is_bytes and products.pay(chunk.rows.shape[1], chunk.images.shape[1])
 
     def n_parts(self, chunk: Chunk, n_rows: int) -> int:
         """In how many parts a minibatch trains with `n_rows` rows of W."""

@@ -17,13 +17,13 @@ from tfpipe.config import TrainConfig, flag_lines
 from tfpipe.data import Splits
 from tfpipe.evaluation import Evaluation
 from tfpipe.exceptions import DivergedError
-from tfpipe.grid import Grid, Parameters, joined
+from tfpipe.grid import Grid, Parameters, joined, multiplies_bytes
 from tfpipe.model import SoftmaxRegression
 from tfpipe.monitor import Monitor, Trained, Validated, warn
 from tfpipe.patience import Patience
 from tfpipe.pipeline import Chunk
 from tfpipe.schedule import Schedule
-from tfpipe.steps import Evaluator, Inputs, Trainer, takes_bytes
+from tfpipe.steps import Evaluator, Inputs, Trainer
 from tfpipe.workdir import Workdir
 
 # Heads that stopped leave the grid if that saves so much: a new set of programs takes 1.3 s to compile on a CPU that
@@ -135,8 +135,7 @@ class _Run:
         self._monitor = monitor
         self._workers = workers
         inputs = Inputs(splits.scaling, config.precision, multiplies_int8=workers.device.multiplies_int8)
-        by_bytes = takes_bytes(splits.scaling, config.precision, multiplies_int8=workers.device.multiplies_int8)
-        self._products = "int8" if by_bytes and splits.train.images.dtype == np.uint8 else config.precision
+        self._products = "int8" if multiplies_bytes(config, splits, workers.device) else config.precision
         self._grid = Grid(config.heads, splits.n_in, splits.n_out, Trainer(inputs), workers)
         # The numbers of the heads that are in the grid: all, until enough have stopped.
         self._in_grid = np.arange(len(config.heads))
