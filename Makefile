@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: train test check format bench clean
+.PHONY: train test test-browser check format bench tensorboard clean
 
 ## train: install, and train on the built-in digits
 train: .venv/installed
@@ -12,6 +12,15 @@ train: .venv/installed
 ## test: install what the tests need, and run them
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+## test-browser: a real TensorBoard in a real browser; needs Chromium and its driver
+test-browser: .venv/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	TFPIPE_TEST_BROWSER=1 $(BIN)/python -m pytest tests/test_browser.py
+
+## tensorboard: look at the last run in runs/
+tensorboard: .venv/installed
+	$(BIN)/tensorboard --logdir="$$(ls -dt runs/*/tensorboard | head -n 1)"
 
 ## check: format, lint and types
 check: .venv/installed-test

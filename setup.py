@@ -24,6 +24,7 @@ setup(
         "absl-py>=2.1,<3",
         # tensorflow-datasets needs it, and does not say so.
         "importlib-resources>=6,<8",
+        "matplotlib>=3.9,<4",
         "numpy>=2.0,<3",
         "pillow>=11,<14",
         "scikit-learn>=1.5,<2",
@@ -36,9 +37,9 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "test": ["hypothesis>=6.100,<7", "mypy>=2.0,<3", "pytest>=9.0,<10", "ruff==0.17.*"],
+        "browser": ["selenium>=4.20,<5"],
         "bench": [
             "jax>=0.6,<1",
-            "matplotlib>=3.9,<4",
             "pytensor>=3.0,<4",
             "torch>=2.6,<3",
         ],

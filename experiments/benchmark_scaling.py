@@ -1,14 +1,15 @@
 """What training costs, against the number of images, pixels, classes, heads, and images in a minibatch.
 
-    python experiments/benchmark_scaling.py [--publish]
+    python experiments/benchmark_scaling.py [--rounds=3] [--publish]
 
-Bytes of noise in labelled classes, shuffled; each figure is the median of three: nanoseconds for an image and epoch,
-validation included (a tenth of the images), compilation not. One size varies, the others stay as in MNIST in
+Bytes of noise in labelled classes, shuffled; each figure is the median of the rounds: nanoseconds for an image and
+epoch, validation included (a tenth of the images), compilation not. One size varies, the others stay as in MNIST in
 minibatches of 600: 20,000 images of 784 pixels in 10 classes, one head.
 
 Prints a table to stderr and one JSON object to stdout; with --publish also into docs/benchmarks.md.
 """
 
+import argparse
 import itertools
 import json
 import statistics
@@ -27,7 +28,6 @@ SIZES = {
     "B": [20, 60, 200, 600, 2_400],
 }
 WORDS = {"N": "images", "D": "pixels of an image", "K": "classes", "H": "heads", "B": "images in a minibatch"}
-ROUNDS = 3
 SECONDS = 1.0
 
 
@@ -71,6 +71,7 @@ def as_text(results: dict[str, Any]) -> str:
         parts.append(
             measuring.markdown_table(header, [["ns for an image and epoch", *(f"{v:.0f}" for v in row.values())]])
         )
+    parts.append(f"Rounds: {results['rounds']}.")
     return "\n\n".join(parts)
 
 
@@ -94,25 +95,31 @@ def draw(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:] and sys.argv[1] not in ("--publish",):
-        print(json.dumps(measure(json.loads(sys.argv[1]))))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--publish", action="store_true")
+    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one)))
         return
     runs: dict[tuple[str, int], list[float]] = {}
     points = [(name, size) for name, sizes in SIZES.items() for size in sizes]
-    for _, (name, size) in itertools.product(range(ROUNDS), points):
-        figures = measuring.in_own_process(__file__, json.dumps(AS_MNIST | {name: size}))
+    for _, (name, size) in itertools.product(range(arguments.rounds), points):
+        figures = measuring.in_own_process(__file__, f"--one={json.dumps(AS_MNIST | {name: size})}")
         runs.setdefault((name, size), []).append(figures["nanoseconds"])
         print(f"{WORDS[name]} {size:,}: {figures['nanoseconds']:.0f} ns", file=sys.stderr)
     results = {
         "machine": measuring.machine(),
         "versions": {name: measuring.version(name) for name in ("tfpipe", "tensorflow", "numpy")},
+        "rounds": arguments.rounds,
         "others": AS_MNIST,
         "nanoseconds_per_image_and_epoch": {
             name: {str(size): statistics.median(runs[name, size]) for size in sizes} for name, sizes in SIZES.items()
         },
     }
     print(json.dumps(results))
-    if sys.argv[1:] == ["--publish"]:
+    if arguments.publish:
         draw(results)
         measuring.publish("scaling", results, as_text(results))
 

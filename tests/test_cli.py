@@ -205,7 +205,9 @@ class TrainTest(CommandTest):
         self.assertEqual((summary["workdir"], summary["interrupted"]), (str(self.workdir), False))
         self.assertLess(summary["test_error"], 0.2)
 
-        table = process.stderr.splitlines()[-6:-1]
+        *_, look = process.stderr.splitlines()
+        self.assertEqual(look, f"to look at it: tensorboard --logdir={self.workdir}/tensorboard")
+        table = process.stderr.splitlines()[-7:-2]
         self.assertRegex(table[0], "learning rate  +l2  +validation error")
         self.assertRegex(table[1], r"^\*")
         errors = [float(re.search(r"(\d+\.\d\d)%", line)[1]) for line in table[1:]]

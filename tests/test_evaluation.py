@@ -37,10 +37,13 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
             errors, costs = evaluation.measure(groups)
             self.assertAllEqual(np.round(errors * 40), [wrong for wrong, _ in expected])
             self.assertAllClose(costs, [cost for _, cost in expected], rtol=1e-5)
-            predicted = evaluation.predictions(groups)
             for head in range(5):
-                probabilities = oracle.log_probabilities(W[head].T, b[head], x)
-                self.assertAllEqual(predicted[head], probabilities.argmax(axis=1))
+                found = evaluation.diagnose(Parameters(tf.constant(W[[head]]), tf.constant(b[[head]])))
+                expected_log = oracle.log_probabilities(W[head].T, b[head], x)
+                self.assertAllEqual(found.labels, y)
+                self.assertAllEqual(found.predicted, expected_log.argmax(axis=1))
+                self.assertAllClose(found.confidence, np.exp(expected_log.max(axis=1)), rtol=1e-5)
+                self.assertEqual(found.n_out, 3)
         self.assertLen(set(np.round(costs, 3)), 5)  # No two heads could be exchanged.
 
 

@@ -1,3 +1,6 @@
+import base64
+import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -6,13 +9,22 @@ import re
 import subprocess
 import sys
 import termios
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto import graph_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from tests import made
-from tfpipe import TrainConfig, training
+from tests import made, oracle
+from tfpipe import TrainConfig, artifact, monitor, training
+from tfpipe.diagnosis import worst_classes
+from tfpipe.exceptions import OptionError
+from tfpipe.monitor.tensorboard import TensorBoard
 
 PROGRAM = """
 import tfpipe
@@ -21,45 +33,205 @@ tfpipe.train(tfpipe.TrainConfig(batch_size=10, epochs=300, device="cpu"), made.s
 """
 
 
-class FilesTest(tf.test.TestCase):
+PER_HEAD = ("cost", "gradient_norm", "W_norm", "patience_left", "validation_error", "validation_cost", "test_error")
+
+
+def is_number(value):
+    return value is not None
+
+
+class FilesTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.workdir = pathlib.Path(self.create_tempdir().full_path) / "run"
-        config = TrainConfig(batch_size=10, epochs=8, learning_rate=(0.3, 1e38, 0.01), patience=60, device="cpu")
-        self.result = training.train(config, made.splits(), self.workdir)
+        self.splits = made.splits(n_test=300)
+        self.config = TrainConfig(batch_size=10, epochs=8, learning_rate=(0.3, 1e38, 0.01), patience=60, device="cpu")
+        self.result = training.train(self.config, self.splits, self.workdir)
 
     def test_every_validation_is_a_line_of_metrics(self):
-        lines = [json.loads(line) for line in (self.workdir / "metrics.jsonl").read_text().splitlines()]
+        lines = self.metrics()
         self.assertLen(lines, len(self.result.history))
         for line, event in zip(lines, self.result.history, strict=True):
             self.assertEqual((line["iteration"], line["epoch"]), (event.iteration, event.epoch))
-            self.assertEqual(line["leader"], event.leader)
-            for name in ("cost", "validation_error", "validation_cost", "test_error"):
+            self.assertEqual((line["leader"], line["seconds"]), (event.leader, event.seconds))
+            for name in PER_HEAD:
                 values = [np.nan if value is None else value for value in line[name]]
                 self.assertAllEqual(np.float64(values), getattr(event, name))
         self.assertIsNone(lines[-1]["validation_error"][1])  # The head that diverged.
 
-    def test_tensorboard_shows_the_leading_heads_figures(self):
-        history = self.result.history
+    def metrics(self):
+        return [json.loads(line) for line in (self.workdir / "metrics.jsonl").read_text().splitlines()]
+
+    def events(self, run):
+        events = EventAccumulator(str(self.workdir / "tensorboard" / run), {"tensors": 0, "graph": 1})
+        return events.Reload()
+
+    def curve(self, run, tag):
+        return [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in self.events(run).Tensors(tag)]
+
+    def test_the_curves_are_those_of_the_leading_head(self):
+        lines = self.metrics()
+        rates = [0.3, 1e38, 0.01]
         expected = {
-            ("train", "cost"): [(e.iteration, e.cost[e.leader]) for e in history],
-            ("validation", "cost"): [(e.iteration, e.validation_cost[e.leader]) for e in history],
-            ("validation", "error"): [(e.iteration, e.validation_error[e.leader]) for e in history],
-            ("test", "error"): [(e.iteration, e.test_error[e.leader]) for e in history],
+            ("train", "cost"): lambda line: line["cost"][line["leader"]],
+            ("train", "training/learning_rate"): lambda line: rates[line["leader"]],
+            ("train", "training/patience_left"): lambda line: line["patience_left"][line["leader"]],
+            ("train", "training/examples_per_second"): lambda line: line["examples_per_second"],
+            ("train", "weights/norm"): lambda line: line["W_norm"][line["leader"]],
+            ("train", "weights/norm_of_gradient"): lambda line: line["gradient_norm"][line["leader"]],
+            ("validation", "cost"): lambda line: line["validation_cost"][line["leader"]],
+            ("validation", "error"): lambda line: line["validation_error"][line["leader"]],
+            ("test", "error"): lambda line: line["test_error"][line["leader"]],
+            ("lowest", "error"): lambda line: min(filter(is_number, line["validation_error"])),
+            ("highest", "error"): lambda line: max(filter(is_number, line["validation_error"])),
+            ("lowest", "cost"): lambda line: min(filter(is_number, line["validation_cost"])),
+            ("highest", "cost"): lambda line: max(filter(is_number, line["validation_cost"])),
         }
-        for (run, tag), points in expected.items():
-            points = [(step, np.float32(value)) for step, value in points if not np.isnan(value)]
-            events = EventAccumulator(str(self.workdir / "tensorboard" / run))
-            events.Reload()
-            read = [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)]
-            self.assertEqual(read, points)
+        for (run, tag), value in expected.items():
+            points = [(line["iteration"], value(line)) for line in lines]
+            points = [(step, np.float32(number)) for step, number in points if number is not None]
+            self.assertEqual(self.curve(run, tag), points, (run, tag))
             self.assertNotEmpty(points)
-        self.assertLess(len(points), len(history))  # The test error: at new bests alone.
+        self.assertLess(len(self.curve("test", "error")), len(lines))  # At new bests alone.
+
+    def test_norms_and_patience_against_numpy(self):
+        splits = made.splits()
+        options = {"batch_size": 25, "epochs": 3, "shuffle": False, "patience": 10, "device": "cpu"}
+        history = training.train(TrainConfig(**options), splits).history
+        x, y = made.as_float64(splits.train, splits.pixel_max)
+        W, b = np.zeros((24, 3)), np.zeros(3)
+        before = W
+        for i in range(12):
+            rows = slice(25 * (i % 4), 25 * (i % 4 + 1))
+            _, W, b = oracle.step(W, b, x[rows], y[rows], 0.13)
+            if i % 4 == 3:
+                event = history[i // 4]
+                self.assertAllClose(event.gradient_norm, [np.linalg.norm(W - before) / (4 * 0.13)], rtol=1e-5)
+                before = W
+                self.assertAllClose(event.W_norm, [np.linalg.norm(W)], rtol=1e-5)
+        # Patience 10 lets iteration 10 be the last. The improvement after 3 leaves it there, that after 7 makes it 14;
+        # but three epochs end with iteration 11.
+        self.assertEqual([event.patience_left[0] for event in history], [7, 4, 0])
+
+    def test_the_pictures_are_those_of_the_page(self):
+        page = (self.workdir / "report.html").read_text()
+        on_page = [base64.b64decode(code) for code in re.findall(r"data:image/png;base64,([^\"]+)", page)]
+        events = self.events("test")
+        tags = ["templates", "confusion_matrix", "mistakes", "reliability", "heat_map"]
+        in_tensorboard = [events.Tensors(f"error/{tag}")[-1].tensor_proto.string_val for tag in tags]
+        self.assertEqual([image[2] for image in in_tensorboard], on_page)
+        for width, height, png in in_tensorboard:
+            self.assertEqual(Image.open(io.BytesIO(png)).size, (int(width), int(height)))
+        self.assertLess(len(page), 500_000)
+        self.assertNotRegex(page, r"<script|https?://|src=.(?!data:)|<link")
+
+    def test_tables_and_flags_are_there_as_text(self):
+        def text(run, tag):
+            return self.events(run).Tensors(tag)[-1].tensor_proto.string_val[0].decode()
+
+        self.assertIn("    --learning_rate=0.3,1e+38,0.01", text("train", "flags").splitlines())
+        data = "100 training, 40 validation, 300 test examples of 4 x 6 uint8, divided by 255; 3 classes"
+        self.assertEqual(text("train", "data"), data)
+        report = self.result.report
+        self.assertIn(f"| validation error | {report['validation_error']:.2%} |", text("test", "report"))
+        self.assertLen(text("test", "heads").splitlines(), 2 + 3)
+        worst = worst_classes(np.array(report["confusion_matrix"]))[0]
+        self.assertStartsWith(text("test", "worst_classes").splitlines()[2], f"| {worst.number} | {worst.examples} |")
+        page = (self.workdir / "report.html").read_text()
+        self.assertIn(f"<td>validation error</td><td>{report['validation_error']:.2%}</td>", page)
+
+    def test_weights_are_there_as_histograms(self):
+        model = artifact.load(self.workdir / "model.npz")
+        for tag, values in (("weights/W", model.W), ("weights/b", model.b)):
+            buckets = tf.make_ndarray(self.events("train").Tensors(tag)[-1].tensor_proto)
+            self.assertEqual(buckets[:, 2].sum(), values.size)
+            self.assertAllClose((buckets[0, 0], buckets[-1, 1]), (values.min(), values.max()))
+
+    def test_the_graph_of_a_step_is_there(self):
+        operations = {node.op for node in graph_pb2.GraphDef.FromString(self.events("train")._graph).node}
+        self.assertContainsSubset({"GatherV2", "Exp", "AssignVariableOp"}, operations)
+
+    def test_every_head_is_a_session_with_its_best_values(self):
+        for number, head in enumerate(self.result.report["grid"]):
+            events = self.events(f"heads/{number}")
+            content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+            settings = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+            found = {name: value.number_value for name, value in settings.items()}
+            self.assertEqual(found, {name: head[name] for name in ("learning_rate", "l2")})
+            for name in ("validation_error", "validation_cost", "test_error", "best_iteration", "iterations"):
+                points = self.curve(f"heads/{number}", f"trials/{name}") if head[name] is not None else []
+                self.assertEqual([value for _, value in points], [np.float32(head[name])] * (head[name] is not None))
+            ended = plugin_data_pb2.HParamsPluginData.FromString(
+                events.SummaryMetadata("_hparams_/session_end_info").plugin_data.content
+            )
+            self.assertEqual(ended.session_end_info.status, 2 if head["diverged"] else 1)
 
     def test_tensorboard_can_be_left_out(self):
         workdir = self.workdir.parent / "without"
         training.train(TrainConfig(batch_size=10, epochs=1, tensorboard=False, device="cpu"), made.splits(), workdir)
         self.assertFalse((workdir / "tensorboard").exists())
+        self.assertTrue((workdir / "report.html").exists())
+
+    def test_a_profile_of_a_few_chunks(self):
+        workdir = self.workdir.parent / "profiled"
+        config = TrainConfig(batch_size=10, epochs=6, profile=True, device="cpu")
+        with self.assertLogs("absl", "INFO") as log:
+            training.train(config, self.splits, workdir)
+        self.assertRegex("\n".join(log.output), "a profile is in .*tensorboard; to open it .*pip install xprof")
+        (path,) = workdir.glob("tensorboard/plugins/profile/*/*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(path.read_bytes())
+        names = [plane.event_metadata[event.metadata_id].name for plane in space.planes for line in plane.lines
+                 for event in line.events]  # fmt: skip
+        trained = sum("_train_chunk" in name and name.startswith("EagerLocalExecute") for name in names)
+        self.assertEqual(trained, 3)
+
+    def test_without_the_package_it_is_an_error_before_anything_is_written(self):
+        workdir = self.workdir.parent / "without"
+        with (
+            mock.patch.dict(sys.modules, {"tensorboard": None}),
+            mock.patch.object(importlib.util, "find_spec", return_value=None),
+            self.assertRaisesRegex(OptionError, r"^tensorboard=True: .*pip install tensorboard"),
+        ):
+            training.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
+        self.assertFalse(workdir.exists())
+
+    @parameterized.parameters("validated", "selected", "finished", "close")
+    def test_a_full_disk_costs_a_warning_and_nothing_else(self, method):
+        workdir = self.workdir.parent / "full"
+        error = tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+        with (
+            mock.patch.object(TensorBoard, method, side_effect=error),
+            mock.patch.object(monitor, "_SECONDS_BETWEEN_MODELS", 0.0),
+            mock.patch.object(monitor, "_SHARE_OF_MODELS", 1e9),
+            mock.patch.object(monitor, "_GROWTH_OF_PAUSES", 0.0),
+            self.assertLogs("absl", "WARNING") as log,
+        ):
+            result = training.train(self.config, self.splits, workdir)
+        warnings = [line for line in log.output if "diverged" not in line]
+        self.assertLen(warnings, 1)
+        self.assertRegex(warnings[0], "tensorboard of the workdir is not written any more: No space left on device;")
+        self.assertEqual(result.report["grid"], self.result.report["grid"])
+        self.assertEqual((workdir / "model.npz").read_bytes(), (self.workdir / "model.npz").read_bytes())
+
+    def test_a_disk_that_is_really_full(self):
+        # No file of this process may grow beyond 40 kB: the event files reach that, model and report do not.
+        workdir = self.workdir.parent / "full"
+        program = (
+            "import resource, signal\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "import tfpipe; from tests import made\n"
+            "splits = made.splits()\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
+            f"config = tfpipe.TrainConfig(batch_size=10, epochs=300, device='cpu')\n"
+            f"print(len(tfpipe.train(config, splits, {str(workdir)!r}).history))"
+        )
+        process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stdout.split()[-1], "300")
+        for what in ("tensorboard", "metrics.jsonl", "report.html"):
+            self.assertRegex(process.stderr, f"{what} of the workdir is not written any more: .*File too large;")
+        self.assertTrue(artifact.load(workdir / "model.npz"))
+        self.assertTrue(json.loads((workdir / "report.json").read_text()))
 
 
 class ProgressTest(tf.test.TestCase):

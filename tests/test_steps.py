@@ -252,7 +252,10 @@ class BytesTest(tf.test.TestCase, parameterized.TestCase):
         floats, integers = (Evaluator(Inputs(by_pixel_max(255.0), multiplies_int8=int8)) for int8 in (False, True))
         ir = integers.evaluate_chunk.function.experimental_get_compiler_ir(data, W, b)("hlo")
         self.assertLen(re.findall(r"= s32\[\S* dot\(", ir), 2)
-        self.assertAllEqual(floats.predict_chunk(data, W, b), integers.predict_chunk(data, W, b))
+        for expected, predicted in zip(
+            floats.predict_chunk(data, W, b), integers.predict_chunk(data, W, b), strict=True
+        ):
+            self.assertAllClose(predicted, expected, rtol=1e-6)
         for expected, measured in zip(
             floats.evaluate_chunk(data, W, b), integers.evaluate_chunk(data, W, b), strict=True
         ):
@@ -326,12 +329,13 @@ class EvaluateChunkTest(tf.test.TestCase):
         self.assertBetween(int(tf.reduce_sum(wrong)), 1, 19)
 
     def test_predictions(self):
-        classes = self.evaluator.predict_chunk(chunk(self.x, self.y), self.W, self.b).numpy()
+        classes, confidences = self.evaluator.predict_chunk(chunk(self.x, self.y), self.W, self.b)
         self.assertEqual(classes.shape, (3, 2, 4))
         for head in range(2):
             W, b = self.W.numpy()[head].T, self.b.numpy()[head]
-            expected = oracle.log_probabilities(W, b, self.x.reshape(12, -1) / 255.0).argmax(axis=1)
-            self.assertAllEqual(classes[:, head].ravel(), expected)
+            expected = oracle.log_probabilities(W, b, self.x.reshape(12, -1) / 255.0)
+            self.assertAllEqual(classes.numpy()[:, head].ravel(), expected.argmax(axis=1))
+            self.assertAllClose(confidences.numpy()[:, head].ravel(), np.exp(expected.max(axis=1)), rtol=1e-5)
 
 
 if __name__ == "__main__":

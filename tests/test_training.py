@@ -119,7 +119,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         result = training.train(config(learning_rate=(0.1, 0.2)), made.splits(), self.workdir)
         self.assertEqual(
             sorted(path.name for path in self.workdir.iterdir()),
-            ["flags.txt", "metrics.jsonl", "model.npz", "report.json", "tensorboard"],
+            ["flags.txt", "metrics.jsonl", "model.npz", "report.html", "report.json", "tensorboard"],
         )
         self.assertEqual(json.loads((self.workdir / "report.json").read_text()), result.report)
         lines = (self.workdir / "flags.txt").read_text().splitlines()

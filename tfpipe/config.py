@@ -205,7 +205,8 @@ class TrainConfig:
     tf32: bool = _option(
         False, "let a GPU round the inputs of matrix products to TensorFloat-32: faster, other figures"
     )
-    tensorboard: bool = _option(True, "write TensorBoard summaries to the workdir")
+    tensorboard: bool = _option(True, "write curves, pictures and tables for TensorBoard to the workdir")
+    profile: bool = _option(False, "record a few chunks for TensorBoard's profiler, in the workdir")
 
     def __post_init__(self) -> None:
         _normalize(self)

@@ -1,6 +1,7 @@
 """Errors and costs of heads on one split."""
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from tfpipe import pipeline
 from tfpipe.device import Workers
+from tfpipe.diagnosis import Diagnosis
 from tfpipe.grid import Parameters
 from tfpipe.pipeline import Chunk, MinibatchRows
 from tfpipe.steps import Evaluator
@@ -17,7 +19,8 @@ from tfpipe.storage import Stored
 class Evaluation:
     """The tutorial's `validate_model` and `test_model`, over all minibatches of a split.
 
-    Its methods take the parameters of heads, group by group; what they give has all heads in their order.
+    Its methods take the parameters of heads, group by group; what they give has all heads in their order. A pass over
+    the split waits for the one before it to end.
 
     Attributes:
       labels: `[n]` int32, the labels of the examples that count.
@@ -28,33 +31,35 @@ class Evaluation:
         self._evaluator = evaluator
         self._workers = workers
         self._chunks_per_pass = -(-rows.per_epoch // chunk)
+        self._pass = threading.Lock()
         self._chunks: Iterator[Chunk] = pipeline.evaluation_chunks(stored, rows, chunk=chunk)
 
-    def compile(self, to_measure: Sequence[Parameters], to_predict: Sequence[Parameters] = ()) -> None:
-        """Has the XLA programs made, if they are not yet there: to measure such groups, and to predict with such."""
+    def compile(self, to_measure: Sequence[Parameters], to_diagnose: Sequence[Parameters] = ()) -> None:
+        """Has the XLA programs made, if they are not yet there: to measure such groups, and to diagnose such heads."""
         first = next(self._chunks)
         self._chunks = itertools.chain([first], self._chunks)
         self._of_groups(self._evaluator.evaluate_chunk, first.limited(0), to_measure)
-        self._of_groups(self._evaluator.predict_chunk, first.limited(0), to_predict)
+        self._of_groups(self._evaluator.predict_chunk, first.limited(0), to_diagnose)
 
     def measure(self, groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:
         """`[H]` shares of wrong predictions in [0, 1] and `[H]` mean costs: sums over all examples, divided once."""
         # The sums of minibatches are added in float64: exact for the counts, and 1e-7 for the costs.
         wrong, losses = np.zeros((2, sum(len(group.b) for group in groups)))
-        for chunk in self._one_pass():
-            parts = self._of_groups(self._evaluator.evaluate_chunk, chunk, groups)
-            wrong += np.concatenate([part.numpy().sum(axis=0) for part, _ in parts])
-            losses += np.concatenate([part.numpy().sum(axis=0, dtype=np.float64) for _, part in parts])
+        with self._pass:
+            for chunk in self._one_pass():
+                parts = self._of_groups(self._evaluator.evaluate_chunk, chunk, groups)
+                wrong += np.concatenate([part.numpy().sum(axis=0) for part, _ in parts])
+                losses += np.concatenate([part.numpy().sum(axis=0, dtype=np.float64) for _, part in parts])
         return wrong / len(self.labels), losses / len(self.labels)
 
-    def predictions(self, groups: Sequence[Parameters]) -> np.ndarray:
-        """The classes that each head predicts, `[H, n]` int32."""
-        classes = [
-            np.concatenate(self._of_groups(self._evaluator.predict_chunk, chunk, groups), axis=1)
-            for chunk in self._one_pass()
-        ]
-        in_order = np.concatenate(classes).swapaxes(0, 1).reshape(classes[0].shape[1], -1)
-        return in_order[:, : len(self.labels)]
+    def diagnose(self, model: Parameters) -> Diagnosis:
+        """What a single head, `[1, K, D]` and `[1, K]`, does on each example."""
+        parts = []
+        with self._pass:
+            for chunk in self._one_pass():
+                parts.append([part.numpy().ravel() for part in self._evaluator.predict_chunk(chunk, *model)])
+        predicted, confidence = (np.concatenate(part)[: len(self.labels)] for part in zip(*parts, strict=True))
+        return Diagnosis(self.labels, predicted, confidence, model.b.shape[1])
 
     def _of_groups(self, program: Callable[..., Any], chunk: Chunk, groups: Sequence[Parameters]) -> list[Any]:
         return self._workers.map(lambda group: program(chunk, *group), groups)

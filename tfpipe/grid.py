@@ -90,6 +90,11 @@ class Grid:
         costs = self._workers.map(functools.partial(self._trainer.train_chunk, chunk), self._groups, last)
         return np.concatenate(costs, axis=1)
 
+    def graph(self, chunk: Chunk) -> bytes:
+        """Of one step of the first group; see Trainer."""
+        heads = self._groups[0]
+        return self._trainer.graph(chunk, heads, tf.zeros(heads.b.shape[:1], tf.int64))
+
     def only(self, numbers: np.ndarray) -> "Grid":
         """A grid of the heads of these numbers, as they are now."""
         _, n_out, n_in = self._groups[0].W.shape

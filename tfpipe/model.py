@@ -61,6 +61,11 @@ def predictions(z: tf.Tensor) -> tf.Tensor:
     return tf.argmax(z, axis=1, output_type=tf.int32)
 
 
+def confidences(z: tf.Tensor) -> tf.Tensor:
+    """The probability of the most probable class: `[H, K, B]` logits -> `[H, B]`, in (0, 1]."""
+    return tf.exp(tf.reduce_max(z, axis=1) - tf.reduce_logsumexp(z, axis=1))
+
+
 class SoftmaxRegression(tf.Module):
     """The tutorial's LogisticRegression: `n_in` inputs, `n_out` classes, all parameters zero at the start.
 

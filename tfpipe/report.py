@@ -135,6 +135,15 @@ def summary(content: dict[str, Any]) -> str:
 
 def table(content: dict[str, Any]) -> str:
     """All heads, best first, the selected one marked."""
+    return "\n".join(aligned(_heads(content)))
+
+
+def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+    """The report for people, by name: rows of cells, the first of each table its header."""
+    return {"heads": _heads(content), "report": _figures(content)}
+
+
+def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:
     columns = ("learning_rate", "l2", "validation_error", "validation_cost", "test_error", "epochs", "iterations")
     order = sorted(
         range(content["heads"]),
@@ -150,10 +159,16 @@ def table(content: dict[str, Any]) -> str:
         head = content["grid"][h]
         end = "diverged" if head["diverged"] else head["best_iteration"]
         rows.append(("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in columns), str(end)))
-    return "\n".join(aligned(rows))
+    return rows
 
 
-def _cell(name: str, value: float | None) -> str:
+def _figures(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    """All that is one figure or word."""
+    single = {name: value for name, value in content.items() if not isinstance(value, (dict, list))}
+    return [("", ""), *((name.replace("_", " "), _cell(name, value)) for name, value in single.items())]
+
+
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.2%}" if name.endswith("error") else f"{value:.4g}" if isinstance(value, float) else str(value)

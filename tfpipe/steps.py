@@ -169,28 +169,36 @@ class Trainer:
           `[T, H]`: the cost of each minibatch, measured before its step, the L2 penalty not included; 0 where
           `chunk.steps` ends. XLA drops assertions, so whether a cost is finite is the caller's to look at.
         """
-        W, b = heads.W, heads.b
-        n_heads, n_out, _ = W.shape
-        n_parts = self._inputs.n_parts(chunk, n_heads * n_out)
-        costs = tf.TensorArray(W.dtype, size=chunk.rows.shape[0], element_shape=[n_heads])
+        costs = tf.TensorArray(heads.W.dtype, size=chunk.rows.shape[0], element_shape=heads.b.shape[:1])
         i = tf.constant(0)
         while i < chunk.steps:
-            with tf.GradientTape() as tape:
-                loss, weights = tf.zeros(n_heads, W.dtype), tf.zeros([], W.dtype)
-                for x, y, weight in self._inputs.minibatch(chunk, i, n_parts):
-                    loss += tf.reduce_sum(weight * model.log_losses(self._inputs.logits(x, W, b), y), axis=1)
-                    weights += tf.reduce_sum(weight)
-                cost = loss / weights
-            g_W, g_b = tape.gradient(cost, (W, b))
-
-            iteration = chunk.first + tf.cast(i, tf.int64)
-            learning_rate = tf.where(iteration <= last_iteration, heads.learning_rate, 0)[:, tf.newaxis]
-            l2 = heads.l2[:, tf.newaxis, tf.newaxis]
-            W.assign(W - learning_rate[..., tf.newaxis] * (g_W + l2 * W))
-            b.assign(b - learning_rate * g_b)
-            costs = costs.write(i, cost)
+            costs = costs.write(i, self._step(chunk, i, heads, last_iteration))
             i += 1
         return costs.stack()
+
+    def _step(self, chunk: Chunk, i: tf.Tensor, heads: Heads, last_iteration: tf.Tensor) -> tf.Tensor:
+        """One step, on minibatch number i: its cost, `[H]`."""
+        W, b = heads.W, heads.b
+        n_heads, n_out, _ = W.shape
+        with tf.GradientTape() as tape:
+            loss, weights = tf.zeros(n_heads, W.dtype), tf.zeros([], W.dtype)
+            for x, y, weight in self._inputs.minibatch(chunk, i, self._inputs.n_parts(chunk, n_heads * n_out)):
+                loss += tf.reduce_sum(weight * model.log_losses(self._inputs.logits(x, W, b), y), axis=1)
+                weights += tf.reduce_sum(weight)
+            cost = loss / weights
+        g_W, g_b = tape.gradient(cost, (W, b))
+
+        iteration = chunk.first + tf.cast(i, tf.int64)
+        learning_rate = tf.where(iteration <= last_iteration, heads.learning_rate, 0)[:, tf.newaxis]
+        l2 = heads.l2[:, tf.newaxis, tf.newaxis]
+        W.assign(W - learning_rate[..., tf.newaxis] * (g_W + l2 * W))
+        b.assign(b - learning_rate * g_b)
+        return cost
+
+    def graph(self, chunk: Chunk, heads: Heads, last_iteration: tf.Tensor) -> bytes:
+        """TensorFlow's graph of one step, before XLA makes a program of it: a serialized GraphDef."""
+        step = tf.function(self._step).get_concrete_function(chunk, tf.constant(0), heads, last_iteration)
+        return step.graph.as_graph_def().SerializeToString()
 
 
 class Evaluator:
@@ -219,12 +227,16 @@ class Evaluator:
             i += 1
         return wrong.stack(), losses.stack()
 
-    def _predict_chunk(self, chunk: Chunk, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        """The predicted classes: `[T, H, B]` int32."""
-        classes = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=[len(b), chunk.rows.shape[1]])
+    def _predict_chunk(self, chunk: Chunk, W: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The predicted classes (int32) and their probabilities: `[T, H, B]` both."""
+        shape = [len(b), chunk.rows.shape[1]]
+        classes = tf.TensorArray(tf.int32, size=chunk.rows.shape[0], element_shape=shape)
+        confidences = tf.TensorArray(W.dtype, size=chunk.rows.shape[0], element_shape=shape)
         i = tf.constant(0)
         while i < chunk.steps:
             ((x, _, _),) = self._inputs.minibatch(chunk, i)
-            classes = classes.write(i, model.predictions(self._inputs.logits(x, W, b)))
+            z = self._inputs.logits(x, W, b)
+            classes = classes.write(i, model.predictions(z))
+            confidences = confidences.write(i, model.confidences(z))
             i += 1
-        return classes.stack()
+        return classes.stack(), confidences.stack()

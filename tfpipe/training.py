@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfpipe import artifact, device, pipeline, report, storage
+from tfpipe import artifact, device, monitor, pipeline, report, storage
 from tfpipe.config import TrainConfig, flag_lines
 from tfpipe.data import Splits
 from tfpipe.evaluation import Evaluation
 from tfpipe.exceptions import DivergedError
 from tfpipe.grid import Grid, Parameters, joined, multiplies_bytes
 from tfpipe.model import SoftmaxRegression
-from tfpipe.monitor import Monitor, Trained, Validated, warn
+from tfpipe.monitor import Finished, Monitor, Selected, Started, Trained, Validated, warn
 from tfpipe.patience import Patience
 from tfpipe.pipeline import Chunk
 from tfpipe.schedule import Schedule
@@ -29,6 +29,7 @@ from tfpipe.workdir import Workdir
 # Heads that stopped leave the grid if that saves so much: a new set of programs takes 1.3 s to compile on a CPU that
 # computes 200 to 500e9 a second. By this rule, and not by a clock, a run that is repeated does the same again.
 _FLOPS_WORTH_COMPILING = 250e9
+_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 # `model.npz` follows the best model at most this often: a write that is whole waits for the disk.
 _SECONDS_BETWEEN_SAVES = 2.0
 
@@ -77,15 +78,16 @@ def train(
     place.check_precision(config.precision)
     files = Workdir(workdir) if workdir is not None else None
     if files:
+        monitor.check(tensorboard=config.tensorboard)
         # Without a value the flagfile asks for the data, rather than train on other data than this run did.
-        files.claim(flag_lines(config) + (flag_lines(splits.config) if splits.config else ["--dataset="]))
+        files.claim(_flags(config, splits))
 
     with (
         place.scope(),
-        Monitor(files, epochs=config.epochs, tensorboard=config.tensorboard) as monitor,
+        Monitor(files, config) as listener,
         device.Workers(place) as workers,
     ):
-        run = _Run(config, splits, schedule, files, monitor, workers)
+        run = _Run(config, splits, schedule, files, listener, workers)
         run.describe()
         run.compile()
         interrupted = False
@@ -100,6 +102,11 @@ def train(
         return run.finish(interrupted=interrupted)
 
 
+def _flags(config: TrainConfig, splits: Splits) -> list[str]:
+    """The run as the lines of a flagfile."""
+    return flag_lines(config) + (flag_lines(splits.config) if splits.config else ["--dataset="])
+
+
 class _Validation(NamedTuple):
     """A validation that is under way, while the heads train on.
 
@@ -107,13 +114,30 @@ class _Validation(NamedTuple):
       iteration: after which it was started.
       parameters: of the heads in the grid, then.
       cost: `[H]`, mean cost of the minibatches since the validation before.
+      examples_per_second: trained since then.
       measured: will hold errors, costs and test errors of the heads in the grid.
+      norms: will hold the norms of their W and of their gradients.
     """
 
     iteration: int
     parameters: list[Parameters]
     cost: np.ndarray
+    examples_per_second: float
     measured: Future[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    norms: Future[np.ndarray]
+
+
+def _norms(before: np.ndarray, W: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """The norms of W, and of the mean gradient that led there from `before`, both `[h, K, D]`: `[2, h]`.
+
+    Args:
+      before: W some steps ago.
+      W: W now.
+      reach: `[h]`, the learning rate times the number of steps; 0 for a head that stood still, whose gradient is NaN.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        moved, norm = (np.linalg.norm(part.astype(np.float64).reshape(len(W), -1), axis=1) for part in (W - before, W))
+        return np.stack([norm, moved / reach])
 
 
 class _Run:
@@ -168,9 +192,12 @@ class _Run:
             Evaluation(evaluator, stored, rows, chunk, workers)
             for stored, rows in ((validation, schedule.validation), (test, schedule.test))
         )
+        counts = ", ".join(f"{getattr(schedule, name).examples} {words}" for name, words in _SPLITS.items())
+        self._data = f"{counts} examples of {splits.form}; {splits.n_out} classes"
         self._iteration = -1  # The last one that was trained.
-        self._cost_sum = np.zeros(len(config.heads))
-        self._cost_count = np.zeros(len(config.heads))
+        # Since the last validation: the sum of costs and of how many minibatches; and W as it was then, of the grid.
+        self._cost_sum, self._count = np.zeros((2, len(config.heads)))
+        self._W_before, _ = joined(self._grid.parameters())
         self._under_way: _Validation | None = None
         # Of each head at its best validation.
         self._best_W, self._best_b = joined(self._grid.parameters())
@@ -194,19 +221,14 @@ class _Run:
         for other in others:
             other.result()
         self._chunks = itertools.chain([first], self._chunks)
+        # In the background: TensorFlow takes 0.2 s to make a graph of one step.
+        self._told = self._workers.start(self._introduce, first)
         logging.info("compiled in %.1f s", time.monotonic() - begin)
 
     def describe(self) -> None:
         """Says what is about to run."""
-        splits, schedule = self._splits, self._schedule
-        logging.info(
-            "%d training, %d validation, %d test examples of %s; %d classes",
-            schedule.train.examples,
-            schedule.validation.examples,
-            schedule.test.examples,
-            splits.form,
-            splits.n_out,
-        )
+        schedule = self._schedule
+        logging.info("%s", self._data)
         logging.info(
             "%d head%s in %d program%s on %s, products in %s: %d minibatches of %d an epoch, a validation every %d "
             "iterations",
@@ -221,9 +243,13 @@ class _Run:
             schedule.validation_frequency,
         )
 
+    def _introduce(self, chunk: Chunk) -> None:
+        flags = _flags(self._config, self._splits)
+        self._monitor.started(Started(flags, self._data, self._grid.graph(chunk)))
+
     def chunks(self) -> Iterator[Chunk]:
         """The training chunks; the clock of the training loop starts here."""
-        self._begin = self._chunk_begin = time.monotonic()
+        self._begin = self._chunk_begin = self._interval_begin = self._next_look = time.monotonic()
         return self._chunks
 
     def train(self, chunk: Chunk) -> None:
@@ -239,7 +265,7 @@ class _Run:
         trained = np.arange(first, first + steps)[:, np.newaxis] <= self._patience.last_iteration
         self._stop_diverged(first, trained & ~np.isfinite(costs))
         self._cost_sum += costs.sum(axis=0, where=trained, dtype=np.float64)
-        self._cost_count += trained.sum(axis=0)
+        self._count += trained.sum(axis=0)
 
         self._save_if_new(self._patience.selected())
         begin, self._chunk_begin = self._chunk_begin, time.monotonic()
@@ -270,10 +296,18 @@ class _Run:
         active = self._patience.active(self._iteration)
         best_error = np.where(active, self._patience.best_error, -np.inf)[self._in_grid]
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as promised for a head that stands still.
-            cost = self._cost_sum / self._cost_count
-        self._cost_sum[:] = self._cost_count[:] = 0
+            cost = self._cost_sum / self._count
+        rates = np.array([head.learning_rate for head in self._config.heads])
+        reach = (rates * self._count)[self._in_grid]
+        self._cost_sum[:] = self._count[:] = 0
+        since, self._interval_begin = self._interval_begin, time.monotonic()
+        rows = self._schedule.train
+        examples = self._schedule.validation_frequency * rows.examples / rows.per_epoch
+        speed = examples / (self._interval_begin - since)
+        before, (self._W_before, _) = self._W_before, joined(parameters)
         measured = self._workers.start(self._measure, parameters, best_error)
-        self._under_way = _Validation(self._iteration, parameters, cost, measured)
+        norms = self._workers.start(_norms, before, self._W_before, reach)
+        self._under_way = _Validation(self._iteration, parameters, cost, speed, measured, norms)
 
     def _measure(
         self, parameters: list[Parameters], best_error: np.ndarray
@@ -286,9 +320,11 @@ class _Run:
         """Takes in the validation that is under way, if there is one; heads with a new best are kept as they were."""
         if self._under_way is None:
             return
-        (iteration, parameters, mean_cost, measured), self._under_way = self._under_way, None
+        under_way, self._under_way = self._under_way, None
+        iteration, parameters = under_way.iteration, under_way.parameters
         error, cost, test_error = np.full((3, len(self._config.heads)), np.nan)
-        error[self._in_grid], cost[self._in_grid], test_error[self._in_grid] = measured.result()
+        norms = np.full((2, len(self._config.heads)), np.nan)
+        error[self._in_grid], cost[self._in_grid], test_error[self._in_grid] = under_way.measured.result()
         self._stop_diverged(iteration, (self._patience.active(iteration) & ~np.isfinite(cost))[np.newaxis])
         active = self._patience.active(iteration)
         improved = self._patience.observe(iteration, error, cost)
@@ -296,14 +332,21 @@ class _Run:
         if improved.any():
             for best, now in zip((self._best_W, self._best_b), joined(parameters), strict=True):
                 best[improved] = now[improved[self._in_grid]]
+        norms[:, self._in_grid] = under_way.norms.result()
 
         leader = self._patience.selected()
         self._save_if_new(leader)
+        W_norm, gradient_norm = np.where(active, norms, np.nan)
+        end = np.minimum(self._patience.last_iteration, self._schedule.iterations - 1)
         event = Validated(
             iteration,
             self._schedule.epoch(iteration),
             time.monotonic() - self._begin,
-            mean_cost,
+            under_way.examples_per_second,
+            np.where(active, end - iteration, np.nan),
+            W_norm,
+            gradient_norm,
+            under_way.cost,
             np.where(active, error, np.nan),
             np.where(active, cost, np.nan),
             np.where(improved, test_error, np.nan),
@@ -312,7 +355,23 @@ class _Run:
         )
         self._history.append(event)
         self._monitor.validated(event)
+        if leader is not None and self._monitor.wants_model(int(self._patience.best_iteration[leader])):
+            self._told.result()  # Raises what went wrong.
+            self._told = self._workers.start(self._tell_model, *self._best(leader))
         self._compact()
+
+    def _best(self, leader: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """A head at its best validation: W `[K, D]` and b `[K]`, copied, and the iteration they are from."""
+        iteration = int(self._patience.best_iteration[leader])
+        return self._best_W[leader].copy(), self._best_b[leader].copy(), iteration
+
+    def _tell_model(self, W: np.ndarray, b: np.ndarray, iteration: int) -> None:
+        self._monitor.selected(self._selected(W, b, iteration))
+
+    def _selected(self, W: np.ndarray, b: np.ndarray, iteration: int) -> Selected:
+        """What a model, `[K, D]` and `[K]`, made in `iteration`, does on the test examples."""
+        diagnosis = self._test.diagnose(Parameters(tf.constant(W[np.newaxis]), tf.constant(b[np.newaxis])))
+        return Selected(iteration, self._trained(W, b), diagnosis, self._splits.test)
 
     def is_over(self) -> bool:
         """Whether patience has stopped every head. (The epochs end with the chunks.)
@@ -345,6 +404,7 @@ class _Run:
         )
         self._grid = self._grid.only(np.flatnonzero(remain))
         self._in_grid = self._in_grid[remain]
+        self._W_before = self._W_before[remain]
 
     def _stop_diverged(self, first: int, not_finite: np.ndarray) -> None:
         """Stops the heads with an entry in `not_finite`, `[steps, H]` bool, whose row 0 is iteration `first`."""
@@ -373,10 +433,15 @@ class _Run:
         if self._saved != (leader, self._patience.best_iteration[leader]):
             self._save(leader)
 
+    def _trained(self, W: np.ndarray, b: np.ndarray) -> artifact.TrainedModel:
+        """The model `[K, D]` and `[K]` as it is kept: it carries the scaling, and takes images as they are stored."""
+        return artifact.TrainedModel(
+            *self._splits.scaling.fold(W.T, b), self._splits.class_names, self._splits.image_shape
+        )
+
     def _save(self, leader: int) -> artifact.TrainedModel:
-        """Keeps `leader` in `model.npz`. It carries the scaling, so that the file takes images as they are stored."""
-        W, b = self._splits.scaling.fold(self._best_W[leader].T, self._best_b[leader])
-        trained = artifact.TrainedModel(W, b, self._splits.class_names, self._splits.image_shape)
+        """Keeps `leader` in `model.npz`."""
+        trained = self._trained(self._best_W[leader], self._best_b[leader])
         if self._files:
             artifact.save(self._files.model, trained)
         self._saved = leader, int(self._patience.best_iteration[leader])
@@ -388,15 +453,13 @@ class _Run:
         self._hear_validation()
         seconds = time.monotonic() - self._begin
         leader = self._patience.selected()
-        model = confusion = None
+        model = selected = None
         if leader is not None:
             trained = self._save(leader)
             model = SoftmaxRegression(self._splits.n_in, self._splits.n_out, tf.as_dtype(trained.W.dtype))
             model.W.assign(trained.W)
             model.b.assign(trained.b)
-            selected = Parameters(tf.constant(self._best_W[[leader]]), tf.constant(self._best_b[[leader]]))
-            (predicted,) = self._test.predictions([selected])
-            confusion = tf.math.confusion_matrix(self._test.labels, predicted, self._splits.n_out).numpy()
+            selected = self._selected(*self._best(leader))
 
         content = report.build(
             self._config,
@@ -405,7 +468,7 @@ class _Run:
             self._patience,
             last=self._iteration,
             test_error=self._test_error,
-            confusion_matrix=confusion,
+            confusion_matrix=selected.diagnosis.confusion_matrix() if selected else None,
             seconds=seconds,
             device=self._workers.device.label,
             products=self._products,
@@ -415,4 +478,15 @@ class _Run:
         )
         if self._files:
             report.save(self._files.report, content)
+        self._told.result()
+        self._monitor.finished(
+            Finished(
+                self._data,
+                _flags(self._config, self._splits),
+                self._iteration,
+                content,
+                report.tables(content),
+                selected,
+            )
+        )
         return Result(model, content, self._history)

@@ -15,6 +15,7 @@ class Workdir:
       tensorboard: event files.
       model: the best model so far, see `artifact`.
       report: the result, as JSON.
+      page: the result, as a page with pictures.
     """
 
     def __init__(self, path: pathlib.Path | str):
@@ -24,6 +25,7 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.model = self.path / "model.npz"
         self.report = self.path / "report.json"
+        self.page = self.path / "report.html"
 
     def check(self) -> None:
         """Raises WorkdirError if the folder holds a run already, or cannot be written as far as can be told."""
@@ -35,7 +37,7 @@ class Workdir:
             raise self._error(f"{there} is a file; give a folder")
         if not os.access(there, os.W_OK | os.X_OK):
             raise self._error(f"{there} cannot be written; give a folder that can")
-        for file in (self.flags, self.metrics, self.tensorboard, self.model, self.report):
+        for file in (self.flags, self.metrics, self.tensorboard, self.model, self.report, self.page):
             if file.exists():
                 raise self._error(f"holds another run ({file.name}), which is never overwritten; give another workdir")
 

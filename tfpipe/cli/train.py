@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import itertools
 import pathlib
+import shlex
 from collections.abc import Callable, Iterator
 
 from absl import flags, logging
@@ -55,7 +56,12 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
 
     with interruption.deferred() as came, _workdir(path) as workdir:
         result = training.train(config, splits, workdir, should_stop=came)
-        streams.write_error(f"{report.table(result.report)}\neverything is in {workdir}")
+        look = (
+            f"\nto look at it: tensorboard --logdir={shlex.quote(str(Workdir(workdir).tensorboard))}"
+            if config.tensorboard
+            else ""
+        )
+        streams.write_error(f"{report.table(result.report)}\neverything is in {workdir}{look}")
         streams.write_output(report.summary(result.report))
     return interruption.STATUS if result.report["interrupted"] else 0
 

@@ -1,42 +1,123 @@
-"""What a run says while it goes on: to the terminal, to `metrics.jsonl`, to TensorBoard."""
+"""What a run says while it goes on: to the terminal, to `metrics.jsonl`, to TensorBoard; and at its end on a page."""
 
-import contextlib
+import importlib.util
+import math
 import sys
-from typing import Self
+import time
+from collections.abc import Callable
+from typing import Any, Self
 
-from tfpipe.monitor.events import Trained, Validated
+import tensorflow as tf
+
+from tfpipe.config import TrainConfig
+from tfpipe.exceptions import OptionError
+from tfpipe.monitor import page, pictures
+from tfpipe.monitor.events import Finished, Selected, Started, Trained, Validated
 from tfpipe.monitor.metrics import MetricsFile
+from tfpipe.monitor.profiler import Profiler
 from tfpipe.monitor.progress import LogLines, ProgressLine, warn
-from tfpipe.monitor.tensorboard import TensorBoard
 from tfpipe.workdir import Workdir
 
-__all__ = ["Monitor", "Trained", "Validated", "warn"]
+__all__ = ["Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "check", "warn"]
+
+_SECONDS_BETWEEN_MODELS = 5.0
+# So much of one core's time at most goes into pictures.
+_SHARE_OF_MODELS = 0.05
+# Pauses grow with the run, or the pictures of a long one would fill the disk: 50 in 24 hours.
+_GROWTH_OF_PAUSES = 0.2
+
+
+def check(*, tensorboard: bool) -> None:
+    """Raises OptionError if TensorBoard is wanted and not installed."""
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise OptionError("tensorboard", True, "needs a package that is not there: pip install tensorboard")
 
 
 class Monitor:
-    """Passes the events of a run on: progress to stderr, and to files if the run has a workdir. A context manager."""
+    """Passes the events of a run on: progress to stderr, and to files if the run has a workdir. A context manager.
 
-    def __init__(self, workdir: Workdir | None, *, epochs: int, tensorboard: bool):
-        self._progress = ProgressLine(epochs) if sys.stderr.isatty() else LogLines(epochs)
-        self._records: list[MetricsFile | TensorBoard] = []
-        if workdir:
-            self._records.append(MetricsFile(workdir.metrics))
-            if tensorboard:
-                self._records.append(TensorBoard(workdir.tensorboard))
+    A file that cannot be written, because the disk is full perhaps, is given up with one warning.
+    """
+
+    def __init__(self, workdir: Workdir | None, config: TrainConfig):
+        self._progress = ProgressLine(config.epochs) if sys.stderr.isatty() else LogLines(config.epochs)
+        self._workdir = workdir
+        self._given_up: set[str] = set()
+        self._metrics = MetricsFile(workdir.metrics) if workdir else None
+        self._tensorboard = None
+        if workdir and config.tensorboard:
+            from tfpipe.monitor.tensorboard import TensorBoard  # Not above: the package need not be there.
+
+            self._tensorboard = TensorBoard(workdir.tensorboard, config.heads)
+        self._profiler = Profiler(workdir.tensorboard) if workdir and config.profile else None
+        self._begin = time.monotonic()
+        self._next_model = self._begin + _SECONDS_BETWEEN_MODELS
+        self._last_model: int | None = None  # The iteration it was made in.
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.ExitStack() as stack:  # Closes every one, even where another fails to.
-            for sink in (self._progress, *self._records):
-                stack.callback(sink.close)
+        self._progress.close()
+        if self._profiler:
+            self._write("profile", self._profiler.close)
+        if self._metrics:
+            self._write("metrics.jsonl", self._metrics.close)
+        if self._tensorboard:
+            self._write("tensorboard", self._tensorboard.close)
+
+    def started(self, event: Started) -> None:
+        """Before the first chunk."""
+        if self._tensorboard:
+            self._write("tensorboard", self._tensorboard.started, event)
 
     def trained(self, event: Trained) -> None:
         """After each chunk."""
         self._progress.trained(event)
+        if self._profiler:
+            self._write("profile", self._profiler.trained)
 
     def validated(self, event: Validated) -> None:
         """After each validation."""
-        for sink in (self._progress, *self._records):
-            sink.validated(event)
+        self._progress.validated(event)
+        if self._metrics:
+            self._write("metrics.jsonl", self._metrics.validated, event)
+        if self._tensorboard:
+            self._write("tensorboard", self._tensorboard.validated, event)
+
+    def wants_model(self, iteration: int) -> bool:
+        """Whether it is time for `selected` with the model that was made in `iteration`; then it must follow."""
+        if self._tensorboard is None or iteration == self._last_model or time.monotonic() < self._next_model:
+            return False
+        self._next_model = math.inf  # Not before this one has been drawn.
+        self._last_model = iteration
+        return True
+
+    def selected(self, event: Selected) -> None:
+        """At a new best, if it is wanted. It may be called from another thread than the others."""
+        begin = time.monotonic()
+        if self._tensorboard:
+            self._write("tensorboard", self._tensorboard.selected, event, pictures.of_model(event))
+        now = time.monotonic()
+        pause = max(_SECONDS_BETWEEN_MODELS, (now - begin) / _SHARE_OF_MODELS, (now - self._begin) * _GROWTH_OF_PAUSES)
+        self._next_model = now + pause
+
+    def finished(self, event: Finished) -> None:
+        """At the end."""
+        if not self._workdir:
+            return
+        of_model = pictures.of_model(event.selected) if event.selected else {}
+        of_grid = pictures.of_grid(event.report["grid"])
+        self._write("report.html", page.save, self._workdir.page, event, of_model | of_grid)
+        if self._tensorboard:
+            self._write("tensorboard", self._tensorboard.finished, event, of_model, of_grid)
+
+    def _write(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
+        if what in self._given_up:
+            return
+        try:
+            write(*arguments)
+        except (OSError, tf.errors.OpError) as error:
+            self._given_up.add(what)
+            reason = error.strerror if isinstance(error, OSError) else error.message
+            warn(f"{what} of the workdir is not written any more: {reason}; the run goes on without it")

@@ -1,8 +1,26 @@
 """What can happen in a run, as values."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from tfpipe.artifact import TrainedModel
+from tfpipe.data import Examples
+from tfpipe.diagnosis import Diagnosis
+
+
+class Started(NamedTuple):
+    """A run begins.
+
+    Attributes:
+      flags: its hyper-parameters and those of the data, as lines of a flagfile.
+      data: what it is trained on, in words.
+      step: the graph of one training step, a serialized GraphDef.
+    """
+
+    flags: list[str]
+    data: str
+    step: bytes
 
 
 class Trained(NamedTuple):
@@ -30,6 +48,11 @@ class Validated(NamedTuple):
       iteration: the last one that was trained, from 0.
       epoch: the epoch it belongs to, from 1.
       seconds: since the training loop began.
+      examples_per_second: training examples since the last validation, or since the start.
+      patience_left: the iterations that the head will train if nothing improves any more.
+      W_norm: the Euclidean norm of its W, all classes together.
+      gradient_norm: that of the mean gradient in W since the last validation, weight decay included: how far W went,
+        divided by the steps and the learning rate.
       cost: mean cost of the minibatches since the last validation.
       validation_error: share of wrong predictions, in [0, 1].
       validation_cost: mean over the validation examples.
@@ -41,9 +64,49 @@ class Validated(NamedTuple):
     iteration: int
     epoch: int
     seconds: float
+    examples_per_second: float
+    patience_left: np.ndarray
+    W_norm: np.ndarray
+    gradient_norm: np.ndarray
     cost: np.ndarray
     validation_error: np.ndarray
     validation_cost: np.ndarray
     test_error: np.ndarray
     leader: int | None
     best_error: float
+
+
+class Selected(NamedTuple):
+    """The best model so far was looked at.
+
+    Attributes:
+      iteration: after which it was made, from 0.
+      model: it.
+      diagnosis: what it does on the test examples.
+      examples: these.
+    """
+
+    iteration: int
+    model: TrainedModel
+    diagnosis: Diagnosis
+    examples: Examples
+
+
+class Finished(NamedTuple):
+    """A run has ended.
+
+    Attributes:
+      data: what it was trained on, in words.
+      flags: its flags, as lines of a flagfile.
+      last: the last iteration, from 0; -1 if there was none.
+      report: the content of `report.json`.
+      tables: its figures as tables, by name: rows of cells, the first of each the header.
+      selected: the selected model; None if there is none.
+    """
+
+    data: str
+    flags: list[str]
+    last: int
+    report: dict[str, Any]
+    tables: dict[str, list[tuple[str, ...]]]
+    selected: Selected | None

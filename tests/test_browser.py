@@ -1,0 +1,138 @@
+"""A real TensorBoard in a real browser: `make test-browser`. With TFPIPE_SCREENSHOTS=FOLDER it leaves screenshots."""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+from absl.testing import absltest
+
+from tests.command import result
+from tests.command import tfpipe as command
+
+WANTED = os.environ.get("TFPIPE_TEST_BROWSER")
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+MNIST = os.environ.get("TFPIPE_MNIST_DIR")
+SCREENSHOTS = os.environ.get("TFPIPE_SCREENSHOTS")
+FLAGFILE = pathlib.Path(__file__).parent.parent / "experiments" / "digits.flags"
+SECONDS = 60
+
+
+@unittest.skipUnless(WANTED, "only by `make test-browser`")
+@unittest.skipUnless(BROWSER and DRIVER, "Chromium and its driver are not installed")
+class BrowserTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+    def serve(self, workdir):
+        """TensorBoard on a run."""
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://localhost:{port}"
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tensorboard.main", f"--logdir={workdir / 'tensorboard'}", f"--port={port}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        self.wait(self.answers)
+
+    def start_browser(self):
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = BROWSER
+        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,1400", "--no-first-run",
+                         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                         f"--user-data-dir={self.folder / 'browser'}"):  # fmt: skip
+            options.add_argument(argument)
+        self.browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+        self.addCleanup(self.browser.quit)
+
+    def answers(self):
+        try:
+            return urllib.request.urlopen(f"{self.address}/data/runs", timeout=5).read() != b"[]"
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def wait(self, condition):
+        end = time.monotonic() + SECONDS
+        while not condition():
+            self.assertLess(time.monotonic(), end, f"not within {SECONDS} s: {getattr(self, 'shown', '')[-2000:]}")
+            time.sleep(0.2)
+
+    def wait_for(self, *texts):
+        """Until the page shows all of these, regular expressions."""
+
+        def shows():
+            self.shown = self.browser.find_element("tag name", "body").text
+            return all(re.search(text, self.shown) for text in texts)
+
+        self.wait(shows)
+
+    def screenshot(self, name):
+        if SCREENSHOTS:
+            time.sleep(2)  # Until what moves has come to rest.
+            self.browser.save_screenshot(str(pathlib.Path(SCREENSHOTS, f"{name}.png")))
+
+    def loaded_images(self):
+        script = "return [...document.querySelectorAll('img')].filter(i => i.naturalWidth > 50).length"
+        return self.browser.execute_script(script)
+
+    def test_a_run_on_digits(self):
+        figures = result(command("train", f"--flagfile={FLAGFILE}", f"--workdir={self.folder / 'run'}"))
+        self.serve(self.folder / "run")
+        self.start_browser()
+        self.browser.get(f"{self.address}/#timeseries")
+        self.wait_for(*(rf"(?m)^/?{name}$" for name in ("cost", "error", "confusion_matrix", "mistakes", "templates")))
+        self.wait_for("(?m)^train$", "(?m)^validation$", "(?m)^test$")
+        self.wait(lambda: self.loaded_images() >= 1)
+        self.screenshot("tensorboard_digits")
+        # What one looks for comes before what one looks up.
+        first = [self.shown.index(f"\n{name}") for name in ("cost", "error", "/templates")]
+        self.assertEqual(first, sorted(first))
+        self.assertLess(first[-1], self.shown.index("\ntraining"))
+
+        self.browser.get(f"{self.address}/#hparams")
+        self.browser.refresh()
+        self.wait_for("learning_rate", "l2", "validation error", f"{figures['validation_error']:.5g}")
+        self.screenshot("tensorboard_hparams")
+
+    @unittest.skipUnless(MNIST, "TFPIPE_MNIST_DIR names no folder with MNIST's IDX files")
+    def test_a_grid_of_24_on_mnist(self):
+        arguments = ("--learning_rate=log:0.03:1:6", "--l2=0,1e-5,1e-4,1e-3", "--epochs=15")
+        figures = result(command("train", f"--dataset={MNIST}", *arguments, f"--workdir={self.folder / 'run'}"))
+        self.assertEqual(figures["heads"], 24)
+        self.serve(self.folder / "run")
+        self.start_browser()
+        self.browser.get(f"{self.address}/#timeseries")
+        self.wait_for(*(rf"(?m)^/?{name}$" for name in ("cost", "error", "confusion_matrix", "heat_map", "templates")))
+        self.wait_for("(?m)^lowest$", "(?m)^highest$", "(?m)^heads/23$")
+        self.wait(lambda: self.loaded_images() >= 1)
+        self.screenshot("tensorboard_mnist")
+        self.browser.get(f"{self.address}/#hparams")
+        self.browser.refresh()
+        self.wait_for("learning_rate", "l2", "validation error", f"{figures['validation_error']:.5g}")
+        self.screenshot("tensorboard_mnist_hparams")
+
+    def test_the_page_without_tensorboard(self):
+        command("train", f"--flagfile={FLAGFILE}", f"--workdir={self.folder / 'run'}", "--notensorboard")
+        self.start_browser()
+        self.browser.get((self.folder / "run" / "report.html").as_uri())
+        self.wait_for("What each class looks for", "What is taken for what", "The worst classes", "validation error")
+        self.assertEqual(self.loaded_images(), 5)
+        self.screenshot("report")
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,123 @@
+import io
+
+import matplotlib
+import numpy as np
+from absl.testing import absltest, parameterized
+from PIL import Image
+
+from tests import made
+from tfpipe.artifact import TrainedModel
+from tfpipe.diagnosis import Diagnosis
+from tfpipe.monitor import pictures
+from tfpipe.monitor.events import Selected
+
+
+def opened(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def model(shape, n_classes=3, names=None):
+    W = np.random.default_rng(0).normal(size=(int(np.prod(shape)), n_classes)).astype(np.float32)
+    return TrainedModel(W, np.zeros(n_classes, np.float32), names or tuple(map(str, range(n_classes))), shape)
+
+
+def selected(trained, n=20):
+    _, labels = made.images(n, trained.image_shape, n_classes=len(trained.class_names))
+    predicted = (labels + (np.arange(n) % 3 == 0)) % len(trained.class_names)
+    found = Diagnosis(labels, predicted, np.linspace(0.4, 1, n), len(trained.class_names))
+    splits = made.splits(n_test=n, shape=trained.image_shape, n_classes=len(trained.class_names))
+    return Selected(7, trained, found, splits.test)
+
+
+class TemplatesTest(parameterized.TestCase):
+    @parameterized.parameters((48, 24), (8, 8), (1, 5))
+    def test_every_weight_has_its_colour_where_its_pixel_is(self, height, width):
+        trained = model((height, width))
+        picture = opened(pictures.of_model(selected(trained))["templates"])
+        scale = max(1, 96 // height)
+        limit = np.abs(trained.W).max()
+        colours = matplotlib.colormaps["RdBu_r"]
+        cell = (picture.shape[1] - 8) // 3
+        for k in range(3):
+            tile = picture[8 : 8 + height * scale, 8 + k * cell : 8 + k * cell + width * scale]
+            for row in range(height):
+                for column in range(width):
+                    block = tile[row * scale : (row + 1) * scale, column * scale : (column + 1) * scale]
+                    weight = trained.W[row * width + column, k]
+                    expected = colours(0.5 + 0.5 * float(weight / limit), bytes=True)[:3]
+                    np.testing.assert_allclose(block.reshape(-1, 3) - np.array(expected, int), 0, atol=2)
+
+    def test_zero_is_white_and_the_scale_is_symmetric(self):
+        red, white, blue = pictures.colours(np.array([1.0, 0.0, -1.0])).astype(int)
+        np.testing.assert_allclose(white, 247, atol=1)
+        self.assertGreater(red[0], red[2] + 50)
+        self.assertGreater(blue[2], blue[0] + 50)
+
+    def test_colours_stay_colours(self):
+        trained = model((5, 4, 3))
+        tiles, captions = pictures.templates(trained)
+        self.assertEqual((tiles.shape, captions), ((3, 5, 4, 3), ["0", "1", "2"]))
+        expected = 127.5 * (1 + trained.W.T.reshape(3, 5, 4, 3) / np.abs(trained.W).max())
+        np.testing.assert_allclose(tiles, expected, atol=0.5)
+
+    def test_rows_of_numbers_have_none(self):
+        drawn = pictures.of_model(selected(model((12,))))
+        self.assertEqual(set(drawn), {"confusion_matrix", "reliability"})
+
+
+class OthersTest(parameterized.TestCase):
+    def test_the_confusion_matrix_tells_its_counts(self):
+        counts = np.array([[8, 2, 0], [0, 5, 1], [3, 0, 120]])
+        (axis,) = pictures.confusion_matrix(counts, ["a", "b", "c"]).axes
+        told = {tuple(map(int, text.get_position()[::-1])): int(text.get_text()) for text in axis.texts}
+        self.assertEqual(told, {place: int(count) for place, count in np.ndenumerate(counts) if count})
+        self.assertEqual([label.get_text() for label in axis.get_yticklabels()], ["a", "b", "c"])
+        self.assertEqual(axis.get_title(), "133 of 139 are right")
+
+    def test_mistakes_are_shown_with_what_they_were_taken_for(self):
+        one = selected(model((4, 6)))
+        tiles, captions = pictures.mistakes(one.diagnosis, one.examples, ["a", "b", "c"])
+        rows = one.diagnosis.mistakes(100)
+        self.assertLen(rows, 7)
+        self.assertEqual(tiles.shape, (7, 4, 6, 3))
+        for tile, caption, row in zip(tiles, captions, rows, strict=True):
+            names = ["abc"[number[row]] for number in (one.diagnosis.labels, one.diagnosis.predicted)]
+            self.assertEqual(caption, f"{names[0]} → {names[1]}, {one.diagnosis.confidence[row]:.0%}")
+            image = one.examples.images[row].astype(float)
+            brightest = one.examples.images[rows].max()
+            np.testing.assert_allclose(tile[..., 0], image * 255 / brightest, atol=0.5)
+
+    def test_the_heat_map_has_each_error_in_its_place(self):
+        grid = [
+            {"learning_rate": rate, "l2": l2, "validation_error": error, "diverged": error is None}
+            for rate, l2, error in ((0.1, 0.0, 0.25), (0.1, 0.5, 0.125), (1.0, 0.0, None), (1.0, 0.5, 0.5))
+        ]
+        axis = pictures.heat_map(grid).axes[0]
+        np.testing.assert_array_equal(axis.images[0].get_array().filled(np.nan), [[0.25, np.nan], [0.125, 0.5]])
+        self.assertEqual([text.get_text() for text in axis.texts], ["25.00%", "-", "12.50%", "50.00%"])
+        (frame,) = axis.patches
+        self.assertEqual((round(frame.get_x() + 0.47, 6), round(frame.get_y() + 0.45, 6)), (0, 1))
+
+    def test_reliability_draws_what_was_counted(self):
+        calibration = selected(model((4, 6))).diagnosis.calibration(bins=5)
+        upper, lower = pictures.reliability(calibration).axes
+        heights = [bar.get_height() for bar in upper.patches]
+        np.testing.assert_allclose(heights, np.nan_to_num(calibration.accuracy))
+        np.testing.assert_allclose([bar.get_height() for bar in lower.patches], calibration.examples)
+        self.assertIn(f"{calibration.error:.2%}", upper.get_title())
+
+    def test_names_of_many_letters_and_kinds(self):
+        names = ("a" * 60, "Žluťoučký", "“<&>”")
+        drawn = pictures.of_model(selected(model((4, 6), names=names)))
+        for picture in drawn.values():
+            self.assertGreater(opened(picture).std(), 0)
+        self.assertEqual(pictures.shortened("a" * 60), "a" * 15 + "…")
+
+    def test_many_classes(self):
+        drawn = pictures.of_model(selected(model((4, 6), n_classes=200), n=300))
+        for name, picture in drawn.items():
+            self.assertLess(max(opened(picture).shape), 2500, name)
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,90 @@
+"""What a model does on a split, beyond its error: what it confuses, where it is wrong and sure of it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_BINS = 15
+
+
+class Calibration(NamedTuple):
+    """How often a model is right, among examples of which it is equally sure.
+
+    Attributes:
+      edges: `[M + 1]`, from 0 to 1: bin m holds confidences in (edges[m], edges[m + 1]].
+      examples: `[M]`, how many are in each bin.
+      confidence: `[M]`, their mean confidence; NaN for a bin without examples.
+      accuracy: `[M]`, the share of them that is right; NaN likewise.
+      error: the expected calibration error in [0, 1], the mean of |accuracy - confidence| over the examples: Guo,
+        Pleiss, Sun and Weinberger (2017), "On Calibration of Modern Neural Networks".
+    """
+
+    edges: np.ndarray
+    examples: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    error: float
+
+
+class Diagnosis(NamedTuple):
+    """The predictions of a model on n examples.
+
+    Attributes:
+      labels: `[n]` int, the true classes.
+      predicted: `[n]` int, the most probable ones.
+      confidence: `[n]`, their probabilities in [0, 1].
+      n_out: K.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    n_out: int
+
+    def confusion_matrix(self) -> np.ndarray:
+        """`[K, K]` int64: how many examples of class (row) were taken for class (column)."""
+        pairs = self.labels.astype(np.int64) * self.n_out + self.predicted
+        return np.bincount(pairs, minlength=self.n_out**2).reshape(self.n_out, self.n_out)
+
+    def mistakes(self, most: int) -> np.ndarray:
+        """The rows of the wrong predictions, the most confident first: `[m]`, m at most `most`."""
+        wrong = np.flatnonzero(self.labels != self.predicted)
+        return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:most]
+
+    def calibration(self, bins: int = _BINS) -> Calibration:
+        """In bins of equal width."""
+        edges = np.linspace(0, 1, bins + 1)
+        number = np.clip(np.searchsorted(edges, self.confidence, side="left") - 1, 0, bins - 1)
+        count = np.bincount(number, minlength=bins)
+        sums = (np.bincount(number, values, bins) for values in (self.confidence, self.labels == self.predicted))
+        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as promised for an empty bin.
+            confidence, accuracy = (total / count for total in sums)
+        error = np.nansum(np.abs(accuracy - confidence) * count) / len(self.labels)
+        return Calibration(edges, count, confidence, accuracy, float(error))
+
+
+class ClassFigures(NamedTuple):
+    """One class.
+
+    Attributes:
+      number: of the class.
+      examples: how many are of it.
+      error: the share of them that was taken for another; NaN if there are none.
+      taken_for: the number of the class that most of these were taken for; None if there are none.
+    """
+
+    number: int
+    examples: int
+    error: float
+    taken_for: int | None
+
+
+def worst_classes(confusion_matrix: np.ndarray) -> list[ClassFigures]:
+    """All classes, `[K, K]` -> K, the one with the largest error first."""
+    figures = []
+    for k, row in enumerate(confusion_matrix):
+        others = np.where(np.arange(len(row)) == k, 0, row)
+        total, wrong = int(row.sum()), int(others.sum())
+        error = wrong / total if total else float("nan")
+        figures.append(ClassFigures(k, total, error, int(others.argmax()) if wrong else None))
+    return sorted(figures, key=lambda one: (-np.nan_to_num(one.error, nan=-1.0), one.number))

@@ -1,0 +1,200 @@
+"""The pictures of a run: what each class looks for, what it is confused with, where the model is sure and wrong."""
+
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tfpipe.artifact import TrainedModel
+from tfpipe.data import Examples
+from tfpipe.diagnosis import Calibration, Diagnosis
+from tfpipe.monitor.events import Selected
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Small images are enlarged by a whole factor to about this height, in pixels.
+_TILE = 96
+_MARGIN = 8
+_CAPTION = 14
+_COLUMNS = 10
+_MOST_TEMPLATES = 100
+_MOST_MISTAKES = 40
+_MOST_NAMED_CLASSES = 40
+_MOST_COUNTED_CLASSES = 25
+_LONGEST_NAME = 16
+
+
+def of_model(event: Selected) -> dict[str, bytes]:
+    """The pictures of a model, by name, as PNG; `templates` and `mistakes` where the examples are pictures."""
+    model, diagnosis = event.model, event.diagnosis
+    names = [shortened(name) for name in model.class_names]
+    drawn = {"confusion_matrix": png(confusion_matrix(diagnosis.confusion_matrix(), names))}
+    if is_picture(model.image_shape):
+        drawn["templates"] = _encoded(sheet(*templates(model)))
+        if (diagnosis.labels != diagnosis.predicted).any():
+            drawn["mistakes"] = _encoded(sheet(*mistakes(diagnosis, event.examples, names)))
+    return drawn | {"reliability": png(reliability(diagnosis.calibration()))}
+
+
+def of_grid(grid: Sequence[dict[str, Any]]) -> dict[str, bytes]:
+    """The `heat_map` of the heads of a report, if there are several."""
+    return {"heat_map": png(heat_map(grid))} if len(grid) > 1 else {}
+
+
+def is_picture(shape: Sequence[int]) -> bool:
+    """Whether examples of this shape can be shown: `[H, W]`, or `[H, W, 1]` or `[H, W, 3]`."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+
+
+def templates(model: TrainedModel) -> tuple[np.ndarray, list[str]]:
+    """Each class's weights as an image, and its name: `[K, H, W, 3]` uint8, of 100 classes at most.
+
+    One scale for all, symmetric around 0. Gray images: red where light speaks for the class, white for 0, blue where it
+    speaks against it. Colour images: middle gray for 0, each channel lighter or darker with its weight.
+    """
+    W = model.W.T[:_MOST_TEMPLATES].reshape(-1, *model.image_shape)
+    values = W / max(np.abs(W).max(), np.finfo(W.dtype).tiny)  # In [-1, 1].
+    captions = [shortened(name) for name in model.class_names[:_MOST_TEMPLATES]]
+    if values.ndim == 4 and values.shape[3] == 3:
+        return np.round((values + 1) * 127.5).astype(np.uint8), captions
+    return colours(values.reshape(values.shape[:3])), captions
+
+
+def colours(values: np.ndarray) -> np.ndarray:
+    """[-1, 1] -> `[..., 3]` uint8, in matplotlib's colour map RdBu_r: blue, white, red."""
+    import matplotlib
+
+    return matplotlib.colormaps["RdBu_r"]((values + 1) / 2, bytes=True)[..., :3]
+
+
+def mistakes(diagnosis: Diagnosis, examples: Examples, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The most confident mistakes: `[m, H, W, 3]` uint8, and what each was, was taken for, and how surely."""
+    rows = diagnosis.mistakes(_MOST_MISTAKES)
+    images = np.asarray(examples.images[rows], np.float64)
+    low, high = min(0.0, images.min()), images.max()
+    tiles = np.round((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    tiles = tiles.reshape(*tiles.shape[:3], -1)
+    captions = [
+        f"{names[diagnosis.labels[row]]} → {names[diagnosis.predicted[row]]}, {diagnosis.confidence[row]:.0%}"
+        for row in rows
+    ]
+    return np.broadcast_to(tiles, (*tiles.shape[:3], 3)), captions
+
+
+def sheet(tiles: np.ndarray, captions: Sequence[str]) -> Image.Image:
+    """`[n, H, W, 3]` uint8 side by side, ten in a row, each enlarged by a whole factor, with its caption below."""
+    scale = max(1, _TILE // tiles.shape[1])
+    height, width = scale * tiles.shape[1], scale * tiles.shape[2]
+    font = ImageFont.truetype(_font_file(), _CAPTION)
+    cell = max(width, *(int(font.getlength(caption)) + 1 for caption in captions)) + _MARGIN
+    line = height + 2 * _MARGIN + _CAPTION
+    columns = min(_COLUMNS, len(tiles))
+    picture = Image.new("RGB", (columns * cell + _MARGIN, -(-len(tiles) // columns) * line + _MARGIN), "white")
+    draw = ImageDraw.Draw(picture)
+    for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
+        left, top = _MARGIN + number % columns * cell, _MARGIN + number // columns * line
+        enlarged = Image.fromarray(np.ascontiguousarray(tile)).resize((width, height), Image.Resampling.NEAREST)
+        picture.paste(enlarged, (left, top))
+        draw.text((left, top + height + _MARGIN // 2), caption, fill="black", font=font)
+    return picture
+
+
+def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> "Figure":
+    """`[K, K]` counts: true classes down, predicted ones across. The colours show the shares of each true class."""
+    from matplotlib.figure import Figure
+
+    n = len(counts)
+    size = min(12.0, 2.5 + 0.45 * n)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axis = figure.add_subplot()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # The root, so that what is rare is seen beside what is right.
+    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    if n <= _MOST_COUNTED_CLASSES:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.4 else "black"
+                axis.text(column, row, f"{count:d}", ha="center", va="center", color=colour, fontsize=8)
+    if n <= _MOST_NAMED_CLASSES:
+        axis.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        axis.set_yticks(range(n), names)
+    axis.set(xlabel="predicted", ylabel="true", title=f"{np.trace(counts)} of {counts.sum()} are right")
+    return figure
+
+
+def reliability(calibration: Calibration) -> "Figure":
+    """The share that is right against the probability that the model gave: on the diagonal its word is worth itself."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    begin, width = calibration.edges[:-1], np.diff(calibration.edges)
+    upper.bar(begin, np.nan_to_num(calibration.accuracy), width, align="edge", color="#5b84b1", edgecolor="white")
+    upper.plot([0, 1], [0, 1], "--", color="gray")
+    upper.plot(calibration.confidence, calibration.accuracy, "o", color="#d95f02", markersize=4)
+    upper.set(ylim=(0, 1), ylabel="share that is right", title=f"expected calibration error {calibration.error:.2%}")
+    lower.bar(begin, calibration.examples, width, align="edge", color="#b8b8b8", edgecolor="white")
+    lower.set(xlim=(0, 1), xlabel="probability of the predicted class", ylabel="examples")
+    return figure
+
+
+def heat_map(grid: Sequence[dict[str, Any]]) -> "Figure":
+    """The validation error of each head, learning rates across and L2 down; the smallest are framed."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    rates, decays = (sorted({head[name] for head in grid}) for name in ("learning_rate", "l2"))
+    errors = np.full((len(decays), len(rates)), np.nan)
+    for head in grid:
+        if head["validation_error"] is not None and not head["diverged"]:
+            errors[decays.index(head["l2"]), rates.index(head["learning_rate"])] = head["validation_error"]
+    figure = Figure(figsize=(2.5 + 0.7 * len(rates), 2 + 0.45 * len(decays)), layout="constrained")
+    axis = figure.add_subplot()
+    image = axis.imshow(errors, cmap="viridis_r", aspect="auto")
+    for (row, column), error in np.ndenumerate(errors):
+        text = "-" if np.isnan(error) else f"{error:.2%}"
+        axis.text(column, row, text, ha="center", va="center", fontsize=8, color="black", backgroundcolor="#ffffffa0")
+        if error == np.nanmin(errors):
+            axis.add_patch(
+                Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor="black", linewidth=2)
+            )
+    axis.set_xticks(range(len(rates)), [f"{rate:.3g}" for rate in rates])
+    axis.set_yticks(range(len(decays)), [f"{decay:.3g}" for decay in decays])
+    axis.set(xlabel="learning rate", ylabel="l2", title="validation error")
+    if len(grid) > 1:
+        figure.colorbar(image, format=lambda value, _: f"{value:.1%}")
+    return figure
+
+
+def png(figure: "Figure") -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def size(picture: bytes) -> tuple[int, int]:
+    """Width and height of a PNG file."""
+    return Image.open(io.BytesIO(picture)).size
+
+
+def shortened(name: str) -> str:
+    """A class name that has room in a picture."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _encoded(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _font_file() -> str:
+    """DejaVu Sans, which comes with matplotlib and knows more letters than Pillow's own font."""
+    import matplotlib
+
+    return str(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))

@@ -1,0 +1,34 @@
+"""`--profile`: a few chunks as TensorFlow's profiler sees them, for TensorBoard's tab Profile."""
+
+import pathlib
+
+import tensorflow as tf
+from absl import logging
+
+# The first chunk is left out: threads and memory are still being made ready.
+_FIRST_CHUNK, _CHUNKS = 1, 3
+
+
+class Profiler:
+    """Records chunks 1 to 3, from 0, into `folder`."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder
+        self._trained = 0
+        self._records = False
+
+    def trained(self) -> None:
+        """After each chunk."""
+        self._trained += 1
+        if self._trained == _FIRST_CHUNK:
+            tf.profiler.experimental.start(str(self._folder))
+            self._records = True
+        elif self._trained == _FIRST_CHUNK + _CHUNKS:
+            self.close()
+
+    def close(self) -> None:
+        """Writes what was recorded."""
+        if self._records:
+            self._records = False
+            tf.profiler.experimental.stop()
+            logging.info("a profile is in %s; to open it in TensorBoard: pip install xprof", self._folder)

@@ -1,0 +1,25 @@
+"""Tables for people: rows of cells, the first row the header."""
+
+from collections.abc import Sequence
+
+from tfpipe import diagnosis
+from tfpipe.monitor.events import Selected
+
+_MOST_CLASSES = 20
+
+
+def worst_classes(event: Selected) -> list[tuple[str, ...]]:
+    """The classes with the largest errors, 20 at most."""
+    names = event.model.class_names
+    rows: list[tuple[str, ...]] = [("class", "test examples", "error", "most often taken for")]
+    for one in diagnosis.worst_classes(event.diagnosis.confusion_matrix())[:_MOST_CLASSES]:
+        error = f"{one.error:.2%}" if one.examples else "-"
+        taken_for = "-" if one.taken_for is None else names[one.taken_for]
+        rows.append((names[one.number], str(one.examples), error, taken_for))
+    return rows
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The rows as a table in Markdown."""
+    header, *others = ([cell.replace("|", "\\|") or " " for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *others))
