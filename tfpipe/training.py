@@ -245,7 +245,7 @@ class _Run:
 
     def _introduce(self, chunk: Chunk) -> None:
         flags = _flags(self._config, self._splits)
-        self._monitor.started(Started(flags, self._data, self._grid.graph(chunk)))
+        self._monitor.started(Started(flags, self._data, lambda: self._grid.graph(chunk)))
 
     def chunks(self) -> Iterator[Chunk]:
         """The training chunks; the clock of the training loop starts here."""

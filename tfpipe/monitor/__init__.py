@@ -67,7 +67,9 @@ class Monitor:
             self._write("tensorboard", self._tensorboard.close)
 
     def started(self, event: Started) -> None:
-        """Before the first chunk."""
+        """When the run has begun. It may be called from another thread than the others."""
+        if self._workdir:
+            pictures.prepare()
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.started, event)
 

@@ -1,5 +1,6 @@
 """What can happen in a run, as values."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,12 @@ class Started(NamedTuple):
     Attributes:
       flags: its hyper-parameters and those of the data, as lines of a flagfile.
       data: what it is trained on, in words.
-      step: the graph of one training step, a serialized GraphDef.
+      step: gives the graph of one training step, a serialized GraphDef; takes 0.2 s.
     """
 
     flags: list[str]
     data: str
-    step: bytes
+    step: Callable[[], bytes]
 
 
 class Trained(NamedTuple):

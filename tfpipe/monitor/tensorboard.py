@@ -56,7 +56,7 @@ class TensorBoard:
     def started(self, event: Started) -> None:
         flags = "\n".join(f"    {line}" for line in event.flags)  # Markdown's form of code.
         self._write("train", 0, [text_pb("flags", flags), text_pb("data", event.data)])
-        self._write("train", 0, [], graph=event.step)
+        self._write("train", 0, [], graph=event.step())
         experiment = hparams.hparams_config_pb(
             hparams=[hparams.HParam("learning_rate"), hparams.HParam("l2")],
             metrics=[hparams.Metric(f"trials/{name}", display_name=name.replace("_", " ")) for name in _BEST],
