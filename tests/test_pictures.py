@@ -34,7 +34,7 @@ class TemplatesTest(parameterized.TestCase):
     def test_every_weight_has_its_colour_where_its_pixel_is(self, height, width):
         trained = model((height, width))
         picture = opened(pictures.of_model(selected(trained))["templates"])
-        scale = max(1, 96 // height)
+        scale = max(1, 96 // max(height, width))
         limit = np.abs(trained.W).max()
         colours = matplotlib.colormaps["RdBu_r"]
         cell = (picture.shape[1] - 8) // 3
@@ -107,7 +107,7 @@ class OthersTest(parameterized.TestCase):
         self.assertIn(f"{calibration.error:.2%}", upper.get_title())
 
     def test_names_of_many_letters_and_kinds(self):
-        names = ("a" * 60, "Žluťoučký", "“<&>”")
+        names = ("a" * 60, "Žluťoučký", "$<\\&>$")
         drawn = pictures.of_model(selected(model((4, 6), names=names)))
         for picture in drawn.values():
             self.assertGreater(opened(picture).std(), 0)

@@ -217,12 +217,12 @@ class _Run:
             self._workers.start(self._validation.compile, groups),
             self._workers.start(self._test.compile, groups, [as_selected]),
         ]
+        # Beside the others: to make a graph and to import what draws takes half a second of Python.
+        self._told = self._workers.start(self._introduce, first)
         self._grid.train_chunk(first.limited(0), self._patience.last_iteration)
-        for other in others:
+        for other in [*others, self._told]:
             other.result()
         self._chunks = itertools.chain([first], self._chunks)
-        # In the background: TensorFlow takes 0.2 s to make a graph of one step.
-        self._told = self._workers.start(self._introduce, first)
         logging.info("compiled in %.1f s", time.monotonic() - begin)
 
     def describe(self) -> None:

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-import tensorflow as tf
-
 from tfpipe.config import TrainConfig
 from tfpipe.exceptions import OptionError
 from tfpipe.monitor import page, pictures
@@ -69,7 +67,7 @@ class Monitor:
     def started(self, event: Started) -> None:
         """When the run has begun. It may be called from another thread than the others."""
         if self._workdir:
-            pictures.prepare()
+            self._write("pictures", pictures.prepare)
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.started, event)
 
@@ -98,8 +96,8 @@ class Monitor:
     def selected(self, event: Selected) -> None:
         """At a new best, if it is wanted. It may be called from another thread than the others."""
         begin = time.monotonic()
-        if self._tensorboard:
-            self._write("tensorboard", self._tensorboard.selected, event, pictures.of_model(event))
+        if tensorboard := self._tensorboard:
+            self._write("tensorboard", lambda: tensorboard.selected(event, pictures.of_model(event)))
         now = time.monotonic()
         pause = max(_SECONDS_BETWEEN_MODELS, (now - begin) / _SHARE_OF_MODELS, (now - self._begin) * _GROWTH_OF_PAUSES)
         self._next_model = now + pause
@@ -108,18 +106,21 @@ class Monitor:
         """At the end."""
         if not self._workdir:
             return
-        of_model = pictures.of_model(event.selected) if event.selected else {}
-        of_grid = pictures.of_grid(event.report["grid"])
+        of_model: dict[str, bytes] = {}
+        of_grid: dict[str, bytes] = {}
+        if selected := event.selected:
+            self._write("pictures", lambda: of_model.update(pictures.of_model(selected)))
+        self._write("pictures", lambda: of_grid.update(pictures.of_grid(event.report["grid"])))
         self._write("report.html", page.save, self._workdir.page, event, of_model | of_grid)
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.finished, event, of_model, of_grid)
 
-    def _write(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
+    def _write(self, what: str, write: Callable[..., object], *arguments: Any) -> None:
         if what in self._given_up:
             return
         try:
             write(*arguments)
-        except (OSError, tf.errors.OpError) as error:
+        except Exception as error:  # A picture that cannot be drawn must not cost a run either.
             self._given_up.add(what)
-            reason = error.strerror if isinstance(error, OSError) else error.message
+            reason = getattr(error, "strerror", None) or getattr(error, "message", None) or repr(error)
             warn(f"{what} of the workdir is not written any more: {reason}; the run goes on without it")

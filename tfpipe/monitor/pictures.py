@@ -93,7 +93,7 @@ def mistakes(diagnosis: Diagnosis, examples: Examples, names: Sequence[str]) -> 
 
 def sheet(tiles: np.ndarray, captions: Sequence[str]) -> Image.Image:
     """`[n, H, W, 3]` uint8 side by side, ten in a row, each enlarged by a whole factor, with its caption below."""
-    scale = max(1, _TILE // tiles.shape[1])
+    scale = max(1, _TILE // max(tiles.shape[1:3]))
     height, width = scale * tiles.shape[1], scale * tiles.shape[2]
     font = ImageFont.truetype(_font_file(), _CAPTION)
     cell = max(width, *(int(font.getlength(caption)) + 1 for caption in captions)) + _MARGIN
@@ -126,8 +126,8 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> "Figure":
                 colour = "white" if shares[row, column] > 0.4 else "black"
                 axis.text(column, row, f"{count:d}", ha="center", va="center", color=colour, fontsize=8)
     if n <= _MOST_NAMED_CLASSES:
-        axis.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0)
-        axis.set_yticks(range(n), names)
+        axis.set_xticks(range(n), names, parse_math=False, rotation=90 if max(map(len, names)) > 2 else 0)
+        axis.set_yticks(range(n), names, parse_math=False)
     axis.set(xlabel="predicted", ylabel="true", title=f"{np.trace(counts)} of {counts.sum()} are right")
     return figure
 
