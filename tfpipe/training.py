@@ -249,7 +249,7 @@ class _Run:
 
     def chunks(self) -> Iterator[Chunk]:
         """The training chunks; the clock of the training loop starts here."""
-        self._begin = self._chunk_begin = self._interval_begin = self._next_look = time.monotonic()
+        self._begin = self._chunk_begin = self._interval_begin = time.monotonic()
         return self._chunks
 
     def train(self, chunk: Chunk) -> None:

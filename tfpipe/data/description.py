@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tfpipe.data.examples import Examples, Splits
+from tfpipe.data.examples import Splits
+from tfpipe.data.pictures import brightened
 from tfpipe.exceptions import DataError
 from tfpipe.table import aligned
 
@@ -77,14 +78,7 @@ def contact_sheet(splits: Splits) -> Image.Image:
         top = _MARGIN + k * (height + _MARGIN)
         draw.text((_MARGIN, top + height // 2), name, fill="black", anchor="lm")
         rows = np.flatnonzero(splits.train.labels == k)[:_EXAMPLES_A_CLASS]
-        for column, pixels in enumerate(_as_bytes(splits.train, rows)):
+        for column, pixels in enumerate(brightened(splits.train.images[rows])):
             tile = Image.fromarray(pixels.squeeze()).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(tile, (text + column * (width + _MARGIN), top))
     return sheet
-
-
-def _as_bytes(examples: Examples, rows: np.ndarray) -> np.ndarray:
-    """The images of `rows`, brightened so that their largest value is white."""
-    images = np.asarray(examples.images[rows], np.float64)
-    low, high = min(0.0, images.min(initial=0)), images.max(initial=0)
-    return np.round((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""From a decoded picture of any size and kind to the pixels that a model takes."""
+"""From a decoded picture of any size and kind to the pixels that a model takes, and from such pixels to a picture."""
 
 import numpy as np
 from PIL import Image
@@ -21,3 +21,10 @@ def fitted(picture: Image.Image, size: tuple[int, int], mode: str) -> np.ndarray
     if picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(picture)
+
+
+def brightened(images: np.ndarray) -> np.ndarray:
+    """Images of any numeric type as uint8: 0 is black, or the least value if that is below; the largest is white."""
+    values = np.asarray(images, np.float64)
+    low, high = min(0.0, values.min(initial=0)), values.max(initial=0)
+    return np.round((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

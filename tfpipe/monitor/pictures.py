@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tfpipe.artifact import TrainedModel
 from tfpipe.data import Examples
+from tfpipe.data.pictures import brightened
 from tfpipe.diagnosis import Calibration, Diagnosis
 from tfpipe.monitor.events import Selected
 
@@ -80,9 +81,7 @@ def colours(values: np.ndarray) -> np.ndarray:
 def mistakes(diagnosis: Diagnosis, examples: Examples, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """The most confident mistakes: `[m, H, W, 3]` uint8, and what each was, was taken for, and how surely."""
     rows = diagnosis.mistakes(_MOST_MISTAKES)
-    images = np.asarray(examples.images[rows], np.float64)
-    low, high = min(0.0, images.min()), images.max()
-    tiles = np.round((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    tiles = brightened(examples.images[rows])
     tiles = tiles.reshape(*tiles.shape[:3], -1)
     captions = [
         f"{names[diagnosis.labels[row]]} → {names[diagnosis.predicted[row]]}, {diagnosis.confidence[row]:.0%}"
@@ -171,8 +170,7 @@ def heat_map(grid: Sequence[dict[str, Any]]) -> "Figure":
     axis.set_xticks(range(len(rates)), [f"{rate:.3g}" for rate in rates])
     axis.set_yticks(range(len(decays)), [f"{decay:.3g}" for decay in decays])
     axis.set(xlabel="learning rate", ylabel="l2", title="validation error")
-    if len(grid) > 1:
-        figure.colorbar(image, format=lambda value, _: f"{value:.1%}")
+    figure.colorbar(image, format=lambda value, _: f"{value:.1%}")
     return figure
 
 
