@@ -38,8 +38,11 @@ class Evaluation:
         """Has the XLA programs made, if they are not yet there: to measure such groups, and to diagnose such heads."""
         first = next(self._chunks)
         self._chunks = itertools.chain([first], self._chunks)
-        self._of_groups(self._evaluator.evaluate_chunk, first.limited(0), to_measure)
-        self._of_groups(self._evaluator.predict_chunk, first.limited(0), to_diagnose)
+        programs = [self._evaluator.evaluate_chunk] * len(to_measure) + [self._evaluator.predict_chunk] * len(
+            to_diagnose
+        )
+        groups = [*to_measure, *to_diagnose]
+        self._workers.map(lambda program, group: program(first.limited(0), *group), programs, groups)
 
     def measure(self, groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:
         """`[H]` shares of wrong predictions in [0, 1] and `[H]` mean costs: sums over all examples, divided once."""

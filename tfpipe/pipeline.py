@@ -22,6 +22,9 @@ _CHUNK_BYTES = 32 << 20
 # Bounds the time of a chunk to about a second where the matrices are large.
 _CHUNK_FLOPS = 100e9
 
+# Functions of the data sets have no `if` and no `while` for AutoGraph, which would look for them for 0.1 s.
+_as_written = tf.autograph.experimental.do_not_convert
+
 
 class Chunk(NamedTuple):
     """T consecutive minibatches, of which the first `steps` count.
@@ -116,6 +119,7 @@ def training_chunks(
 ) -> Iterator[Chunk]:
     """The first `iterations` minibatches, in chunks that end at validations: every `validation_frequency`."""
 
+    @_as_written
     def interval(start: tf.Tensor) -> tf.data.Dataset:
         return _spans(start, tf.minimum(start + validation_frequency, tf.constant(iterations, tf.int64)), chunk)
 
@@ -134,6 +138,7 @@ def evaluation_chunks(stored: Stored, rows: MinibatchRows, *, chunk: int) -> Ite
 def _spans(start: tf.Tensor, end: tf.Tensor, chunk: int) -> tf.data.Dataset:
     """`(first, steps)` of the chunks that cover minibatches `start` to `end` - 1."""
 
+    @_as_written
     def span(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return first, tf.cast(tf.minimum(tf.constant(chunk, tf.int64), end - first), tf.int32)
 
@@ -151,6 +156,7 @@ def _numbered(stored: Stored, rows: MinibatchRows, spans: tf.data.Dataset, chunk
             announce(row)
         return row, weight
 
+    @_as_written
     def number(first: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
         row, weight = tf.numpy_function(take, [first], [tf.int64, tf.float32], stateful=False)
         row = tf.ensure_shape(row, [chunk, rows.batch_size])
@@ -166,6 +172,7 @@ def _chunks(stored: Stored, numbered: tf.data.Dataset) -> Iterator[Chunk]:
         elements = _started(numbered)
         return (Chunk(stored.images, *element) for element in elements)
 
+    @_as_written
     def bring(row: tf.Tensor, *others: tf.Tensor) -> Chunk:
         images = tf.gather(stored.images, tf.reshape(row, [-1]))
         return Chunk(

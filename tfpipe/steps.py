@@ -1,6 +1,5 @@
 """The XLA programs: train a chunk of minibatches, count its errors, predict its classes."""
 
-import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Sequence
@@ -100,6 +99,18 @@ class Inputs:
         return model.logits(x, W * self._factor if x.dtype == tf.int8 else W, b)
 
 
+def _of_minibatch(compute: Callable[..., Any]) -> Any:
+    """What is computed of one minibatch, as a function in the graph of a program's loop.
+
+    Free of Python's `if` and `while`, so AutoGraph need not read it: a step is traced in 0.12 s instead of 0.36.
+    """
+    return tf.function(compute, autograph=False)
+
+
+# One at a time: Python could not do more, and the first to be traced is the first to compile.
+_tracing = threading.Lock()
+
+
 class _Program:
     """An XLA program, compiled once for each set of shapes.
 
@@ -109,16 +120,17 @@ class _Program:
 
     def __init__(self, compute: Callable[..., Any]):
         self.function = tf.function(compute, jit_compile=True)
-        self._known: set[tuple[tf.TensorShape, ...]] = set()
-        self._first_call = threading.Lock()
+        self._traced: set[tuple[tf.TensorShape, ...]] = set()
 
     def __call__(self, *arguments: Any) -> Any:
         shapes = tuple(part.shape for part in tf.nest.flatten(arguments))
-        # Threads that make a first call at once would all be taken for causes of tracing, of which TensorFlow warns.
-        with contextlib.nullcontext() if shapes in self._known else self._first_call:
-            result = self.function(*arguments)
-        self._known.add(shapes)
-        return result
+        if shapes not in self._traced:
+            # Threads that make a first call at once would all be taken for causes of tracing, of which TensorFlow
+            # warns. What was traced, they compile side by side.
+            with _tracing:
+                self.function.get_concrete_function(*arguments)
+            self._traced.add(shapes)
+        return self.function(*arguments)
 
 
 class Heads(NamedTuple):
@@ -145,6 +157,7 @@ class Trainer:
 
     def __init__(self, inputs: Inputs):
         self._inputs = inputs
+        self._step = _of_minibatch(self._take_step)
         self.train_chunk = _Program(self._train_chunk)
 
     def at_zero(self, heads: Sequence[Head], n_in: int, n_out: int) -> Heads:
@@ -176,7 +189,7 @@ class Trainer:
             i += 1
         return costs.stack()
 
-    def _step(self, chunk: Chunk, i: tf.Tensor, heads: Heads, last_iteration: tf.Tensor) -> tf.Tensor:
+    def _take_step(self, chunk: Chunk, i: tf.Tensor, heads: Heads, last_iteration: tf.Tensor) -> tf.Tensor:
         """One step, on minibatch number i: its cost, `[H]`."""
         W, b = heads.W, heads.b
         n_heads, n_out, _ = W.shape
@@ -197,7 +210,8 @@ class Trainer:
 
     def graph(self, chunk: Chunk, heads: Heads, last_iteration: tf.Tensor) -> bytes:
         """TensorFlow's graph of one step, before XLA makes a program of it: a serialized GraphDef."""
-        step = tf.function(self._step).get_concrete_function(chunk, tf.constant(0), heads, last_iteration)
+        with _tracing:  # Nothing is traced if the program is there already.
+            step = self._step.get_concrete_function(chunk, tf.constant(0), heads, last_iteration)
         return step.graph.as_graph_def().SerializeToString()
 
 
@@ -209,6 +223,8 @@ class Evaluator:
 
     def __init__(self, inputs: Inputs):
         self._inputs = inputs
+        self._evaluate = _of_minibatch(self._evaluate_minibatch)
+        self._predict = _of_minibatch(self._predict_minibatch)
         self.evaluate_chunk = _Program(self._evaluate_chunk)
         self.predict_chunk = _Program(self._predict_chunk)
 
@@ -219,13 +235,20 @@ class Evaluator:
         losses = tf.TensorArray(W.dtype, size=chunk.rows.shape[0], element_shape=[heads])
         i = tf.constant(0)
         while i < chunk.steps:
-            ((x, y, weight),) = self._inputs.minibatch(chunk, i)
-            z = self._inputs.logits(x, W, b)
-            mistaken = tf.logical_and(model.predictions(z) != y, weight > 0)
-            wrong = wrong.write(i, tf.math.count_nonzero(mistaken, axis=1, dtype=tf.int32))
-            losses = losses.write(i, tf.reduce_sum(weight * model.log_losses(z, y), axis=1))
+            of_minibatch = self._evaluate(chunk, i, W, b)
+            wrong = wrong.write(i, of_minibatch[0])
+            losses = losses.write(i, of_minibatch[1])
             i += 1
         return wrong.stack(), losses.stack()
+
+    def _evaluate_minibatch(
+        self, chunk: Chunk, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        ((x, y, weight),) = self._inputs.minibatch(chunk, i)
+        z = self._inputs.logits(x, W, b)
+        mistaken = tf.logical_and(model.predictions(z) != y, weight > 0)
+        wrong = tf.math.count_nonzero(mistaken, axis=1, dtype=tf.int32)
+        return wrong, tf.reduce_sum(weight * model.log_losses(z, y), axis=1)
 
     def _predict_chunk(self, chunk: Chunk, W: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The predicted classes (int32) and their probabilities: `[T, H, B]` both."""
@@ -234,9 +257,13 @@ class Evaluator:
         confidences = tf.TensorArray(W.dtype, size=chunk.rows.shape[0], element_shape=shape)
         i = tf.constant(0)
         while i < chunk.steps:
-            ((x, _, _),) = self._inputs.minibatch(chunk, i)
-            z = self._inputs.logits(x, W, b)
-            classes = classes.write(i, model.predictions(z))
-            confidences = confidences.write(i, model.confidences(z))
+            of_minibatch = self._predict(chunk, i, W, b)
+            classes = classes.write(i, of_minibatch[0])
+            confidences = confidences.write(i, of_minibatch[1])
             i += 1
         return classes.stack(), confidences.stack()
+
+    def _predict_minibatch(self, chunk: Chunk, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        ((x, _, _),) = self._inputs.minibatch(chunk, i)
+        z = self._inputs.logits(x, W, b)
+        return model.predictions(z), model.confidences(z)

@@ -203,6 +203,7 @@ class _Run:
         self._best_W, self._best_b = joined(self._grid.parameters())
         self._test_error = np.full(len(config.heads), np.nan)
         self._history: list[Validated] = []
+        self._told = self._workers.start(lambda: None)
         self._saved: tuple[int, int] | None = None  # The head in model.npz, and the iteration it is from.
         self._next_save = 0.0
 
@@ -213,15 +214,14 @@ class _Run:
         groups = self._grid.parameters()
         as_selected = Parameters(groups[0].W[:1], groups[0].b[:1])
         # Side by side: the tutorial's run is ready after 1.5 s, and after 2.2 if one is made after the other.
-        others = [
+        programs = [
+            self._workers.start(self._grid.train_chunk, first.limited(0), self._patience.last_iteration),
             self._workers.start(self._validation.compile, groups),
             self._workers.start(self._test.compile, groups, [as_selected]),
         ]
-        # Beside the others: to make a graph and to import what draws takes half a second of Python.
-        self._told = self._workers.start(self._introduce, first)
-        self._grid.train_chunk(first.limited(0), self._patience.last_iteration)
-        for other in [*others, self._told]:
-            other.result()
+        self._introduce(first)  # Meanwhile: to make a graph and to import what draws takes half a second of Python.
+        for program in programs:
+            program.result()
         self._chunks = itertools.chain([first], self._chunks)
         logging.info("compiled in %.1f s", time.monotonic() - begin)
 

@@ -66,10 +66,10 @@ class Monitor:
 
     def started(self, event: Started) -> None:
         """When the run has begun. It may be called from another thread than the others."""
-        if self._workdir:
-            self._write("pictures", pictures.prepare)
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.started, event)
+        if self._workdir:
+            self._write("pictures", pictures.prepare)
 
     def trained(self, event: Trained) -> None:
         """After each chunk."""
