@@ -20,7 +20,9 @@ test-browser: .venv/installed-test
 
 ## tensorboard: look at the last run in runs/
 tensorboard: .venv/installed
-	$(BIN)/tensorboard --logdir="$$(ls -dt runs/*/tensorboard | head -n 1)"
+	@last=$$(ls -dt runs/*/tensorboard 2>/dev/null | head -n 1); \
+	test -n "$$last" || { echo "no run in runs/ has anything for TensorBoard: tfpipe train makes one" >&2; exit 1; }; \
+	$(BIN)/tensorboard --logdir="$$last"
 
 ## check: format, lint and types
 check: .venv/installed-test

@@ -28,7 +28,7 @@ setup(
         "numpy>=2.0,<3",
         "pillow>=11,<14",
         "scikit-learn>=1.5,<2",
-        # TensorBoard belongs to TensorFlow's summaries, but TensorFlow 2.21 no longer installs it.
+        # Its plugins make the events that it reads. TensorFlow 2.21 no longer installs it.
         "tensorboard>=2.21,<2.22",
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10,<4.10",

@@ -112,6 +112,18 @@ class BadInputTest(CommandTest):
         self.assert_fails(process, FAILED, *words)
         self.assertFalse(self.workdir.exists())
 
+    def test_tensorboard_that_is_not_installed_is_found_out_before_the_data_is_read(self):
+        process = python(
+            "import sys; sys.modules['tensorboard'] = None\n"
+            "from tfpipe.cli import main; main.main(['tfpipe', 'train', '--dataset=nowhere'])"
+        )
+        self.assertEqual(process.returncode, 1)
+        self.assertEqual(
+            process.stderr,
+            "tfpipe train: --tensorboard=True: needs a package that is not there: pip install tensorboard, or "
+            "--notensorboard\n",
+        )
+
     def test_a_path_that_is_not_there(self):
         self.assert_refused("/no/such/data", "/no/such/data: no such data; expected 'digits'")
 

@@ -1,4 +1,5 @@
 import base64
+import errno
 import importlib.util
 import io
 import json
@@ -22,9 +23,11 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tests import made, oracle
 from tfpipe import TrainConfig, artifact, monitor, training
-from tfpipe.diagnosis import worst_classes
+from tfpipe.diagnosis import Diagnosis, worst_classes
 from tfpipe.exceptions import OptionError
+from tfpipe.monitor import Selected, tables
 from tfpipe.monitor.tensorboard import TensorBoard
+from tfpipe.workdir import Workdir
 
 PROGRAM = """
 import tfpipe
@@ -195,7 +198,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             training.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
         self.assertFalse(workdir.exists())
 
-    @parameterized.parameters("validated", "selected", "finished", "close")
+    @parameterized.parameters("started", "validated", "selected", "finished", "close")
     def test_a_full_disk_costs_a_warning_and_nothing_else(self, method):
         workdir = self.workdir.parent / "full"
         error = tf.errors.ResourceExhaustedError(None, None, "No space left on device")
@@ -213,6 +216,35 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(result.report["grid"], self.result.report["grid"])
         self.assertEqual((workdir / "model.npz").read_bytes(), (self.workdir / "model.npz").read_bytes())
 
+    def test_a_model_that_cannot_be_saved_now_is_saved_later(self):
+        workdir = self.workdir.parent / "full"
+        save, error = artifact.save, OSError(errno.ENOSPC, "No space left on device")
+        with (
+            mock.patch.object(artifact, "save", side_effect=[error, mock.DEFAULT], wraps=save) as saves,
+            self.assertLogs("absl", "WARNING") as log,
+        ):
+            training.train(self.config, self.splits, workdir)
+        self.assertEqual(saves.call_count, 2)
+        self.assertRegex("\n".join(log.output), "model.npz cannot be written now: No space left on device; tried again")
+        self.assertEqual((workdir / "model.npz").read_bytes(), (self.workdir / "model.npz").read_bytes())
+
+    def test_new_bests_are_shown_while_the_run_goes_on(self):
+        workdir = self.workdir.parent / "watched"
+        config = TrainConfig(batch_size=10, epochs=100, learning_rate=0.01, device="cpu")
+        with (
+            mock.patch.object(monitor, "_SECONDS_BETWEEN_MODELS", 0.0),
+            mock.patch.object(monitor, "_SHARE_OF_MODELS", 1e9),
+            mock.patch.object(monitor, "_GROWTH_OF_PAUSES", 0.0),
+            mock.patch.object(monitor.pictures, "of_model", return_value={}),
+        ):
+            history = training.train(config, self.splits, workdir).history
+        events = EventAccumulator(str(workdir / "tensorboard" / "train"), {"tensors": 0}).Reload()
+        steps = [event.step for event in events.Tensors("weights/W")]
+        self.assertGreater(len(steps), 2)
+        self.assertEqual(steps, sorted(set(steps)))
+        self.assertContainsSubset(set(steps), {event.iteration for event in history})
+        self.assertLess(steps[0], history[-1].iteration)
+
     def test_a_disk_that_is_really_full(self):
         # No file of this process may grow beyond 40 kB: the event files reach that, model and report do not.
         workdir = self.workdir.parent / "full"
@@ -222,7 +254,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             "import tfpipe; from tests import made\n"
             "splits = made.splits()\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
-            f"config = tfpipe.TrainConfig(batch_size=10, epochs=300, device='cpu')\n"
+            "config = tfpipe.TrainConfig(batch_size=10, epochs=300, device='cpu')\n"
             f"print(len(tfpipe.train(config, splits, {str(workdir)!r}).history))"
         )
         process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -232,6 +264,59 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertRegex(process.stderr, f"{what} of the workdir is not written any more: .*File too large;")
         self.assertTrue(artifact.load(workdir / "model.npz"))
         self.assertTrue(json.loads((workdir / "report.json").read_text()))
+
+
+class PaceTest(tf.test.TestCase):
+    def test_pictures_take_a_twentieth_of_the_time_and_fewer_come_as_a_run_grows_old(self):
+        clock = mock.Mock()
+        clock.monotonic.return_value = 100.0
+
+        def draw(event):
+            clock.monotonic.return_value += 2.0
+            return {}
+
+        workdir = Workdir(self.create_tempdir().full_path)
+        with (
+            mock.patch.object(monitor, "time", clock),
+            mock.patch.object(monitor.pictures, "of_model", side_effect=draw),
+            mock.patch.object(TensorBoard, "selected") as shown,
+            monitor.Monitor(workdir, TrainConfig()) as listener,
+        ):
+
+            def wants(seconds, made):
+                clock.monotonic.return_value = 100.0 + seconds
+                return listener.wants_model(made)
+
+            self.assertFalse(wants(4.9, (0, 3)))
+            self.assertTrue(wants(5.0, (0, 3)))
+            self.assertFalse(wants(6.0, (0, 5)))  # The one before is still being tested.
+            listener.selected(None)
+            self.assertEqual(clock.monotonic.return_value, 108.0)
+            self.assertFalse(wants(67.9, (0, 5)))  # Test and pictures took 3 s: 60 s for the others.
+            self.assertFalse(wants(68.0, (0, 3)))
+            self.assertTrue(wants(1000.0, (0, 5)))
+            listener.selected(None)
+            self.assertFalse(wants(1202.3, (1, 5)))  # A fifth of 1002 s.
+            self.assertTrue(wants(1202.5, (1, 5)))
+        self.assertEqual(shown.call_count, 2)
+
+    def test_a_leader_that_diverges_does_not_turn_the_steps_back(self):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        model = artifact.TrainedModel(np.eye(2, 3, dtype=np.float32), np.zeros(3, np.float32), ("a", "b", "c"), (2,))
+        diagnosis = Diagnosis(np.array([0, 1]), np.array([0, 2]), np.array([0.5, 0.9]), 3)
+        tensorboard = TensorBoard(folder, TrainConfig().heads)
+        for iteration, key in ((500, (0, 499)), (600, (1, 299)), (700, (1, 299))):
+            tensorboard.selected(Selected(iteration, key, model, diagnosis, None), {})
+        # Without waiting for the end: it can be seen at once.
+        events = EventAccumulator(str(folder / "train"), {"tensors": 0}).Reload()
+        self.assertEqual([event.step for event in events.Tensors("weights/W")], [500, 600])
+        tensorboard.close()
+
+    def test_cells_of_tables_are_no_markup(self):
+        rows = [("class", "error"), ("a|b", "*x*"), ("<b>\nc", "")]
+        self.assertEqual(
+            tables.markdown(rows), "| class | error |\n| --- | --- |\n| a\\|b | \\*x\\* |\n| &lt;b&gt; c |   |"
+        )
 
 
 class ProgressTest(tf.test.TestCase):

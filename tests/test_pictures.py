@@ -26,7 +26,7 @@ def selected(trained, n=20):
     predicted = (labels + (np.arange(n) % 3 == 0)) % len(trained.class_names)
     found = Diagnosis(labels, predicted, np.linspace(0.4, 1, n), len(trained.class_names))
     splits = made.splits(n_test=n, shape=trained.image_shape, n_classes=len(trained.class_names))
-    return Selected(7, trained, found, splits.test)
+    return Selected(9, (0, 7), trained, found, splits.test)
 
 
 class TemplatesTest(parameterized.TestCase):
@@ -97,6 +97,28 @@ class OthersTest(parameterized.TestCase):
         self.assertEqual([text.get_text() for text in axis.texts], ["25.00%", "-", "12.50%", "50.00%"])
         (frame,) = axis.patches
         self.assertEqual((round(frame.get_x() + 0.47, 6), round(frame.get_y() + 0.45, 6)), (0, 1))
+
+    def test_a_heat_map_of_hundreds_of_rates_has_a_size_that_can_be_drawn(self):
+        grid = [
+            {"learning_rate": 1 + n, "l2": 0.0, "validation_error": 1 / (1 + n), "diverged": False} for n in range(1000)
+        ]
+        drawn = opened(pictures.of_grid(grid)["heat_map"])
+        self.assertLessEqual(max(drawn.shape), 1200)
+
+    def test_a_grid_without_two_errors_has_no_heat_map(self):
+        head = {"learning_rate": 1.0, "l2": 0.0, "validation_error": None, "diverged": False}
+        others = [head | {"validation_error": 0.5}, head | {"validation_error": 0.1, "diverged": True}]
+        self.assertEqual(pictures.of_grid([head, *others]), {})
+
+    @parameterized.parameters(((224, 224),), ((300, 100),))
+    def test_large_images_are_made_smaller(self, shape):
+        tiles = np.full((3, *shape, 3), (10, 200, 30), np.uint8)
+        picture = np.asarray(pictures.sheet(tiles, ["a", "b", "c"]))
+        scale = 128 / max(shape)
+        height, width = round(shape[0] * scale), round(shape[1] * scale)
+        is_tile = (picture == (10, 200, 30)).all(axis=-1)
+        self.assertEqual(is_tile.sum(), 3 * height * width)
+        self.assertTrue(is_tile[8 : 8 + height, 8 : 8 + width].all())
 
     def test_reliability_draws_what_was_counted(self):
         calibration = selected(model((4, 6))).diagnosis.calibration(bins=5)

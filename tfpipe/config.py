@@ -4,11 +4,12 @@ The command line makes its flags from the fields of these classes; a Python prog
 """
 
 import dataclasses
+import importlib.util
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tfpipe.exceptions import ConfigError
+from tfpipe.exceptions import ConfigError, OptionError
 
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**127
 Check = Callable[[Any], str | None]
@@ -216,6 +217,13 @@ class TrainConfig:
     def heads(self) -> list[Head]:
         """The grid: every learning rate with every L2."""
         return [Head(*pair) for pair in itertools.product(self.learning_rate, self.l2)]
+
+    def check_packages(self) -> None:
+        """Raises OptionError if what a run with a workdir needs is not installed."""
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise OptionError(
+                "tensorboard", True, "needs a package that is not there: pip install tensorboard, or --notensorboard"
+            )
 
 
 def _normalize(config: DataConfig | TrainConfig) -> None:

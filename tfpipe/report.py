@@ -157,8 +157,8 @@ def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = [("", *(name.replace("_", " ") for name in columns), "best iteration")]
     for h in order:
         head = content["grid"][h]
-        end = "diverged" if head["diverged"] else head["best_iteration"]
-        rows.append(("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in columns), str(end)))
+        end = "diverged" if head["diverged"] else _cell("best_iteration", head["best_iteration"])
+        rows.append(("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in columns), end))
     return rows
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfpipe import artifact, device, monitor, pipeline, report, storage
+from tfpipe import artifact, device, pipeline, report, storage
 from tfpipe.config import TrainConfig, flag_lines
 from tfpipe.data import Splits
 from tfpipe.evaluation import Evaluation
@@ -32,6 +32,7 @@ _FLOPS_WORTH_COMPILING = 250e9
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 # `model.npz` follows the best model at most this often: a write that is whole waits for the disk.
 _SECONDS_BETWEEN_SAVES = 2.0
+_SECONDS_BETWEEN_TRIES = 60.0
 
 
 class Result(NamedTuple):
@@ -70,6 +71,7 @@ def train(
     Raises:
       ConfigError: the hyper-parameters do not fit the data.
       DeviceError: the device cannot be used.
+      OptionError: TensorBoard is wanted, and not installed.
       WorkdirError: the workdir cannot be written, or holds another run.
       DivergedError: the cost of every head stopped being finite.
     """
@@ -78,7 +80,7 @@ def train(
     place.check_precision(config.precision)
     files = Workdir(workdir) if workdir is not None else None
     if files:
-        monitor.check(tensorboard=config.tensorboard)
+        config.check_packages()
         # Without a value the flagfile asks for the data, rather than train on other data than this run did.
         files.claim(_flags(config, splits))
 
@@ -149,14 +151,14 @@ class _Run:
         splits: Splits,
         schedule: Schedule,
         files: Workdir | None,
-        monitor: Monitor,
+        listener: Monitor,
         workers: device.Workers,
     ):
         self._config = config
         self._splits = splits
         self._schedule = schedule
         self._files = files
-        self._monitor = monitor
+        self._listener = listener
         self._workers = workers
         inputs = Inputs(splits.scaling, config.precision, multiplies_int8=workers.device.multiplies_int8)
         self._products = "int8" if multiplies_bytes(config, splits, workers.device) else config.precision
@@ -203,7 +205,7 @@ class _Run:
         self._best_W, self._best_b = joined(self._grid.parameters())
         self._test_error = np.full(len(config.heads), np.nan)
         self._history: list[Validated] = []
-        self._told = self._workers.start(lambda: None)
+        self._drawn: Future[None] = workers.start(lambda: None)  # The pictures of a new best, perhaps under way.
         self._saved: tuple[int, int] | None = None  # The head in model.npz, and the iteration it is from.
         self._next_save = 0.0
 
@@ -245,7 +247,7 @@ class _Run:
 
     def _introduce(self, chunk: Chunk) -> None:
         flags = _flags(self._config, self._splits)
-        self._monitor.started(Started(flags, self._data, lambda: self._grid.graph(chunk)))
+        self._listener.started(Started(flags, self._data, lambda: self._grid.graph(chunk)))
 
     def chunks(self) -> Iterator[Chunk]:
         """The training chunks; the clock of the training loop starts here."""
@@ -272,7 +274,7 @@ class _Run:
         rows, following = self._schedule.train, self._iteration + 1
         candidates = trained[-1] & ~self._patience.diverged
         shown = self._patience.selected(among=candidates)
-        self._monitor.trained(
+        self._listener.trained(
             Trained(
                 self._iteration,
                 self._schedule.epoch(self._iteration),
@@ -354,24 +356,24 @@ class _Run:
             math.inf if leader is None else float(self._patience.best_error[leader]),
         )
         self._history.append(event)
-        self._monitor.validated(event)
-        if leader is not None and self._monitor.wants_model(int(self._patience.best_iteration[leader])):
-            self._told.result()  # Raises what went wrong.
-            self._told = self._workers.start(self._tell_model, *self._best(leader))
+        self._listener.validated(event)
+        if leader is not None and self._listener.wants_model(self._made(leader)):
+            self._drawn.result()  # Raises what went wrong.
+            W, b = self._best_W[leader].copy(), self._best_b[leader].copy()
+            self._drawn = self._workers.start(self._show_model, iteration, self._made(leader), W, b)
         self._compact()
 
-    def _best(self, leader: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """A head at its best validation: W `[K, D]` and b `[K]`, copied, and the iteration they are from."""
-        iteration = int(self._patience.best_iteration[leader])
-        return self._best_W[leader].copy(), self._best_b[leader].copy(), iteration
+    def _made(self, leader: int) -> tuple[int, int]:
+        """Which model is a head's best: the head, and the iteration after which it was made."""
+        return leader, int(self._patience.best_iteration[leader])
 
-    def _tell_model(self, W: np.ndarray, b: np.ndarray, iteration: int) -> None:
-        self._monitor.selected(self._selected(W, b, iteration))
+    def _show_model(self, iteration: int, made: tuple[int, int], W: np.ndarray, b: np.ndarray) -> None:
+        self._listener.selected(self._selected(iteration, made, W, b))
 
-    def _selected(self, W: np.ndarray, b: np.ndarray, iteration: int) -> Selected:
-        """What a model, `[K, D]` and `[K]`, made in `iteration`, does on the test examples."""
+    def _selected(self, iteration: int, made: tuple[int, int], W: np.ndarray, b: np.ndarray) -> Selected:
+        """What a model, `[K, D]` and `[K]`, does on the test examples; see there."""
         diagnosis = self._test.diagnose(Parameters(tf.constant(W[np.newaxis]), tf.constant(b[np.newaxis])))
-        return Selected(iteration, self._trained(W, b), diagnosis, self._splits.test)
+        return Selected(iteration, made, self._trained(W, b), diagnosis, self._splits.test)
 
     def is_over(self) -> bool:
         """Whether patience has stopped every head. (The epochs end with the chunks.)
@@ -430,8 +432,14 @@ class _Run:
         """Brings `model.npz` up to date, if there is something new and the last time is long enough ago."""
         if leader is None or time.monotonic() < self._next_save:
             return
-        if self._saved != (leader, self._patience.best_iteration[leader]):
-            self._save(leader)
+        if self._saved != self._made(leader):
+            try:
+                self._save(leader)
+            except OSError as error:  # There may be room again before the end, where it must be written.
+                self._next_save = time.monotonic() + _SECONDS_BETWEEN_TRIES
+                warn(
+                    f"model.npz cannot be written now: {error.strerror}; tried again in {_SECONDS_BETWEEN_TRIES:.0f} s"
+                )
 
     def _trained(self, W: np.ndarray, b: np.ndarray) -> artifact.TrainedModel:
         """The model `[K, D]` and `[K]` as it is kept: it carries the scaling, and takes images as they are stored."""
@@ -444,7 +452,7 @@ class _Run:
         trained = self._trained(self._best_W[leader], self._best_b[leader])
         if self._files:
             artifact.save(self._files.model, trained)
-        self._saved = leader, int(self._patience.best_iteration[leader])
+        self._saved = self._made(leader)
         self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
         return trained
 
@@ -459,7 +467,7 @@ class _Run:
             model = SoftmaxRegression(self._splits.n_in, self._splits.n_out, tf.as_dtype(trained.W.dtype))
             model.W.assign(trained.W)
             model.b.assign(trained.b)
-            selected = self._selected(*self._best(leader))
+            selected = self._selected(self._iteration, self._made(leader), self._best_W[leader], self._best_b[leader])
 
         content = report.build(
             self._config,
@@ -478,8 +486,8 @@ class _Run:
         )
         if self._files:
             report.save(self._files.report, content)
-        self._told.result()
-        self._monitor.finished(
+        self._drawn.result()
+        self._listener.finished(
             Finished(
                 self._data,
                 _flags(self._config, self._splits),

@@ -40,6 +40,7 @@ def prepare(values: flags.FlagValues) -> Callable[[], int]:
 
 
 def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
+    config.check_packages()
     if path is not None:
         Workdir(path).check()
 

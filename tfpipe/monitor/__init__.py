@@ -1,14 +1,12 @@
 """What a run says while it goes on: to the terminal, to `metrics.jsonl`, to TensorBoard; and at its end on a page."""
 
-import importlib.util
-import math
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Self
 
 from tfpipe.config import TrainConfig
-from tfpipe.exceptions import OptionError
 from tfpipe.monitor import page, pictures
 from tfpipe.monitor.events import Finished, Selected, Started, Trained, Validated
 from tfpipe.monitor.metrics import MetricsFile
@@ -16,19 +14,13 @@ from tfpipe.monitor.profiler import Profiler
 from tfpipe.monitor.progress import LogLines, ProgressLine, warn
 from tfpipe.workdir import Workdir
 
-__all__ = ["Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "check", "warn"]
+__all__ = ["Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "warn"]
 
 _SECONDS_BETWEEN_MODELS = 5.0
 # So much of one core's time at most goes into pictures.
 _SHARE_OF_MODELS = 0.05
 # Pauses grow with the run, or the pictures of a long one would fill the disk: 50 in 24 hours.
 _GROWTH_OF_PAUSES = 0.2
-
-
-def check(*, tensorboard: bool) -> None:
-    """Raises OptionError if TensorBoard is wanted and not installed."""
-    if tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise OptionError("tensorboard", True, "needs a package that is not there: pip install tensorboard")
 
 
 class Monitor:
@@ -41,6 +33,7 @@ class Monitor:
         self._progress = ProgressLine(config.epochs) if sys.stderr.isatty() else LogLines(config.epochs)
         self._workdir = workdir
         self._given_up: set[str] = set()
+        self._lock = threading.Lock()
         self._metrics = MetricsFile(workdir.metrics) if workdir else None
         self._tensorboard = None
         if workdir and config.tensorboard:
@@ -50,7 +43,8 @@ class Monitor:
         self._profiler = Profiler(workdir.tensorboard) if workdir and config.profile else None
         self._begin = time.monotonic()
         self._next_model = self._begin + _SECONDS_BETWEEN_MODELS
-        self._last_model: int | None = None  # The iteration it was made in.
+        self._model_since: float | None = None  # When the model was wanted that has not been drawn yet.
+        self._last_model: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -85,22 +79,22 @@ class Monitor:
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.validated, event)
 
-    def wants_model(self, iteration: int) -> bool:
-        """Whether it is time for `selected` with the model that was made in `iteration`; then it must follow."""
-        if self._tensorboard is None or iteration == self._last_model or time.monotonic() < self._next_model:
+    def wants_model(self, made: tuple[int, int]) -> bool:
+        """Whether it is time for `selected` with this model, see there; then it must follow, from whatever thread."""
+        now = time.monotonic()
+        if self._tensorboard is None or made == self._last_model or self._model_since or now < self._next_model:
             return False
-        self._next_model = math.inf  # Not before this one has been drawn.
-        self._last_model = iteration
+        self._model_since, self._last_model = now, made
         return True
 
     def selected(self, event: Selected) -> None:
         """At a new best, if it is wanted. It may be called from another thread than the others."""
-        begin = time.monotonic()
         if tensorboard := self._tensorboard:
             self._write("tensorboard", lambda: tensorboard.selected(event, pictures.of_model(event)))
         now = time.monotonic()
-        pause = max(_SECONDS_BETWEEN_MODELS, (now - begin) / _SHARE_OF_MODELS, (now - self._begin) * _GROWTH_OF_PAUSES)
-        self._next_model = now + pause
+        took, age = now - (self._model_since or now), now - self._begin
+        self._next_model = now + max(_SECONDS_BETWEEN_MODELS, took / _SHARE_OF_MODELS, age * _GROWTH_OF_PAUSES)
+        self._model_since = None
 
     def finished(self, event: Finished) -> None:
         """At the end."""
@@ -121,6 +115,9 @@ class Monitor:
         try:
             write(*arguments)
         except Exception as error:  # A picture that cannot be drawn must not cost a run either.
-            self._given_up.add(what)
-            reason = getattr(error, "strerror", None) or getattr(error, "message", None) or repr(error)
-            warn(f"{what} of the workdir is not written any more: {reason}; the run goes on without it")
+            with self._lock:
+                is_first = what not in self._given_up
+                self._given_up.add(what)
+            if is_first:
+                reason = getattr(error, "strerror", None) or getattr(error, "message", None) or repr(error)
+                warn(f"{what} of the workdir is not written any more: {reason}; the run goes on without it")

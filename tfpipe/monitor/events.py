@@ -81,13 +81,15 @@ class Selected(NamedTuple):
     """The best model so far was looked at.
 
     Attributes:
-      iteration: after which it was made, from 0.
+      iteration: the last one that was trained when it was chosen, from 0.
+      made: its head, and the iteration after which it was made.
       model: it.
       diagnosis: what it does on the test examples.
       examples: these.
     """
 
     iteration: int
+    made: tuple[int, int]
     model: TrainedModel
     diagnosis: Diagnosis
     examples: Examples

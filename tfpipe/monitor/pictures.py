@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from tfpipe.monitor.events import Selected
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Small images are enlarged by a whole factor to about this height, in pixels.
+# Small images are enlarged by a whole factor to about this height, in pixels; larger ones are made as small as that.
 _TILE = 96
+_LARGEST_TILE = 128
 _MARGIN = 8
 _CAPTION = 14
 _COLUMNS = 10
@@ -27,12 +29,18 @@ _MOST_MISTAKES = 40
 _MOST_NAMED_CLASSES = 40
 _MOST_COUNTED_CLASSES = 25
 _LONGEST_NAME = 16
+# In inches, of 100 pixels each.
+_LARGEST_FIGURE = 12.0
+_MOST_NAMED_VALUES = 16
 
 
 def prepare() -> None:
     """Imports what draws: 0.4 s, which a run has time for while it trains."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
+
+    # A name in Chinese is drawn as boxes, and each of them would be a warning.
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")
 
 
 def of_model(event: Selected) -> dict[str, bytes]:
@@ -48,8 +56,8 @@ def of_model(event: Selected) -> dict[str, bytes]:
 
 
 def of_grid(grid: Sequence[dict[str, Any]]) -> dict[str, bytes]:
-    """The `heat_map` of the heads of a report, if there are several."""
-    return {"heat_map": png(heat_map(grid))} if len(grid) > 1 else {}
+    """The `heat_map` of the heads of a report, if several have a validation error."""
+    return {"heat_map": png(heat_map(grid))} if sum(_error(head) is not None for head in grid) > 1 else {}
 
 
 def is_picture(shape: Sequence[int]) -> bool:
@@ -91,9 +99,14 @@ def mistakes(diagnosis: Diagnosis, examples: Examples, names: Sequence[str]) -> 
 
 
 def sheet(tiles: np.ndarray, captions: Sequence[str]) -> Image.Image:
-    """`[n, H, W, 3]` uint8 side by side, ten in a row, each enlarged by a whole factor, with its caption below."""
-    scale = max(1, _TILE // max(tiles.shape[1:3]))
-    height, width = scale * tiles.shape[1], scale * tiles.shape[2]
+    """`[n, H, W, 3]` uint8 side by side, ten in a row, each enlarged by a whole factor, with its caption below.
+
+    Images of more than 128 pixels a side are made smaller: a page with many of them would weigh megabytes.
+    """
+    longest = max(tiles.shape[1:3])
+    scale: float = max(1, _TILE // longest) if longest <= _LARGEST_TILE else _LARGEST_TILE / longest
+    height, width = (max(1, round(scale * side)) for side in tiles.shape[1:3])
+    resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
     font = ImageFont.truetype(_font_file(), _CAPTION)
     cell = max(width, *(int(font.getlength(caption)) + 1 for caption in captions)) + _MARGIN
     line = height + 2 * _MARGIN + _CAPTION
@@ -102,8 +115,7 @@ def sheet(tiles: np.ndarray, captions: Sequence[str]) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         left, top = _MARGIN + number % columns * cell, _MARGIN + number // columns * line
-        enlarged = Image.fromarray(np.ascontiguousarray(tile)).resize((width, height), Image.Resampling.NEAREST)
-        picture.paste(enlarged, (left, top))
+        picture.paste(Image.fromarray(np.ascontiguousarray(tile)).resize((width, height), resampling), (left, top))
         draw.text((left, top + height + _MARGIN // 2), caption, fill="black", font=font)
     return picture
 
@@ -113,7 +125,7 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> "Figure":
     from matplotlib.figure import Figure
 
     n = len(counts)
-    size = min(12.0, 2.5 + 0.45 * n)
+    size = min(_LARGEST_FIGURE, 2.5 + 0.45 * n)
     figure = Figure(figsize=(size, size), layout="constrained")
     axis = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -148,27 +160,36 @@ def reliability(calibration: Calibration) -> "Figure":
 
 
 def heat_map(grid: Sequence[dict[str, Any]]) -> "Figure":
-    """The validation error of each head, learning rates across and L2 down; the smallest are framed."""
+    """The validation error of each head, learning rates across and L2 down; the smallest are framed.
+
+    One of the heads at least must have one.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     rates, decays = (sorted({head[name] for head in grid}) for name in ("learning_rate", "l2"))
     errors = np.full((len(decays), len(rates)), np.nan)
     for head in grid:
-        if head["validation_error"] is not None and not head["diverged"]:
-            errors[decays.index(head["l2"]), rates.index(head["learning_rate"])] = head["validation_error"]
-    figure = Figure(figsize=(2.5 + 0.7 * len(rates), 2 + 0.45 * len(decays)), layout="constrained")
+        if (error := _error(head)) is not None:
+            errors[decays.index(head["l2"]), rates.index(head["learning_rate"])] = error
+    wanted = 2.5 + 0.7 * len(rates), 2 + 0.45 * len(decays)
+    width, height = (min(_LARGEST_FIGURE, side) for side in wanted)
+    figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.add_subplot()
     image = axis.imshow(errors, cmap="viridis_r", aspect="auto")
     for (row, column), error in np.ndenumerate(errors):
-        text = "-" if np.isnan(error) else f"{error:.2%}"
-        axis.text(column, row, text, ha="center", va="center", fontsize=8, color="black", backgroundcolor="#ffffffa0")
+        if (width, height) == wanted:  # There is room for words.
+            text = "-" if np.isnan(error) else f"{error:.2%}"
+            axis.text(
+                column, row, text, ha="center", va="center", fontsize=8, color="black", backgroundcolor="#ffffffa0"
+            )
         if error == np.nanmin(errors):
             axis.add_patch(
                 Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor="black", linewidth=2)
             )
-    axis.set_xticks(range(len(rates)), [f"{rate:.3g}" for rate in rates])
-    axis.set_yticks(range(len(decays)), [f"{decay:.3g}" for decay in decays])
+    for set_ticks, values in ((axis.set_xticks, rates), (axis.set_yticks, decays)):
+        shown = range(0, len(values), -(-len(values) // _MOST_NAMED_VALUES))
+        set_ticks(shown, [f"{values[number]:.3g}" for number in shown])
     axis.set(xlabel="learning rate", ylabel="l2", title="validation error")
     figure.colorbar(image, format=lambda value, _: f"{value:.1%}")
     return figure
@@ -189,6 +210,10 @@ def size(picture: bytes) -> tuple[int, int]:
 def shortened(name: str) -> str:
     """A class name that has room in a picture."""
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _error(head: dict[str, Any]) -> float | None:
+    return None if head["diverged"] else head["validation_error"]
 
 
 def _encoded(picture: Image.Image) -> bytes:

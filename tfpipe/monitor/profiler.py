@@ -28,6 +28,8 @@ class Profiler:
 
     def close(self) -> None:
         """Writes what was recorded."""
+        if self._trained <= _FIRST_CHUNK:
+            logging.warning("--profile: the run ended after its first chunk, which is not recorded")
         if self._records:
             self._records = False
             tf.profiler.experimental.stop()

@@ -1,5 +1,7 @@
 """Tables for people: rows of cells, the first row the header."""
 
+import html
+import re
 from collections.abc import Sequence
 
 from tfpipe import diagnosis
@@ -20,6 +22,12 @@ def worst_classes(event: Selected) -> list[tuple[str, ...]]:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The rows as a table in Markdown."""
-    header, *others = ([cell.replace("|", "\\|") or " " for cell in row] for row in rows)
+    """The rows as a table in Markdown, in which each cell says what it holds and nothing else."""
+    header, *others = ([_as_text(cell) for cell in row] for row in rows)
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *others))
+
+
+def _as_text(cell: str) -> str:
+    """A class may be named `*`, `<b>` or `a|b`, and a name may have several lines."""
+    one_line = " ".join(html.escape(cell, quote=False).split())
+    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", one_line) or " "

@@ -51,7 +51,8 @@ class TensorBoard:
         self._heads = heads
         self._files: dict[str, _EventFile] = {}
         self._lock = threading.Lock()
-        self._last_model: int | None = None  # The iteration it was made in.
+        self._last_flush = time.monotonic()
+        self._last_model: tuple[int, int] | None = None
 
     def started(self, event: Started) -> None:
         flags = "\n".join(f"    {line}" for line in event.flags)  # Markdown's form of code.
@@ -62,6 +63,7 @@ class TensorBoard:
             metrics=[hparams.Metric(f"trials/{name}", display_name=name.replace("_", " ")) for name in _BEST],
         )
         self._write(".", 0, [experiment])
+        self._flush(0)
 
     def validated(self, event: Validated) -> None:
         leader = event.leader
@@ -89,17 +91,19 @@ class TensorBoard:
             # The leader may have stopped already, and is tested at a new best only.
             scalars = [scalar_pb(tag, float(value)) for tag, value in values.items() if not math.isnan(value)]
             self._write(run, event.iteration, scalars)
+        self._flush(_SECONDS_BETWEEN_FLUSHES)
 
     def selected(self, event: Selected, of_model: Mapping[str, bytes]) -> None:
         """A new best model, and its pictures."""
-        if event.iteration == self._last_model:
+        if event.made == self._last_model:
             return
-        self._last_model = event.iteration
+        self._last_model = event.made
         model = event.model
         self._write("train", event.iteration, [histogram_pb("weights/W", model.W), histogram_pb("weights/b", model.b)])
         images = [_image_pb(f"error/{name}", picture) for name, picture in of_model.items()]
         table = text_pb("worst_classes", tables.markdown(tables.worst_classes(event)))
         self._write("test", event.iteration, [*images, table])
+        self._flush(0)
 
     def finished(self, event: Finished, of_model: Mapping[str, bytes], of_grid: Mapping[str, bytes]) -> None:
         """The end: the selected model, the pictures and tables of the run, and the best values of each head."""
@@ -117,7 +121,8 @@ class TensorBoard:
             session = [hparams.hparams_pb(settings, trial_id=str(number)), *best, sessions.session_end_pb(status)]
             run = f"heads/{number:0{digits}}"
             self._write(run, step, session)
-            self._files.pop(run).close()
+            with self._lock:  # Hundreds of heads would be as many open files.
+                self._files.pop(run).close()
 
     def close(self) -> None:
         with self._lock:
@@ -135,6 +140,14 @@ class TensorBoard:
                 self._files[run] = _EventFile(self._folder / run)
             self._files[run].add(event)
 
+    def _flush(self, seconds: float) -> None:
+        """Brings what was written to the files, if the last time is as many seconds ago."""
+        with self._lock:
+            if time.monotonic() - self._last_flush >= seconds:
+                self._last_flush = time.monotonic()
+                for file in self._files.values():
+                    file.flush()
+
 
 class _EventFile:
     """One file of events in `folder`."""
@@ -143,17 +156,16 @@ class _EventFile:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._writer = tf.io.TFRecordWriter(str(folder / name))
-        self._next_flush = 0.0
         self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, event: Event) -> None:
         self._writer.write(event.SerializeToString())
-        if time.monotonic() >= self._next_flush:
-            self._writer.flush()
-            self._next_flush = time.monotonic() + _SECONDS_BETWEEN_FLUSHES
+
+    def flush(self) -> None:
+        self._writer.flush()
 
     def close(self) -> None:
-        self._writer.flush()
+        self.flush()
         self._writer.close()
 
 
