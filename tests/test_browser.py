@@ -1,5 +1,7 @@
 """A real TensorBoard in a real browser: `make test-browser`. With TFPIPE_SCREENSHOTS=FOLDER it leaves screenshots."""
 
+import decimal
+import json
 import os
 import pathlib
 import re
@@ -12,7 +14,9 @@ import unittest
 import urllib.error
 import urllib.request
 
+import numpy as np
 from absl.testing import absltest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.command import result
 from tests.command import tfpipe as command
@@ -23,6 +27,11 @@ MNIST = os.environ.get("TFPIPE_MNIST_DIR")
 SCREENSHOTS = os.environ.get("TFPIPE_SCREENSHOTS")
 FLAGFILE = pathlib.Path(__file__).parent.parent / "experiments" / "digits.flags"
 SECONDS = 60
+
+
+def five_digits(value):
+    """As JavaScript's toPrecision(5) has it."""
+    return format(decimal.Decimal(f"{np.float32(value):.4e}"), "f")
 
 
 @unittest.skipUnless(WANTED, "only by `make test-browser`")
@@ -85,28 +94,48 @@ class BrowserTest(absltest.TestCase):
             time.sleep(2)  # Until what moves has come to rest.
             self.browser.save_screenshot(str(pathlib.Path(SCREENSHOTS, f"{name}.png")))
 
+    def check_time_series(self, name, *pictures):
+        """What one looks for comes before what one looks up, and pictures are shown as they were drawn."""
+        self.browser.get(f"{self.address}/#timeseries")
+        self.wait_for(*(rf"(?m)^/?{tag}$" for tag in ("cost", "error", *pictures)))
+        self.wait_for("(?m)^train$", "(?m)^validation$", "(?m)^test$")
+        self.wait(lambda: self.loaded_images() >= 1)
+        self.screenshot(name)
+        first = [self.shown.index(f"\n{tag}") for tag in ("cost", "error", "/templates", "training")]
+        self.assertEqual(first, sorted(first))
+        events = EventAccumulator(str(self.folder / "run" / "tensorboard" / "test"), {"tensors": 0}).Reload()
+        drawn = {tuple(map(int, events.Tensors(f"error/{tag}")[-1].tensor_proto.string_val[:2])) for tag in pictures}
+        self.assertLen(drawn, len(pictures))
+        script = "return [...document.querySelectorAll('img')].map(i => [i.naturalWidth, i.naturalHeight])"
+        shown = {tuple(size) for size in self.browser.execute_script(script) if min(size) > 50}
+        self.assertContainsSubset(shown, drawn)
+
+    def check_hparams(self, name):
+        """Every head has its row, with its settings and best values in five digits."""
+        report = json.loads((self.folder / "run" / "report.json").read_text())
+        self.browser.get(f"{self.address}/#hparams")
+        self.browser.refresh()
+        columns = ("l2", "learning_rate", "validation_error", "validation_cost", "test_error", "best_iteration")
+        digits = len(str(report["heads"] - 1))
+        rows = [
+            [f"{number:0{digits}}", *(five_digits(head[column]) for column in (*columns, "iterations"))]
+            for number, head in enumerate(report["grid"])
+        ]
+        self.wait_for(*("\n" + re.escape("\n".join(row)) + "\n" for row in rows))
+        self.screenshot(name)
+
     def loaded_images(self):
         script = "return [...document.querySelectorAll('img')].filter(i => i.naturalWidth > 50).length"
         return self.browser.execute_script(script)
 
     def test_a_run_on_digits(self):
-        figures = result(command("train", f"--flagfile={FLAGFILE}", f"--workdir={self.folder / 'run'}"))
+        result(command("train", f"--flagfile={FLAGFILE}", f"--workdir={self.folder / 'run'}"))
         self.serve(self.folder / "run")
         self.start_browser()
-        self.browser.get(f"{self.address}/#timeseries")
-        self.wait_for(*(rf"(?m)^/?{name}$" for name in ("cost", "error", "confusion_matrix", "mistakes", "templates")))
-        self.wait_for("(?m)^train$", "(?m)^validation$", "(?m)^test$")
-        self.wait(lambda: self.loaded_images() >= 1)
-        self.screenshot("tensorboard_digits")
-        # What one looks for comes before what one looks up.
-        first = [self.shown.index(f"\n{name}") for name in ("cost", "error", "/templates")]
-        self.assertEqual(first, sorted(first))
-        self.assertLess(first[-1], self.shown.index("\ntraining"))
-
-        self.browser.get(f"{self.address}/#hparams")
-        self.browser.refresh()
-        self.wait_for("learning_rate", "l2", "validation error", f"{figures['validation_error']:.5g}")
-        self.screenshot("tensorboard_hparams")
+        self.check_time_series(
+            "tensorboard_digits", "confusion_matrix", "heat_map", "mistakes", "reliability", "templates"
+        )
+        self.check_hparams("tensorboard_hparams")
 
     @unittest.skipUnless(MNIST, "TFPIPE_MNIST_DIR names no folder with MNIST's IDX files")
     def test_a_grid_of_24_on_mnist(self):
@@ -115,15 +144,11 @@ class BrowserTest(absltest.TestCase):
         self.assertEqual(figures["heads"], 24)
         self.serve(self.folder / "run")
         self.start_browser()
-        self.browser.get(f"{self.address}/#timeseries")
-        self.wait_for(*(rf"(?m)^/?{name}$" for name in ("cost", "error", "confusion_matrix", "heat_map", "templates")))
+        self.check_time_series(
+            "tensorboard_mnist", "confusion_matrix", "heat_map", "mistakes", "reliability", "templates"
+        )
         self.wait_for("(?m)^lowest$", "(?m)^highest$", "(?m)^heads/23$")
-        self.wait(lambda: self.loaded_images() >= 1)
-        self.screenshot("tensorboard_mnist")
-        self.browser.get(f"{self.address}/#hparams")
-        self.browser.refresh()
-        self.wait_for("learning_rate", "l2", "validation error", f"{figures['validation_error']:.5g}")
-        self.screenshot("tensorboard_mnist_hparams")
+        self.check_hparams("tensorboard_mnist_hparams")
 
     def test_the_page_without_tensorboard(self):
         command("train", f"--flagfile={FLAGFILE}", f"--workdir={self.folder / 'run'}", "--notensorboard")

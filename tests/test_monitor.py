@@ -228,6 +228,21 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertRegex("\n".join(log.output), "model.npz cannot be written now: No space left on device; tried again")
         self.assertEqual((workdir / "model.npz").read_bytes(), (self.workdir / "model.npz").read_bytes())
 
+    def test_a_picture_that_cannot_be_drawn_leaves_the_curves(self):
+        workdir = self.workdir.parent / "undrawn"
+        with (
+            mock.patch.object(monitor.pictures, "of_model", side_effect=ValueError("no such font")),
+            self.assertLogs("absl", "WARNING") as log,
+        ):
+            training.train(self.config, self.splits, workdir)
+        (warning,) = (line for line in log.output if "diverged" not in line)
+        self.assertRegex(warning, "pictures of the workdir is not written any more: .*no such font")
+        events = EventAccumulator(str(workdir / "tensorboard" / "heads" / "0")).Reload()
+        self.assertEqual(
+            tf.make_ndarray(events.Tensors("trials/validation_error")[0].tensor_proto),
+            np.float32(self.result.report["grid"][0]["validation_error"]),
+        )
+
     def test_new_bests_are_shown_while_the_run_goes_on(self):
         workdir = self.workdir.parent / "watched"
         config = TrainConfig(batch_size=10, epochs=100, learning_rate=0.01, device="cpu")
@@ -240,7 +255,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             history = training.train(config, self.splits, workdir).history
         events = EventAccumulator(str(workdir / "tensorboard" / "train"), {"tensors": 0}).Reload()
         steps = [event.step for event in events.Tensors("weights/W")]
-        self.assertGreater(len(steps), 2)
+        self.assertGreater(len(steps), 1)
         self.assertEqual(steps, sorted(set(steps)))
         self.assertContainsSubset(set(steps), {event.iteration for event in history})
         self.assertLess(steps[0], history[-1].iteration)
@@ -267,7 +282,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class PaceTest(tf.test.TestCase):
-    def test_pictures_take_a_twentieth_of_the_time_and_fewer_come_as_a_run_grows_old(self):
+    def test_pictures_take_a_fiftieth_of_the_time_and_fewer_come_as_a_run_grows_old(self):
         clock = mock.Mock()
         clock.monotonic.return_value = 100.0
 
@@ -292,13 +307,15 @@ class PaceTest(tf.test.TestCase):
             self.assertFalse(wants(6.0, (0, 5)))  # The one before is still being tested.
             listener.selected(None)
             self.assertEqual(clock.monotonic.return_value, 108.0)
-            self.assertFalse(wants(67.9, (0, 5)))  # Test and pictures took 3 s: 60 s for the others.
-            self.assertFalse(wants(68.0, (0, 3)))
-            self.assertTrue(wants(1000.0, (0, 5)))
+            self.assertFalse(wants(157.9, (0, 5)))  # Test and pictures took 3 s: 150 s for the others.
+            self.assertFalse(wants(158.1, (0, 3)))
+            self.assertTrue(wants(158.1, (0, 5)))
             listener.selected(None)
-            self.assertFalse(wants(1202.3, (1, 5)))  # A fifth of 1002 s.
-            self.assertTrue(wants(1202.5, (1, 5)))
-        self.assertEqual(shown.call_count, 2)
+            self.assertTrue(wants(1000.0, (0, 7)))
+            listener.selected(None)
+            self.assertFalse(wants(1202.3, (1, 7)))  # A fifth of 1002 s.
+            self.assertTrue(wants(1202.5, (1, 7)))
+        self.assertEqual(shown.call_count, 3)
 
     def test_a_leader_that_diverges_does_not_turn_the_steps_back(self):
         folder = pathlib.Path(self.create_tempdir().full_path)

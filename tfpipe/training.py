@@ -221,7 +221,7 @@ class _Run:
             self._workers.start(self._validation.compile, groups),
             self._workers.start(self._test.compile, groups, [as_selected]),
         ]
-        self._introduce(first)  # Meanwhile: to make a graph and to import what draws takes half a second of Python.
+        self._introduce(first)  # Meanwhile: to import what draws takes 0.25 s of Python.
         for program in programs:
             program.result()
         self._chunks = itertools.chain([first], self._chunks)
@@ -358,7 +358,7 @@ class _Run:
         self._history.append(event)
         self._listener.validated(event)
         if leader is not None and self._listener.wants_model(self._made(leader)):
-            self._drawn.result()  # Raises what went wrong.
+            self._drawn.result()
             W, b = self._best_W[leader].copy(), self._best_b[leader].copy()
             self._drawn = self._workers.start(self._show_model, iteration, self._made(leader), W, b)
         self._compact()
@@ -437,9 +437,8 @@ class _Run:
                 self._save(leader)
             except OSError as error:  # There may be room again before the end, where it must be written.
                 self._next_save = time.monotonic() + _SECONDS_BETWEEN_TRIES
-                warn(
-                    f"model.npz cannot be written now: {error.strerror}; tried again in {_SECONDS_BETWEEN_TRIES:.0f} s"
-                )
+                again = f"tried again in {_SECONDS_BETWEEN_TRIES:.0f} s"
+                warn(f"model.npz cannot be written now: {error.strerror or error}; {again}")
 
     def _trained(self, W: np.ndarray, b: np.ndarray) -> artifact.TrainedModel:
         """The model `[K, D]` and `[K]` as it is kept: it carries the scaling, and takes images as they are stored."""
@@ -460,6 +459,7 @@ class _Run:
         """Saves the selected head, and reports on all of them."""
         self._hear_validation()
         seconds = time.monotonic() - self._begin
+        self._drawn.result()  # Raises what went wrong.
         leader = self._patience.selected()
         model = selected = None
         if leader is not None:
@@ -486,7 +486,6 @@ class _Run:
         )
         if self._files:
             report.save(self._files.report, content)
-        self._drawn.result()
         self._listener.finished(
             Finished(
                 self._data,

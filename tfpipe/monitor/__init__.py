@@ -17,8 +17,8 @@ from tfpipe.workdir import Workdir
 __all__ = ["Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "warn"]
 
 _SECONDS_BETWEEN_MODELS = 5.0
-# So much of one core's time at most goes into pictures.
-_SHARE_OF_MODELS = 0.05
+# So much of the time at most goes into pictures: two cores that train and validate have none to spare.
+_SHARE_OF_MODELS = 0.02
 # Pauses grow with the run, or the pictures of a long one would fill the disk: 50 in 24 hours.
 _GROWTH_OF_PAUSES = 0.2
 
@@ -82,15 +82,19 @@ class Monitor:
     def wants_model(self, made: tuple[int, int]) -> bool:
         """Whether it is time for `selected` with this model, see there; then it must follow, from whatever thread."""
         now = time.monotonic()
-        if self._tensorboard is None or made == self._last_model or self._model_since or now < self._next_model:
+        if self._tensorboard is None or self._given_up & {"tensorboard", "pictures"}:
+            return False
+        if made == self._last_model or self._model_since is not None or now < self._next_model:
             return False
         self._model_since, self._last_model = now, made
         return True
 
     def selected(self, event: Selected) -> None:
         """At a new best, if it is wanted. It may be called from another thread than the others."""
-        if tensorboard := self._tensorboard:
-            self._write("tensorboard", lambda: tensorboard.selected(event, pictures.of_model(event)))
+        drawn: dict[str, bytes] = {}
+        self._write("pictures", lambda: drawn.update(pictures.of_model(event)))
+        if self._tensorboard:
+            self._write("tensorboard", self._tensorboard.selected, event, drawn)
         now = time.monotonic()
         took, age = now - (self._model_since or now), now - self._begin
         self._next_model = now + max(_SECONDS_BETWEEN_MODELS, took / _SHARE_OF_MODELS, age * _GROWTH_OF_PAUSES)

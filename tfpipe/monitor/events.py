@@ -16,7 +16,7 @@ class Started(NamedTuple):
     Attributes:
       flags: its hyper-parameters and those of the data, as lines of a flagfile.
       data: what it is trained on, in words.
-      step: gives the graph of one training step, a serialized GraphDef; takes 0.2 s.
+      step: gives the graph of one training step, a serialized GraphDef.
     """
 
     flags: list[str]

@@ -28,9 +28,12 @@ class Profiler:
 
     def close(self) -> None:
         """Writes what was recorded."""
-        if self._trained <= _FIRST_CHUNK:
-            logging.warning("--profile: the run ended after its first chunk, which is not recorded")
         if self._records:
             self._records = False
-            tf.profiler.experimental.stop()
+            # One that holds no chunk would be an empty tab.
+            is_empty = self._trained == _FIRST_CHUNK
+            tf.profiler.experimental.stop(save=not is_empty)
+            if is_empty:
+                logging.warning("--profile: the run ended after its first chunk, which is not recorded")
+                return
             logging.info("a profile is in %s; to open it in TensorBoard: pip install xprof", self._folder)

@@ -30,4 +30,4 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def _as_text(cell: str) -> str:
     """A class may be named `*`, `<b>` or `a|b`, and a name may have several lines."""
     one_line = " ".join(html.escape(cell, quote=False).split())
-    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", one_line) or " "
+    return re.sub(r"([\\`*_{}\[\]()#+!|])", r"\\\1", one_line) or " "

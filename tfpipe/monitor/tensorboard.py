@@ -8,6 +8,7 @@ TensorBoard orders groups of tags by name, and opens the first two: `cost` and `
 group `error`, and what one looks up rather than watches in `training`, `trials` and `weights`.
 """
 
+import contextlib
 import math
 import os
 import pathlib
@@ -114,20 +115,21 @@ class TensorBoard:
         texts = [text_pb(name, tables.markdown(rows)) for name, rows in event.tables.items()]
         self._write("test", step, [*images, *texts])
         digits = len(str(len(event.report["grid"]) - 1))
-        for number, head in enumerate(event.report["grid"]):
+        for n, head in enumerate(event.report["grid"]):
+            number = f"{n:0{digits}}"  # TensorBoard sorts runs and trials by their letters.
             best = [scalar_pb(f"trials/{name}", float(head[name])) for name in _BEST if head[name] is not None]
             settings = {name: head[name] for name in ("learning_rate", "l2")}
             status = api_pb2.STATUS_FAILURE if head["diverged"] else api_pb2.STATUS_SUCCESS
-            session = [hparams.hparams_pb(settings, trial_id=str(number)), *best, sessions.session_end_pb(status)]
-            run = f"heads/{number:0{digits}}"
+            session = [hparams.hparams_pb(settings, trial_id=number), *best, sessions.session_end_pb(status)]
+            run = f"heads/{number}"
             self._write(run, step, session)
             with self._lock:  # Hundreds of heads would be as many open files.
                 self._files.pop(run).close()
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, contextlib.ExitStack() as stack:
             for file in self._files.values():
-                file.close()
+                stack.callback(file.close)  # Each, whatever comes of the others.
 
     def _write(self, run: str, step: int, summaries: Sequence[Summary], graph: bytes = b"") -> None:
         event = Event(wall_time=time.time(), step=step)
