@@ -72,8 +72,8 @@ def many_validations() -> dict[str, float]:
             "--batch_size=100", f"--epochs={VALIDATIONS}", "--patience=2000000000", f"--workdir={folder}/run",
         )  # fmt: skip
         events = list(pathlib.Path(folder, "run", "tensorboard").rglob("*tfevents*"))
-        validations = len(pathlib.Path(folder, "run", "metrics.jsonl").read_text().splitlines())
-        last = json.loads(pathlib.Path(folder, "run", "metrics.jsonl").read_text().splitlines()[-1])["iteration"]
+        metrics = pathlib.Path(folder, "run", "metrics.jsonl").read_text().splitlines()
+        validations, last = len(metrics), json.loads(metrics[-1])["iteration"]
         size = sum(path.stat().st_size for path in events) / 1e6
         seconds = loading(f"{folder}/run/tensorboard", last)
         if validations != VALIDATIONS or size > MOST_MB or seconds > MOST_SECONDS:

@@ -38,11 +38,9 @@ class Evaluation:
         """Has the XLA programs made, if they are not yet there: to measure such groups, and to diagnose such heads."""
         first = next(self._chunks)
         self._chunks = itertools.chain([first], self._chunks)
-        programs = [self._evaluator.evaluate_chunk] * len(to_measure) + [self._evaluator.predict_chunk] * len(
-            to_diagnose
-        )
-        groups = [*to_measure, *to_diagnose]
-        self._workers.map(lambda program, group: program(first.limited(0), *group), programs, groups)
+        calls = [(self._evaluator.evaluate_chunk, group) for group in to_measure]
+        calls += [(self._evaluator.predict_chunk, group) for group in to_diagnose]
+        self._workers.map(lambda program, group: program(first.limited(0), *group), *zip(*calls, strict=True))
 
     def measure(self, groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:
         """`[H]` shares of wrong predictions in [0, 1] and `[H]` mean costs: sums over all examples, divided once."""

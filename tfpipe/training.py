@@ -114,7 +114,8 @@ class _Validation(NamedTuple):
 
     Attributes:
       iteration: after which it was started.
-      parameters: of the heads in the grid, then.
+      W: of the heads in the grid, then, `[h, K, D]`.
+      b: likewise, `[h, K]`.
       cost: `[H]`, mean cost of the minibatches since the validation before.
       examples_per_second: trained since then.
       measured: will hold errors, costs and test errors of the heads in the grid.
@@ -122,7 +123,8 @@ class _Validation(NamedTuple):
     """
 
     iteration: int
-    parameters: list[Parameters]
+    W: np.ndarray
+    b: np.ndarray
     cost: np.ndarray
     examples_per_second: float
     measured: Future[tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -271,7 +273,7 @@ class _Run:
 
         self._save_if_new(self._patience.selected())
         begin, self._chunk_begin = self._chunk_begin, time.monotonic()
-        rows, following = self._schedule.train, self._iteration + 1
+        following = self._iteration + 1
         candidates = trained[-1] & ~self._patience.diverged
         shown = self._patience.selected(among=candidates)
         self._listener.trained(
@@ -280,9 +282,13 @@ class _Run:
                 self._schedule.epoch(self._iteration),
                 following + self._patience.steps(following, self._schedule.iterations - following),
                 float(costs[:, np.argmax(candidates) if shown is None else shown].mean()),
-                steps * rows.examples / rows.per_epoch / (self._chunk_begin - begin),
+                self._examples(steps) / (self._chunk_begin - begin),
             )
         )
+
+    def _examples(self, steps: int) -> float:
+        """How many so many minibatches hold, on average."""
+        return steps * self._schedule.train.examples / self._schedule.train.per_epoch
 
     def validation_is_due(self) -> bool:
         return (self._iteration + 1) % self._schedule.validation_frequency == 0
@@ -303,13 +309,12 @@ class _Run:
         reach = (rates * self._count)[self._in_grid]
         self._cost_sum[:] = self._count[:] = 0
         since, self._interval_begin = self._interval_begin, time.monotonic()
-        rows = self._schedule.train
-        examples = self._schedule.validation_frequency * rows.examples / rows.per_epoch
-        speed = examples / (self._interval_begin - since)
-        before, (self._W_before, _) = self._W_before, joined(parameters)
+        speed = self._examples(self._schedule.validation_frequency) / (self._interval_begin - since)
+        W, b = joined(parameters)
+        before, self._W_before = self._W_before, W
         measured = self._workers.start(self._measure, parameters, best_error)
-        norms = self._workers.start(_norms, before, self._W_before, reach)
-        self._under_way = _Validation(self._iteration, parameters, cost, speed, measured, norms)
+        norms = self._workers.start(_norms, before, W, reach)
+        self._under_way = _Validation(self._iteration, W, b, cost, speed, measured, norms)
 
     def _measure(
         self, parameters: list[Parameters], best_error: np.ndarray
@@ -323,7 +328,7 @@ class _Run:
         if self._under_way is None:
             return
         under_way, self._under_way = self._under_way, None
-        iteration, parameters = under_way.iteration, under_way.parameters
+        iteration = under_way.iteration
         error, cost, test_error = np.full((3, len(self._config.heads)), np.nan)
         norms = np.full((2, len(self._config.heads)), np.nan)
         error[self._in_grid], cost[self._in_grid], test_error[self._in_grid] = under_way.measured.result()
@@ -332,8 +337,8 @@ class _Run:
         improved = self._patience.observe(iteration, error, cost)
         self._test_error[improved] = test_error[improved]
         if improved.any():
-            for best, now in zip((self._best_W, self._best_b), joined(parameters), strict=True):
-                best[improved] = now[improved[self._in_grid]]
+            among = improved[self._in_grid]
+            self._best_W[improved], self._best_b[improved] = under_way.W[among], under_way.b[among]
         norms[:, self._in_grid] = under_way.norms.result()
 
         leader = self._patience.selected()
