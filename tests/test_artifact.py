@@ -57,7 +57,7 @@ class ArtifactTest(parameterized.TestCase):
         data = self.path.read_bytes()
         for size in (0, 1, 100, len(data) // 2, len(data) - 1):
             self.path.write_bytes(data[:size])
-            with self.assertRaisesRegex(DataError, "model.npz: not a model that can be read"):
+            with self.assertRaisesRegex(DataError, "model.npz: not an .npz archive, or damaged"):
                 artifact.load(self.path)
         np.savez(self.path, W=np.zeros(3))
         with self.assertRaisesRegex(DataError, "format_version"):
@@ -73,7 +73,7 @@ class ArtifactTest(parameterized.TestCase):
             try:
                 loaded = artifact.load(self.path)
             except DataError as error:
-                self.assertIn("model.npz: ", str(error))
+                self.assertRegex(str(error), r"model.npz( \(\w+\))?: ")
             else:  # A byte that says nothing, such as a date.
                 np.testing.assert_array_equal(loaded.W, model().W)
                 np.testing.assert_array_equal(loaded.b, model().b)
@@ -92,10 +92,10 @@ class ArtifactTest(parameterized.TestCase):
 
         with zipfile.ZipFile(self.path, "w") as archive:
             archive.writestr("format_version.npy", pickle.dumps(Hostile()))
-        with self.assertRaisesRegex(DataError, "not a model that can be read"):
+        with self.assertRaisesRegex(DataError, r"model.npz \(format_version\): not an .npy array"):
             artifact.load(self.path)
         np.savez(self.path, format_version=np.array(Hostile(), object))
-        with self.assertRaisesRegex(DataError, "not a model that can be read"):
+        with self.assertRaisesRegex(DataError, r"model.npz \(format_version\): refused: an array of type object"):
             artifact.load(self.path)
         self.assertFalse(trace.exists())
 

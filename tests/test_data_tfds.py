@@ -20,8 +20,8 @@ from tensorflow_datasets.core.download import checksums
 
 from tests import tiny_builders
 from tests.command import result, tfpipe
-from tfpipe import TrainConfig, load, training
-from tfpipe.data import limits, tfds
+from tfpipe import TrainConfig, limits, load, training
+from tfpipe.data import tfds
 from tfpipe.exceptions import ConfigError, DataError
 
 PREPARED = "tiny_pictures/labelled/1.2.0"

@@ -27,6 +27,7 @@ from tfpipe.diagnosis import Diagnosis, worst_classes
 from tfpipe.exceptions import OptionError
 from tfpipe.monitor import Selected, tables
 from tfpipe.monitor.tensorboard import TensorBoard
+from tfpipe.state import NOTHING_WRITTEN
 from tfpipe.workdir import Workdir
 
 PROGRAM = """
@@ -212,7 +213,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             result = training.train(self.config, self.splits, workdir)
         warnings = [line for line in log.output if "diverged" not in line]
         self.assertLen(warnings, 1)
-        self.assertRegex(warnings[0], "tensorboard of the workdir is not written any more: No space left on device;")
+        self.assertRegex(warnings[0], "tensorboard of the workdir cannot be written: No space left on device;")
         self.assertEqual(result.report["grid"], self.result.report["grid"])
         self.assertEqual((workdir / "model.npz").read_bytes(), (self.workdir / "model.npz").read_bytes())
 
@@ -236,7 +237,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         ):
             training.train(self.config, self.splits, workdir)
         (warning,) = (line for line in log.output if "diverged" not in line)
-        self.assertRegex(warning, "pictures of the workdir is not written any more: .*no such font")
+        self.assertRegex(warning, "pictures of the workdir cannot be written: .*no such font")
         events = EventAccumulator(str(workdir / "tensorboard" / "heads" / "0")).Reload()
         self.assertEqual(
             tf.make_ndarray(events.Tensors("trials/validation_error")[0].tensor_proto),
@@ -276,7 +277,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assertEqual(process.stdout.split()[-1], "300")
         for what in ("tensorboard", "metrics.jsonl", "report.html"):
-            self.assertRegex(process.stderr, f"{what} of the workdir is not written any more: .*File too large;")
+            self.assertRegex(process.stderr, f"{what} of the workdir cannot be written: .*File too large;")
         self.assertTrue(artifact.load(workdir / "model.npz"))
         self.assertTrue(json.loads((workdir / "report.json").read_text()))
 
@@ -295,7 +296,7 @@ class PaceTest(tf.test.TestCase):
             mock.patch.object(monitor, "time", clock),
             mock.patch.object(monitor.pictures, "of_model", side_effect=draw),
             mock.patch.object(TensorBoard, "selected") as shown,
-            monitor.Monitor(workdir, TrainConfig()) as listener,
+            monitor.Monitor(workdir, TrainConfig(), NOTHING_WRITTEN) as listener,
         ):
 
             def wants(seconds, made):
@@ -303,16 +304,17 @@ class PaceTest(tf.test.TestCase):
                 return listener.wants_model(made)
 
             self.assertFalse(wants(4.9, (0, 3)))
+            selected = mock.Mock()
             self.assertTrue(wants(5.0, (0, 3)))
             self.assertFalse(wants(6.0, (0, 5)))  # The one before is still being tested.
-            listener.selected(None)
+            listener.selected(lambda: selected)
             self.assertEqual(clock.monotonic.return_value, 108.0)
             self.assertFalse(wants(157.9, (0, 5)))  # Test and pictures took 3 s: 150 s for the others.
             self.assertFalse(wants(158.1, (0, 3)))
             self.assertTrue(wants(158.1, (0, 5)))
-            listener.selected(None)
+            listener.selected(lambda: selected)
             self.assertTrue(wants(1000.0, (0, 7)))
-            listener.selected(None)
+            listener.selected(lambda: selected)
             self.assertFalse(wants(1202.3, (1, 7)))  # A fifth of 1002 s.
             self.assertTrue(wants(1202.5, (1, 7)))
         self.assertEqual(shown.call_count, 3)
@@ -321,7 +323,7 @@ class PaceTest(tf.test.TestCase):
         folder = pathlib.Path(self.create_tempdir().full_path)
         model = artifact.TrainedModel(np.eye(2, 3, dtype=np.float32), np.zeros(3, np.float32), ("a", "b", "c"), (2,))
         diagnosis = Diagnosis(np.array([0, 1]), np.array([0, 2]), np.array([0.5, 0.9]), 3)
-        tensorboard = TensorBoard(folder, TrainConfig().heads)
+        tensorboard = TensorBoard(folder, TrainConfig().heads, {})
         for iteration, key in ((500, (0, 499)), (600, (1, 299)), (700, (1, 299))):
             tensorboard.selected(Selected(iteration, key, model, diagnosis, None), {})
         # Without waiting for the end: it can be seen at once.

@@ -5,8 +5,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tfpipe import Examples, TrainConfig, load, pipeline, storage, training
-from tfpipe.data import buffers
+from tfpipe import Examples, TrainConfig, buffers, load, pipeline, storage, training
 from tfpipe.pipeline import MinibatchRows
 
 LARGER_THAN_MEMORY = mock.patch.object(storage, "available_memory", return_value=1)

@@ -10,13 +10,15 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tfpipe"
 # A module may import from the layers below its own, and beside it within its own package.
 LAYERS = [
     ["exceptions", "quiet", "table"],
-    ["config"],
-    ["data"],
-    ["files", "workdir", "patience", "products", "storage", "diagnosis"],
+    ["config", "limits", "buffers", "files"],
+    ["npz"],
+    ["data", "checkpoint", "artifact"],
+    ["state", "workdir", "patience", "products", "storage", "diagnosis"],
     ["pipeline", "model"],
-    ["schedule", "steps", "artifact", "device"],
+    ["schedule", "steps", "device"],
     ["grid", "report", "monitor"],
-    ["evaluation"],
+    ["evaluation", "keeping"],
+    ["validation"],
     ["training"],
     ["cli"],
 ]
@@ -69,7 +71,17 @@ class StructureTest(absltest.TestCase):
 
     def test_what_works_without_tensorflow_does_not_import_it(self):
         for path in modules():
-            if home(path) in ("exceptions", "config", "data", "files", "workdir", "patience", "artifact"):
+            if home(path) in (
+                "config",
+                "data",
+                "files",
+                "npz",
+                "checkpoint",
+                "state",
+                "workdir",
+                "patience",
+                "artifact",
+            ):
                 self.assertNotIn("tensorflow", imported(path)[1], path.name)
 
     def test_the_public_names(self):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe import Examples, Splits, TrainConfig, artifact, training
+from tfpipe import Examples, Splits, TrainConfig, artifact, keeping, training
 from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
 
 
@@ -119,7 +119,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         result = training.train(config(learning_rate=(0.1, 0.2)), made.splits(), self.workdir)
         self.assertEqual(
             sorted(path.name for path in self.workdir.iterdir()),
-            ["flags.txt", "metrics.jsonl", "model.npz", "report.html", "report.json", "tensorboard"],
+            ["checkpoints", "flags.txt", "metrics.jsonl", "model.npz", "report.html", "report.json", "tensorboard"],
         )
         self.assertEqual(json.loads((self.workdir / "report.json").read_text()), result.report)
         lines = (self.workdir / "flags.txt").read_text().splitlines()
@@ -210,7 +210,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             return measure(evaluation, groups)
 
         with mock.patch.object(training.Evaluation, "measure", wait_for_the_next_epoch):
-            result = training.train(config(), splits, should_stop=lambda: next(answers).set())
+            result = training.train(config(), splits, should_stop=lambda: next(answers, threading.Event()).set())
         self.assertEqual(went_on, [True] * 4)
         self.assertEqual(result.report["grid"], expected.report["grid"])
 
@@ -262,27 +262,27 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     def test_the_kept_model_follows_the_best_one(self):
         splits = made.splits()
         seconds = iter(range(10**6))  # A clock that goes on by a second whenever it is looked at.
-        lag = []
+        kept = []
 
         def look():
             if (self.workdir / "model.npz").exists():
                 model = artifact.load(self.workdir / "model.npz")
                 z = splits.validation.images.reshape(40, -1) @ model.W + model.b
-                lines = (self.workdir / "metrics.jsonl").read_text().splitlines()
-                best = min(json.loads(line)["validation_error"][0] for line in lines)
-                lag.append(float(np.mean(z.argmax(axis=1) != splits.validation.labels)) != best)
+                kept.append(float(np.mean(z.argmax(axis=1) != splits.validation.labels)))
             return False
 
-        with mock.patch.object(training.time, "monotonic", side_effect=seconds):
-            training.train(config(epochs=40, learning_rate=(0.02,)), splits, self.workdir, should_stop=look)
-        self.assertGreater(len(lag), 30)
-        # Never twice in turn: what could not be saved at once is saved after the next chunk.
-        self.assertFalse(any(one and other for one, other in itertools.pairwise(lag)))
+        with mock.patch.object(keeping.time, "monotonic", side_effect=seconds):
+            result = training.train(config(epochs=40, learning_rate=(0.02,)), splits, self.workdir, should_stop=look)
+        # It is whole whenever it is looked at, and at the best of some validation, soon that of the last.
+        bests = list(np.minimum.accumulate([event.validation_error[0] for event in result.history]))
+        self.assertContainsSubset(kept, bests)
+        self.assertEqual(kept, sorted(kept, reverse=True))
+        self.assertGreater(len(set(kept)), 5)
 
     def test_a_workdir_with_a_run_is_never_overwritten(self):
         training.train(config(), made.splits(), self.workdir)
         before = {path: path.read_bytes() for path in self.workdir.iterdir() if path.is_file()}
-        with self.assertRaisesRegex(WorkdirError, "holds another run .*give another workdir"):
+        with self.assertRaisesRegex(WorkdirError, "holds a run with seed=0, not 1; give another workdir"):
             training.train(config(seed=1), made.splits(), self.workdir)
         self.assertEqual({path: path.read_bytes() for path in before}, before)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe import files
+from tfpipe import files, npz
 from tfpipe.exceptions import DataError, brief
 
 FORMAT_VERSION = 1
@@ -57,16 +57,17 @@ def load(path: pathlib.Path | str) -> TrainedModel:
       DataError: the file is missing, damaged, of another version, or its parts do not fit together.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            version = int(archive["format_version"])
-            if version != FORMAT_VERSION:
-                raise DataError(f"{path}: a model of format version {version}; this program reads {FORMAT_VERSION}")
-            W, b = archive["W"], archive["b"]
-            class_names = tuple(str(name) for name in archive["class_names"])
-            image_shape = tuple(int(size) for size in archive["image_shape"])
+        with open(path, "rb") as file:
+            arrays = npz.load(str(path), file)
+        version = int(arrays["format_version"])
+        if version != FORMAT_VERSION:
+            raise DataError(f"{path}: a model of format version {version}; this program reads {FORMAT_VERSION}")
+        W, b = arrays["W"], arrays["b"]
+        class_names = tuple(str(name) for name in arrays["class_names"])
+        image_shape = tuple(int(size) for size in arrays["image_shape"])
     except (DataError, MemoryError):
         raise
-    except Exception as error:  # What damage does to zip and npy files has no common base.
+    except Exception as error:  # Of an archive that is sound, but none of a model.
         raise DataError(f"{path}: not a model that can be read: {brief(error)}") from error
     expected = (int(np.prod(image_shape)), len(class_names))
     if W.shape != expected or b.shape != expected[1:] or W.dtype not in _TYPES or b.dtype != W.dtype:

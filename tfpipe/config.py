@@ -206,6 +206,12 @@ class TrainConfig:
     tf32: bool = _option(
         False, "let a GPU round the inputs of matrix products to TensorFloat-32: faster, other figures"
     )
+    checkpoint_every: float = _option(
+        15.0,
+        "seconds between two savings of the state, from which the same command goes on; 0: after "
+        "every chunk, a second at most; at the end, and when a signal ends the run, it is saved in any case",
+        _number(*_NOT_NEGATIVE),
+    )
     tensorboard: bool = _option(True, "write curves, pictures and tables for TensorBoard to the workdir")
     profile: bool = _option(False, "record a few chunks for TensorBoard's profiler, in the workdir")
 

@@ -1,5 +1,7 @@
 """Errors and costs of heads on one split."""
 
+import collections
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -46,8 +48,8 @@ class Evaluation:
         """`[H]` shares of wrong predictions in [0, 1] and `[H]` mean costs: sums over all examples, divided once."""
         # The sums of minibatches are added in float64: exact for the counts, and 1e-7 for the costs.
         wrong, losses = np.zeros((2, sum(len(group.b) for group in groups)))
-        with self._pass:
-            for chunk in self._one_pass():
+        with self._one_pass() as chunks:
+            for chunk in chunks:
                 parts = self._of_groups(self._evaluator.evaluate_chunk, chunk, groups)
                 wrong += np.concatenate([part.numpy().sum(axis=0) for part, _ in parts])
                 losses += np.concatenate([part.numpy().sum(axis=0, dtype=np.float64) for _, part in parts])
@@ -56,8 +58,8 @@ class Evaluation:
     def diagnose(self, model: Parameters) -> Diagnosis:
         """What a single head, `[1, K, D]` and `[1, K]`, does on each example."""
         parts = []
-        with self._pass:
-            for chunk in self._one_pass():
+        with self._one_pass() as chunks:
+            for chunk in chunks:
                 parts.append([part.numpy().ravel() for part in self._evaluator.predict_chunk(chunk, *model)])
         predicted, confidence = (np.concatenate(part)[: len(self.labels)] for part in zip(*parts, strict=True))
         return Diagnosis(self.labels, predicted, confidence, model.b.shape[1])
@@ -65,5 +67,11 @@ class Evaluation:
     def _of_groups(self, program: Callable[..., Any], chunk: Chunk, groups: Sequence[Parameters]) -> list[Any]:
         return self._workers.map(lambda group: program(chunk, *group), groups)
 
-    def _one_pass(self) -> Iterator[Chunk]:
-        return itertools.islice(self._chunks, self._chunks_per_pass)
+    @contextlib.contextmanager
+    def _one_pass(self) -> Iterator[Iterator[Chunk]]:
+        with self._pass:
+            chunks = itertools.islice(self._chunks, self._chunks_per_pass)
+            try:
+                yield chunks
+            finally:
+                collections.deque(chunks, maxlen=0)  # After a failure too, the next pass begins at the beginning.

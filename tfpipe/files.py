@@ -1,31 +1,53 @@
 """Files that reach the disk whole or not at all."""
 
+import contextlib
 import os
 import pathlib
 
 
-def write_whole(path: pathlib.Path, data: bytes) -> None:
+def write_whole(path: pathlib.Path, data: bytes | memoryview) -> None:
     """Replaces the file at `path` by `data`: a reader, or a crash at any moment, sees the old content or the new one.
 
     Raises:
       OSError: the file cannot be written; what stood there still stands.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(beside, data)
         os.replace(beside, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
         raise
-    _sync_folder(path.parent)
+    sync(path.parent)  # Without it a power cut could take the new name back.
 
 
-def _sync_folder(folder: pathlib.Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _write(path: pathlib.Path, data: bytes | memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:  # A disk that is nearly full takes a part.
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Returns when all that was written to the file, or to the list of names of a folder, is on the disk.
+
+    Raises:
+      OSError: it does not get there.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what `write_whole` leaves beside its files if the process dies; nothing must be writing there."""
+    for path in folder.glob(".*.[0-9]*.new"):
+        with contextlib.suppress(OSError):
+            os.unlink(path)

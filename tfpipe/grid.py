@@ -84,6 +84,13 @@ class Grid:
         """Of each group, as they are now; they stay as they are when training goes on."""
         return [Parameters(tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)) for group in self._groups]
 
+    def assign(self, W: np.ndarray, b: np.ndarray) -> None:
+        """Gives the heads the parameters `[H, K, D]` and `[H, K]`."""
+        parts = zip(self._groups, np.split(W, self._bounds), np.split(b, self._bounds), strict=True)
+        for group, group_W, group_b in parts:
+            group.W.assign(group_W)
+            group.b.assign(group_b)
+
     def train_chunk(self, chunk: Chunk, last_iteration: np.ndarray) -> np.ndarray:
         """Trains all heads, each to its `last_iteration`, `[H]`: the costs `[T, H]`. See Trainer."""
         last = [tf.constant(part) for part in np.split(last_iteration, self._bounds)]
@@ -100,9 +107,7 @@ class Grid:
         _, n_out, n_in = self._groups[0].W.shape
         smaller = Grid([self._heads[n] for n in numbers], n_in, n_out, self._trainer, self._workers)
         W, b = joined(self.parameters())
-        for group, part in zip(smaller._groups, np.split(numbers, smaller._bounds), strict=True):
-            group.W.assign(W[part])
-            group.b.assign(b[part])
+        smaller.assign(W[numbers], b[numbers])
         return smaller
 
 

@@ -5,6 +5,8 @@ it is also below `best * improvement_threshold`, patience becomes `max(patience,
 every iteration, not only after a validation, the loop ends `if patience <= iter`.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 NEVER = -1
@@ -31,6 +33,26 @@ class Patience:
         self.best_iteration = np.full(heads, NEVER, np.int64)
         self.diverged = np.zeros(heads, bool)
         self._diverged_at = np.full(heads, NEVER, np.int64)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it has to remember, by name, each `[H]`."""
+        return {name: array.copy() for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray], iteration: int) -> None:
+        """Goes on after `iteration` from what `arrays` gave then, perhaps with more patience than there was.
+
+        A head that patience had stopped before `iteration` stays as it is: it missed what the others trained.
+
+        Raises:
+          ValueError: other arrays than those of so many heads.
+        """
+        for name, array in self.arrays().items():
+            if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
+                raise ValueError(f"{name}: {arrays[name].dtype} {arrays[name].shape}, not {array.dtype} {array.shape}")
+        least = self._patience
+        vars(self).update({name: arrays[name].copy() for name in self.arrays()})
+        goes_on = iteration <= self.last_iteration
+        self._patience[goes_on] = np.maximum(self._patience, least)[goes_on]
 
     @property
     def last_iteration(self) -> np.ndarray:

@@ -115,16 +115,18 @@ def chunk_size(iterations: int, batch_size: int, bytes_per_image: int, n_paramet
 
 
 def training_chunks(
-    stored: Stored, rows: MinibatchRows, *, iterations: int, validation_frequency: int, chunk: int
+    stored: Stored, rows: MinibatchRows, *, iterations: int, validation_frequency: int, chunk: int, first: int = 0
 ) -> Iterator[Chunk]:
-    """The first `iterations` minibatches, in chunks that end at validations: every `validation_frequency`."""
+    """Minibatches `first` to `iterations` - 1, in chunks that end at validations: every `validation_frequency`."""
 
     @_as_written
     def interval(start: tf.Tensor) -> tf.data.Dataset:
-        return _spans(start, tf.minimum(start + validation_frequency, tf.constant(iterations, tf.int64)), chunk)
+        begin = tf.maximum(start, tf.constant(first, tf.int64))
+        return _spans(begin, tf.minimum(start + validation_frequency, tf.constant(iterations, tf.int64)), chunk)
 
     with tf.device(HOST):
-        spans = tf.data.Dataset.range(0, iterations, validation_frequency).flat_map(interval)
+        start = first // validation_frequency * validation_frequency
+        spans = tf.data.Dataset.range(start, iterations, validation_frequency).flat_map(interval)
         return _chunks(stored, _numbered(stored, rows, spans, chunk))
 
 

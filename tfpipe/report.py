@@ -13,6 +13,7 @@ import tfpipe
 from tfpipe import files
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
+from tfpipe.exceptions import DataError, brief
 from tfpipe.patience import NEVER, Patience
 from tfpipe.schedule import Schedule
 from tfpipe.table import aligned
@@ -110,13 +111,13 @@ def build(
         "cores": os.cpu_count(),
         "workdir": None if workdir is None else str(workdir),
         "interrupted": interrupted,
-        "versions": {
-            "python": platform.python_version(),
-            "tfpipe": tfpipe.__version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": {"python": platform.python_version(), **versions()},
     }
+
+
+def versions() -> dict[str, str]:
+    """Those that the figures may depend on."""
+    return {"tfpipe": tfpipe.__version__, "tensorflow": tf.__version__, "numpy": np.__version__}
 
 
 def save(path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -126,6 +127,20 @@ def save(path: pathlib.Path, content: dict[str, Any]) -> None:
       OSError: the file cannot be written.
     """
     files.write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def load(path: pathlib.Path) -> dict[str, Any]:
+    """Reads what `save` wrote.
+
+    Raises:
+      DataError: it is not there, or is no such report.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        summary(content), tables(content)
+    except Exception as error:  # Whatever it may hold.
+        raise DataError(f"{path}: not a report that can be read: {brief(error)}") from error
+    return content
 
 
 def summary(content: dict[str, Any]) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tfpipe.buffers import ALIGNMENT
 from tfpipe.data import Examples
-from tfpipe.data.buffers import ALIGNMENT
-from tfpipe.data.limits import available_memory
+from tfpipe.limits import available_memory
 
 # The memory of the host, whatever device trains.
 HOST = "/CPU:0"

@@ -4,7 +4,7 @@ import itertools
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -16,23 +16,24 @@ from tfpipe import artifact, device, pipeline, report, storage
 from tfpipe.config import TrainConfig, flag_lines
 from tfpipe.data import Splits
 from tfpipe.evaluation import Evaluation
-from tfpipe.exceptions import DivergedError
+from tfpipe.exceptions import DataError, DivergedError, OptionError
 from tfpipe.grid import Grid, Parameters, joined, multiplies_bytes
+from tfpipe.keeping import Keeper, take_over
 from tfpipe.model import SoftmaxRegression
-from tfpipe.monitor import Finished, Monitor, Selected, Started, Trained, Validated, warn
+from tfpipe.monitor import Finished, Monitor, Selected, Started, Trained, Validated, metrics, warn
 from tfpipe.patience import Patience
-from tfpipe.pipeline import Chunk
 from tfpipe.schedule import Schedule
+from tfpipe.state import AT_THE_START, Origin, State, settings
 from tfpipe.steps import Evaluator, Inputs, Trainer
+from tfpipe.validation import Interval, Validation
 from tfpipe.workdir import Workdir
 
 # Heads that stopped leave the grid if that saves so much: a new set of programs takes 1.3 s to compile on a CPU that
 # computes 200 to 500e9 a second. By this rule, and not by a clock, a run that is repeated does the same again.
 _FLOPS_WORTH_COMPILING = 250e9
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
-# `model.npz` follows the best model at most this often: a write that is whole waits for the disk.
-_SECONDS_BETWEEN_SAVES = 2.0
-_SECONDS_BETWEEN_TRIES = 60.0
+# What State holds of a run as it is.
+_OF_STATE = ("W_before", "best_W", "best_b", "test_error", "cost_sum", "count")
 
 
 class Result(NamedTuple):
@@ -50,19 +51,60 @@ class Result(NamedTuple):
     history: list[Validated]
 
 
+class _Plan(NamedTuple):
+    """What a run is to do, before it has done anything."""
+
+    config: TrainConfig
+    splits: Splits
+    schedule: Schedule
+    place: device.Device
+
+    @property
+    def flags(self) -> list[str]:
+        """The run as the lines of a flagfile."""
+        # Without a value the flagfile asks for the data, rather than train on other data than this run did.
+        of_data = flag_lines(self.splits.config) if self.splits.config else ["--dataset="]
+        return flag_lines(self.config) + of_data
+
+    @property
+    def data(self) -> str:
+        """What it trains on, in words."""
+        counts = ", ".join(f"{getattr(self.schedule, name).examples} {words}" for name, words in _SPLITS.items())
+        return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes"
+
+    @property
+    def products(self) -> str:
+        """In what type it multiplies matrices."""
+        return "int8" if multiplies_bytes(self.config, self.splits, self.place) else self.config.precision
+
+    @property
+    def origin(self) -> Origin:
+        """What makes it this run and no other."""
+        machine = {"device": self.place.label, "cores": str(device.cores()), "products": self.products}
+        machine |= report.versions()
+        return Origin(settings(self.config), self.data, self.splits.fingerprint, machine)
+
+
 def train(
     config: TrainConfig,
     splits: Splits,
     workdir: pathlib.Path | str | None = None,
     *,
+    resume: bool = True,
+    overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Trains every head of `config` on `splits` until patience or the epochs end, and selects the best.
+
+    A run that ended before its time, however that came about, goes on where its workdir holds its state; of one that is
+    finished the result is given.
 
     Args:
       config: the hyper-parameters.
       splits: the data.
       workdir: folder for all that is kept of the run, made if need be; None: nothing is written.
+      resume: False begins anew, and refuses a workdir that holds a run.
+      overwrite: with resume=False: removes the run that the workdir holds.
       should_stop: asked between chunks (a second at most); True ends the run with what it has.
 
     Returns:
@@ -71,99 +113,82 @@ def train(
     Raises:
       ConfigError: the hyper-parameters do not fit the data.
       DeviceError: the device cannot be used.
-      OptionError: TensorBoard is wanted, and not installed.
-      WorkdirError: the workdir cannot be written, or holds another run.
+      OptionError: TensorBoard is wanted, and not installed; or a profile, and there is no workdir for it.
+      WorkdirError: the workdir cannot be written, is in use, or holds another run or a damaged one.
       DivergedError: the cost of every head stopped being finite.
     """
-    schedule = Schedule(config, splits)
-    place = device.select(config.device, tf32=config.tf32)
-    place.check_precision(config.precision)
-    files = Workdir(workdir) if workdir is not None else None
-    if files:
-        config.check_packages()
-        # Without a value the flagfile asks for the data, rather than train on other data than this run did.
-        files.claim(_flags(config, splits))
+    plan = _Plan(config, splits, Schedule(config, splits), device.select(config.device, tf32=config.tf32))
+    plan.place.check_precision(config.precision)
+    if workdir is None:
+        if config.profile:
+            raise OptionError("profile", True, "has no workdir to be written to; give one")
+        return _train(plan, None, AT_THE_START, should_stop)
 
+    config.check_packages()
+    files = Workdir(workdir)
+    with files.owned():
+        state = take_over(files, plan.origin, plan.flags, resume=resume, overwrite=overwrite)
+        if state.finished and (result := _result_of(files)):
+            return result
+        return _train(plan, files, state, should_stop)
+
+
+def _train(plan: _Plan, files: Workdir | None, state: State, should_stop: Callable[[], bool]) -> Result:
+    """Goes on from `state`."""
     with (
-        place.scope(),
-        Monitor(files, config) as listener,
-        device.Workers(place) as workers,
+        plan.place.scope(),
+        Monitor(files, plan.config, state.written) as listener,
+        device.Workers(plan.place) as workers,
     ):
-        run = _Run(config, splits, schedule, files, listener, workers)
+        run = _Run(plan, files, state, listener, workers)
         run.describe()
         run.compile()
-        interrupted = False
-        for chunk in run.chunks():
+        run.start_clock()
+        while True:
+            # Here, before a validation, the state is kept: to go on from it does what is done here, and nothing else.
             if interrupted := should_stop():
                 break
-            run.train(chunk)
             if run.validation_is_due():
                 run.start_validation()
             if run.is_over():
                 break
+            run.train_chunk()
+            run.keep_state_if_due()
         return run.finish(interrupted=interrupted)
 
 
-def _flags(config: TrainConfig, splits: Splits) -> list[str]:
-    """The run as the lines of a flagfile."""
-    return flag_lines(config) + (flag_lines(splits.config) if splits.config else ["--dataset="])
+def _result_of(files: Workdir) -> Result | None:
+    """What a finished run left; None if it cannot be read, so that it has to be made once more."""
+    try:
+        trained = artifact.load(files.model)
+        content = report.load(files.report) | {"workdir": str(files.path)}
+        history = metrics.read(files.metrics)
+    except DataError as error:
+        logging.info("%s: it is made again", error)
+        return None
+    logging.info("%s: the run is finished; with more --epochs or --patience it would go on", files.path)
+    return Result(_model(trained), content, history)
 
 
-class _Validation(NamedTuple):
-    """A validation that is under way, while the heads train on.
-
-    Attributes:
-      iteration: after which it was started.
-      W: of the heads in the grid, then, `[h, K, D]`.
-      b: likewise, `[h, K]`.
-      cost: `[H]`, mean cost of the minibatches since the validation before.
-      examples_per_second: trained since then.
-      measured: will hold errors, costs and test errors of the heads in the grid.
-      norms: will hold the norms of their W and of their gradients.
-    """
-
-    iteration: int
-    W: np.ndarray
-    b: np.ndarray
-    cost: np.ndarray
-    examples_per_second: float
-    measured: Future[tuple[np.ndarray, np.ndarray, np.ndarray]]
-    norms: Future[np.ndarray]
-
-
-def _norms(before: np.ndarray, W: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """The norms of W, and of the mean gradient that led there from `before`, both `[h, K, D]`: `[2, h]`.
-
-    Args:
-      before: W some steps ago.
-      W: W now.
-      reach: `[h]`, the learning rate times the number of steps; 0 for a head that stood still, whose gradient is NaN.
-    """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        moved, norm = (np.linalg.norm(part.astype(np.float64).reshape(len(W), -1), axis=1) for part in (W - before, W))
-        return np.stack([norm, moved / reach])
+def _model(trained: artifact.TrainedModel) -> SoftmaxRegression:
+    n_in, n_out = trained.W.shape
+    model = SoftmaxRegression(n_in, n_out, tf.as_dtype(trained.W.dtype))
+    model.W.assign(trained.W)
+    model.b.assign(trained.b)
+    return model
 
 
 class _Run:
     """The state of a run, and what happens to it."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        splits: Splits,
-        schedule: Schedule,
-        files: Workdir | None,
-        listener: Monitor,
-        workers: device.Workers,
-    ):
-        self._config = config
-        self._splits = splits
-        self._schedule = schedule
+    def __init__(self, plan: _Plan, files: Workdir | None, state: State, listener: Monitor, workers: device.Workers):
+        config, splits, schedule = self._config, self._splits, self._schedule = plan.config, plan.splits, plan.schedule
+        self._plan = plan
         self._files = files
+        self._keeper = Keeper(files, plan.origin, config.checkpoint_every, workers) if files else None
         self._listener = listener
         self._workers = workers
         inputs = Inputs(splits.scaling, config.precision, multiplies_int8=workers.device.multiplies_int8)
-        self._products = "int8" if multiplies_bytes(config, splits, workers.device) else config.precision
         self._grid = Grid(config.heads, splits.n_in, splits.n_out, Trainer(inputs), workers)
         # The numbers of the heads that are in the grid: all, until enough have stopped.
         self._in_grid = np.arange(len(config.heads))
@@ -178,6 +203,7 @@ class _Run:
         self._chunks = pipeline.training_chunks(
             train,
             schedule.train,
+            first=state.iteration + 1,
             iterations=schedule.iterations,
             validation_frequency=schedule.validation_frequency,
             chunk=pipeline.chunk_size(
@@ -196,34 +222,63 @@ class _Run:
             Evaluation(evaluator, stored, rows, chunk, workers)
             for stored, rows in ((validation, schedule.validation), (test, schedule.test))
         )
-        counts = ", ".join(f"{getattr(schedule, name).examples} {words}" for name, words in _SPLITS.items())
-        self._data = f"{counts} examples of {splits.form}; {splits.n_out} classes"
-        self._iteration = -1  # The last one that was trained.
+        self._iteration = state.iteration  # The last one that was trained.
+        self._validated = state.validated
+        self._seconds_before = state.seconds
         # Since the last validation: the sum of costs and of how many minibatches; and W as it was then, of the grid.
         self._cost_sum, self._count = np.zeros((2, len(config.heads)))
         self._W_before, _ = joined(self._grid.parameters())
-        self._under_way: _Validation | None = None
+        self._under_way: Validation | None = None
         # Of each head at its best validation.
         self._best_W, self._best_b = joined(self._grid.parameters())
         self._test_error = np.full(len(config.heads), np.nan)
-        self._history: list[Validated] = []
+        self._history: list[Validated] = metrics.read(files.metrics) if files and state.iteration >= 0 else []
         self._drawn: Future[None] = workers.start(lambda: None)  # The pictures of a new best, perhaps under way.
-        self._saved: tuple[int, int] | None = None  # The head in model.npz, and the iteration it is from.
-        self._next_save = 0.0
+        if state.iteration >= 0:
+            self._restore(state)
+
+    def _restore(self, state: State) -> None:
+        logging.info("goes on after iteration %d, in epoch %d", self._iteration, self._schedule.epoch(self._iteration))
+        self._in_grid = state.arrays["in_grid"]
+        self._grid = self._grid.only(self._in_grid)
+        self._grid.assign(state.arrays["W"], state.arrays["b"])
+        self._patience.restore(state.patience, state.iteration)
+        for name in _OF_STATE:
+            setattr(self, f"_{name}", state.arrays[name])
+
+    def _state(self, *, finished: bool = False) -> State:
+        """What this is now, and stays when training goes on."""
+        W, b = joined(self._grid.parameters())
+        of_run = {name: getattr(self, f"_{name}").copy() for name in _OF_STATE}
+        return State(
+            self._iteration,
+            self._validated,
+            self._seconds(),
+            finished,
+            self._listener.written(),
+            {"in_grid": self._in_grid, "W": W, "b": b, **of_run},
+            self._patience.arrays(),
+        )
 
     def compile(self) -> None:
         """Makes the XLA programs before the clock starts: on chunks of which no minibatch counts."""
         begin = time.monotonic()
-        first = next(self._chunks)
+        first = next(self._chunks, None)
+        if first is None:  # Nothing is left but to measure the heads.
+            return
         groups = self._grid.parameters()
         as_selected = Parameters(groups[0].W[:1], groups[0].b[:1])
+        last_iteration = self._patience.last_iteration[self._in_grid]
         # Side by side: the tutorial's run is ready after 1.5 s, and after 2.2 if one is made after the other.
         programs = [
-            self._workers.start(self._grid.train_chunk, first.limited(0), self._patience.last_iteration),
+            self._workers.start(self._grid.train_chunk, first.limited(0), last_iteration),
             self._workers.start(self._validation.compile, groups),
             self._workers.start(self._test.compile, groups, [as_selected]),
         ]
-        self._introduce(first)  # Meanwhile: to import what draws takes 0.25 s of Python.
+        # Meanwhile: to import what draws takes 0.25 s of Python.
+        self._listener.started(
+            Started(self._iteration, self._plan.flags, self._plan.data, lambda: self._grid.graph(first))
+        )
         for program in programs:
             program.result()
         self._chunks = itertools.chain([first], self._chunks)
@@ -232,7 +287,7 @@ class _Run:
     def describe(self) -> None:
         """Says what is about to run."""
         schedule = self._schedule
-        logging.info("%s", self._data)
+        logging.info("%s", self._plan.data)
         logging.info(
             "%d head%s in %d program%s on %s, products in %s: %d minibatches of %d an epoch, a validation every %d "
             "iterations",
@@ -241,23 +296,24 @@ class _Run:
             self._grid.n_groups,
             "s" * (self._grid.n_groups > 1),
             self._workers.device.label,
-            self._products,
+            self._plan.products,
             schedule.train.per_epoch,
             schedule.train.batch_size,
             schedule.validation_frequency,
         )
 
-    def _introduce(self, chunk: Chunk) -> None:
-        flags = _flags(self._config, self._splits)
-        self._listener.started(Started(flags, self._data, lambda: self._grid.graph(chunk)))
+    def start_clock(self) -> None:
+        """The training loop begins."""
+        self._begin = self._chunk_begin = time.monotonic()
+        self._interval_begin = self._iteration, self._begin
 
-    def chunks(self) -> Iterator[Chunk]:
-        """The training chunks; the clock of the training loop starts here."""
-        self._begin = self._chunk_begin = self._interval_begin = time.monotonic()
-        return self._chunks
+    def _seconds(self) -> float:
+        """That the training loop took, with what it took before it went on."""
+        return self._seconds_before + time.monotonic() - self._begin
 
-    def train(self, chunk: Chunk) -> None:
-        """Trains one chunk: the heads go on until patience stops them, in the middle of it if need be."""
+    def train_chunk(self) -> None:
+        """Trains the next chunk: the heads go on until patience stops them, in the middle of it if need be."""
+        chunk = next(self._chunks)
         first = self._iteration + 1
         steps = self._patience.steps(first, int(chunk.steps))
         last_iteration = self._patience.last_iteration[self._in_grid]
@@ -271,7 +327,7 @@ class _Run:
         self._cost_sum += costs.sum(axis=0, where=trained, dtype=np.float64)
         self._count += trained.sum(axis=0)
 
-        self._save_if_new(self._patience.selected())
+        self._keep_model_if_new(self._patience.selected())
         begin, self._chunk_begin = self._chunk_begin, time.monotonic()
         following = self._iteration + 1
         candidates = trained[-1] & ~self._patience.diverged
@@ -290,8 +346,15 @@ class _Run:
         """How many so many minibatches hold, on average."""
         return steps * self._schedule.train.examples / self._schedule.train.per_epoch
 
+    def keep_state_if_due(self) -> None:
+        """Has the state written in the background, every few seconds."""
+        if self._keeper and self._keeper.wants_state():
+            self._keeper.keep_state(self._state())
+
     def validation_is_due(self) -> bool:
-        return (self._iteration + 1) % self._schedule.validation_frequency == 0
+        """Whether one follows the last iteration, and has not been made."""
+        is_at_end = (self._iteration + 1) % self._schedule.validation_frequency == 0
+        return is_at_end and self._validated < self._iteration
 
     def start_validation(self) -> None:
         """Has the heads validated as they are, and tested if one has a new best: in the background.
@@ -300,28 +363,29 @@ class _Run:
         validate at once leave each other in peace: 30.5 ms an epoch of MNIST in float32, where one after the other took
         40.4.
         """
-        parameters = self._grid.parameters()
+        self._validated = self._iteration
         active = self._patience.active(self._iteration)
         best_error = np.where(active, self._patience.best_error, -np.inf)[self._in_grid]
+        self._under_way = Validation.start(
+            self._iteration,
+            self._grid,
+            self._interval(),
+            best_error,
+            validation=self._validation,
+            test=self._test,
+            workers=self._workers,
+        )
+        self._W_before = self._under_way.W
+        self._cost_sum, self._count = np.zeros((2, len(self._config.heads)))
+
+    def _interval(self) -> Interval:
+        """What was trained since the last validation; the next interval begins."""
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as promised for a head that stands still.
             cost = self._cost_sum / self._count
         rates = np.array([head.learning_rate for head in self._config.heads])
-        reach = (rates * self._count)[self._in_grid]
-        self._cost_sum[:] = self._count[:] = 0
-        since, self._interval_begin = self._interval_begin, time.monotonic()
-        speed = self._examples(self._schedule.validation_frequency) / (self._interval_begin - since)
-        W, b = joined(parameters)
-        before, self._W_before = self._W_before, W
-        measured = self._workers.start(self._measure, parameters, best_error)
-        norms = self._workers.start(_norms, before, W, reach)
-        self._under_way = _Validation(self._iteration, W, b, cost, speed, measured, norms)
-
-    def _measure(
-        self, parameters: list[Parameters], best_error: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        error, cost = self._validation.measure(parameters)
-        improved = (error < best_error).any()
-        return error, cost, self._test.measure(parameters)[0] if improved else np.full(len(error), np.nan)
+        (first, begin), self._interval_begin = self._interval_begin, (self._iteration, time.monotonic())
+        speed = self._examples(self._iteration - first) / (self._interval_begin[1] - begin)
+        return Interval(self._W_before, (rates * self._count)[self._in_grid], cost, speed)
 
     def _hear_validation(self) -> None:
         """Takes in the validation that is under way, if there is one; heads with a new best are kept as they were."""
@@ -332,6 +396,7 @@ class _Run:
         error, cost, test_error = np.full((3, len(self._config.heads)), np.nan)
         norms = np.full((2, len(self._config.heads)), np.nan)
         error[self._in_grid], cost[self._in_grid], test_error[self._in_grid] = under_way.measured.result()
+        norms[:, self._in_grid] = under_way.norms.result()
         self._stop_diverged(iteration, (self._patience.active(iteration) & ~np.isfinite(cost))[np.newaxis])
         active = self._patience.active(iteration)
         improved = self._patience.observe(iteration, error, cost)
@@ -339,21 +404,20 @@ class _Run:
         if improved.any():
             among = improved[self._in_grid]
             self._best_W[improved], self._best_b[improved] = under_way.W[among], under_way.b[among]
-        norms[:, self._in_grid] = under_way.norms.result()
 
         leader = self._patience.selected()
-        self._save_if_new(leader)
+        self._keep_model_if_new(leader)
         W_norm, gradient_norm = np.where(active, norms, np.nan)
         end = np.minimum(self._patience.last_iteration, self._schedule.iterations - 1)
         event = Validated(
             iteration,
             self._schedule.epoch(iteration),
-            time.monotonic() - self._begin,
-            under_way.examples_per_second,
+            self._seconds(),
+            under_way.interval.examples_per_second,
             np.where(active, end - iteration, np.nan),
             W_norm,
             gradient_norm,
-            under_way.cost,
+            under_way.interval.cost,
             np.where(active, error, np.nan),
             np.where(active, cost, np.nan),
             np.where(improved, test_error, np.nan),
@@ -363,7 +427,6 @@ class _Run:
         self._history.append(event)
         self._listener.validated(event)
         if leader is not None and self._listener.wants_model(self._made(leader)):
-            self._drawn.result()
             W, b = self._best_W[leader].copy(), self._best_b[leader].copy()
             self._drawn = self._workers.start(self._show_model, iteration, self._made(leader), W, b)
         self._compact()
@@ -373,7 +436,7 @@ class _Run:
         return leader, int(self._patience.best_iteration[leader])
 
     def _show_model(self, iteration: int, made: tuple[int, int], W: np.ndarray, b: np.ndarray) -> None:
-        self._listener.selected(self._selected(iteration, made, W, b))
+        self._listener.selected(lambda: self._selected(iteration, made, W, b))
 
     def _selected(self, iteration: int, made: tuple[int, int], W: np.ndarray, b: np.ndarray) -> Selected:
         """What a model, `[K, D]` and `[K]`, does on the test examples; see there."""
@@ -381,11 +444,13 @@ class _Run:
         return Selected(iteration, made, self._trained(W, b), diagnosis, self._splits.test)
 
     def is_over(self) -> bool:
-        """Whether patience has stopped every head. (The epochs end with the chunks.)
+        """Whether the epochs are over, or patience has stopped every head.
 
         Waits for a validation that is under way if patience might end before the next one: it may prolong it.
         """
         following = self._iteration + 1
+        if following >= self._schedule.iterations:
+            return True
         if self._under_way:
             active = self._patience.active(self._under_way.iteration)
             surely = following + self._schedule.validation_frequency
@@ -433,17 +498,10 @@ class _Run:
                 "brings the images into [0, 1]"
             )
 
-    def _save_if_new(self, leader: int | None) -> None:
-        """Brings `model.npz` up to date, if there is something new and the last time is long enough ago."""
-        if leader is None or time.monotonic() < self._next_save:
-            return
-        if self._saved != self._made(leader):
-            try:
-                self._save(leader)
-            except OSError as error:  # There may be room again before the end, where it must be written.
-                self._next_save = time.monotonic() + _SECONDS_BETWEEN_TRIES
-                again = f"tried again in {_SECONDS_BETWEEN_TRIES:.0f} s"
-                warn(f"model.npz cannot be written now: {error.strerror or error}; {again}")
+    def _keep_model_if_new(self, leader: int | None) -> None:
+        """Brings `model.npz` up to date in the background, if there is something new, every few seconds."""
+        if leader is not None and self._keeper and self._keeper.wants_model(self._made(leader)):
+            self._keeper.keep_model(self._made(leader), self._trained(self._best_W[leader], self._best_b[leader]))
 
     def _trained(self, W: np.ndarray, b: np.ndarray) -> artifact.TrainedModel:
         """The model `[K, D]` and `[K]` as it is kept: it carries the scaling, and takes images as they are stored."""
@@ -451,27 +509,24 @@ class _Run:
             *self._splits.scaling.fold(W.T, b), self._splits.class_names, self._splits.image_shape
         )
 
-    def _save(self, leader: int) -> artifact.TrainedModel:
-        """Keeps `leader` in `model.npz`."""
-        trained = self._trained(self._best_W[leader], self._best_b[leader])
-        if self._files:
-            artifact.save(self._files.model, trained)
-        self._saved = self._made(leader)
-        self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
-        return trained
-
     def finish(self, *, interrupted: bool) -> Result:
-        """Saves the selected head, and reports on all of them."""
+        """Keeps the last state and the selected head, and reports on all heads."""
+        if interrupted:
+            self._keep_last_state(finished=False)
+            if self.validation_is_due():  # Not of the state: it will be made again, and the same.
+                self.start_validation()
         self._hear_validation()
-        seconds = time.monotonic() - self._begin
-        self._drawn.result()  # Raises what went wrong.
+        seconds = self._seconds()
+        if not interrupted:
+            self._keep_last_state(finished=True)
+        self._drawn.result()
         leader = self._patience.selected()
         model = selected = None
         if leader is not None:
-            trained = self._save(leader)
-            model = SoftmaxRegression(self._splits.n_in, self._splits.n_out, tf.as_dtype(trained.W.dtype))
-            model.W.assign(trained.W)
-            model.b.assign(trained.b)
+            trained = self._trained(self._best_W[leader], self._best_b[leader])
+            if self._keeper:
+                self._keeper.keep_last_model(trained)
+            model = _model(trained)
             selected = self._selected(self._iteration, self._made(leader), self._best_W[leader], self._best_b[leader])
 
         content = report.build(
@@ -484,21 +539,19 @@ class _Run:
             confusion_matrix=selected.diagnosis.confusion_matrix() if selected else None,
             seconds=seconds,
             device=self._workers.device.label,
-            products=self._products,
+            products=self._plan.products,
             programs=self._grid.n_groups,
             workdir=self._files.path if self._files else None,
             interrupted=interrupted,
         )
-        if self._files:
-            report.save(self._files.report, content)
         self._listener.finished(
-            Finished(
-                self._data,
-                _flags(self._config, self._splits),
-                self._iteration,
-                content,
-                report.tables(content),
-                selected,
-            )
+            Finished(self._plan.data, self._plan.flags, self._iteration, content, report.tables(content), selected)
         )
+        if self._files:
+            with self._files.writing(self._files.report.name):  # After all else: it says that a run is finished.
+                report.save(self._files.report, content)
         return Result(model, content, self._history)
+
+    def _keep_last_state(self, *, finished: bool) -> None:
+        if self._keeper:
+            self._keeper.keep_last_state(self._state(finished=finished))

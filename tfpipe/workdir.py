@@ -1,8 +1,16 @@
-"""The folder of a run: the names of its files, and that it belongs to one run alone."""
+"""The folder of a run: the names of its files, and that one process at a time has it."""
 
+import contextlib
+import fcntl
 import os
 import pathlib
+import shutil
+import socket
+from collections.abc import Iterator
 
+from absl import logging
+
+from tfpipe import files
 from tfpipe.exceptions import WorkdirError
 
 
@@ -10,6 +18,7 @@ class Workdir:
     """The paths of a run.
 
     Attributes:
+      checkpoints: the state of the run, see `checkpoint`.
       flags: every flag of the run, as a flagfile.
       metrics: one JSON object a line, one line a validation.
       tensorboard: event files.
@@ -20,6 +29,7 @@ class Workdir:
 
     def __init__(self, path: pathlib.Path | str):
         self.path = pathlib.Path(path).expanduser()
+        self.checkpoints = self.path / "checkpoints"
         self.flags = self.path / "flags.txt"
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
@@ -28,35 +38,70 @@ class Workdir:
         self.page = self.path / "report.html"
 
     def check(self) -> None:
-        """Raises WorkdirError if the folder holds a run already, or cannot be written as far as can be told."""
+        """Raises WorkdirError if the folder cannot be written, as far as can be told."""
         name = str(self.path)
         if not name.isprintable() or name != name.strip():
-            raise self._error("has characters that flags.txt cannot hold; give a folder with another name")
+            raise self.error("has characters that flags.txt cannot hold; give a folder with another name")
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not there.is_dir():
-            raise self._error(f"{there} is a file; give a folder")
+            raise self.error(f"{there} is a file; give a folder")
         if not os.access(there, os.W_OK | os.X_OK):
-            raise self._error(f"{there} cannot be written; give a folder that can")
-        for file in (self.flags, self.metrics, self.tensorboard, self.model, self.report, self.page):
-            if file.exists():
-                raise self._error(f"holds another run ({file.name}), which is never overwritten; give another workdir")
+            raise self.error(f"{there} cannot be written; give a folder that can")
 
-    def claim(self, flag_lines: list[str]) -> None:
-        """Makes the folder and writes `flags.txt`, by which it belongs to this run: `flag_lines` and the workdir.
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Makes the folder, and keeps other processes out of it as long as this one lives.
 
         Raises:
-          WorkdirError: it cannot be written, or holds another run.
+          WorkdirError: it cannot be written, or another process has it.
         """
         self.check()
-        lines = sorted([*flag_lines, f"--workdir={self.path}"])
-        data = "".join(f"{line}\n" for line in lines).encode()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # Mode x: of two runs that start at once, one fails here.
-            with open(self.flags, "xb") as file:
-                file.write(data)
-        except OSError as error:
-            raise self._error(f"cannot be written: {error.strerror}; give another workdir") from error
+        with self.writing("checkpoints"):
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            lock = open(self.checkpoints / "lock", "a+", encoding="utf-8")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # The system gives it back, however a process ends.
+            except BlockingIOError:
+                lock.seek(0)
+                holder = " ".join(lock.read(200).split()) or "another process"
+                raise self.error(f"is in use by {holder}; wait for its end, or give another workdir") from None
+            except OSError as error:  # A file system without locks.
+                logging.warning("%s cannot be locked: %s; a second run there would not notice", self.path, error)
+            with self.writing("checkpoints/lock"):
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                lock.flush()
+            for folder in (self.path, self.checkpoints):
+                files.remove_leftovers(folder)
+            yield
 
-    def _error(self, problem: str) -> WorkdirError:
+    def name_files(self) -> list[str]:
+        """The names of those files of a run that are there, but for its state."""
+        paths = (self.flags, self.metrics, self.tensorboard, self.model, self.report, self.page)
+        return [path.name for path in paths if path.exists()]
+
+    def clear(self) -> None:
+        """Removes the files of a run, but for its state.
+
+        Raises:
+          WorkdirError: one cannot be removed.
+        """
+        with self.writing("files of the run before"):
+            for path in (self.report, self.page, self.metrics, self.model, self.flags):
+                path.unlink(missing_ok=True)
+            if self.tensorboard.exists():
+                shutil.rmtree(self.tensorboard)
+
+    @contextlib.contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Turns an OSError inside into a WorkdirError that says what could not be written."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise self.error(f"{what} cannot be written: {reason}; once it can, the same command goes on") from error
+
+    def error(self, problem: str) -> WorkdirError:
+        """What is wrong with the folder."""
         return WorkdirError("workdir", self.path, problem)

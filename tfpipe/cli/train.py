@@ -7,6 +7,7 @@ import itertools
 import pathlib
 import shlex
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from absl import flags, logging
 
@@ -20,13 +21,16 @@ from tfpipe.workdir import Workdir
 def define(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
     config_flags.define(DataConfig, values, "train")
+    own: dict[str, Any] = {"flag_values": values, "module_name": "train"}
     flags.DEFINE_string(
         "workdir",
         None,
-        "folder for everything that is kept of the run, new or without a run in it; default: a new one, runs/DATE-TIME",
-        flag_values=values,
-        module_name="train",
+        "folder for everything that is kept of the run; if it holds this run already, the run goes on; default: a new "
+        "one, runs/DATE-TIME",
+        **own,
     )
+    flags.DEFINE_bool("resume", True, "go on with a run that --workdir holds; --noresume begins anew", **own)
+    flags.DEFINE_bool("overwrite", False, "with --noresume: remove the run that --workdir holds", **own)
     config_flags.define(TrainConfig, values, "train")
 
 
@@ -36,10 +40,13 @@ def prepare(values: flags.FlagValues) -> Callable[[], int]:
     config = config_flags.read(TrainConfig, values)
     if values["workdir"].value is not None and not values["workdir"].value.strip():
         raise ConfigError("workdir", values["workdir"].value, "must be a path; without the flag it is runs/DATE-TIME")
-    return lambda: _train(data, config, values["workdir"].value)
+    resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
+    if resume and overwrite:
+        raise ConfigError("overwrite", overwrite, "goes with --noresume: a run that goes on overwrites nothing")
+    return lambda: _train(data, config, values["workdir"].value, resume=resume, overwrite=overwrite)
 
 
-def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
+def _train(data: DataConfig, config: TrainConfig, path: str | None, *, resume: bool, overwrite: bool) -> int:
     config.check_packages()
     if path is not None:
         Workdir(path).check()
@@ -56,13 +63,14 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None) -> int:
         logging.info("TensorFlow has begun to compute already: small programs use more threads than they gain by")
 
     with interruption.deferred() as came, _workdir(path) as workdir:
-        result = training.train(config, splits, workdir, should_stop=came)
-        look = (
-            f"\nto look at it: tensorboard --logdir={shlex.quote(str(Workdir(workdir).tensorboard))}"
-            if config.tensorboard
-            else ""
-        )
-        streams.write_error(f"{report.table(result.report)}\neverything is in {workdir}{look}")
+        result = training.train(config, splits, workdir, resume=resume, overwrite=overwrite, should_stop=came)
+        files = Workdir(workdir)
+        lines = [report.table(result.report), f"everything is in {workdir}"]
+        if result.report["interrupted"]:
+            lines.append(f"to go on: tfpipe train --flagfile={shlex.quote(str(files.flags))}")
+        if files.tensorboard.exists():
+            lines.append(f"to look at it: tensorboard --logdir={shlex.quote(str(files.tensorboard))}")
+        streams.write_error("\n".join(lines))
         streams.write_output(report.summary(result.report))
     return interruption.STATUS if result.report["interrupted"] else 0
 

@@ -1,25 +1,18 @@
-"""NumPy's own files: an `.npz` with images and labels, or a pair of `.npy`, whose images may be larger than memory.
+"""NumPy's own files: an `.npz` with images and labels, or a pair of `.npy`, whose images may be larger than memory."""
 
-Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The files are read as data: arrays of
-objects, which hold pickles, are refused before anything of them is read.
-"""
-
-import math
 import os
 import pathlib
 import zipfile
-import zlib
-from typing import IO, NamedTuple
 
 import numpy as np
 from absl import logging
 
-from tfpipe.data import buffers
+from tfpipe import buffers, npz
 from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError, brief
+from tfpipe.limits import check_fits_memory
 
 # Where an archive may hold its splits: (images, labels) of train, validation, test. The second is Keras' way.
 _NAMES = (
@@ -36,9 +29,7 @@ def read_npz(path: pathlib.Path) -> Source:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if len(members) != len(archive.infolist()):
-                raise DataError(f"{path}: two arrays have the same name")
+            members = npz.members(str(path), archive)
             splits = [_read_split(path, archive, members, pair) for pair in _known_names(path, members)]
     except (DataError, MemoryError):
         raise
@@ -58,17 +49,6 @@ def read_npy(path: pathlib.Path, labels_path: pathlib.Path) -> Source:
     images = _mapped(path)
     labels = np.array(_mapped(labels_path))
     return _source([(images, labels, str(path), str(labels_path)), None, None])
-
-
-class _Header(NamedTuple):
-    shape: tuple[int, ...]
-    fortran_order: bool
-    dtype: np.dtype
-    size: int  # Bytes of the header itself.
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 _Split = tuple[np.ndarray, np.ndarray, str, str]
@@ -99,24 +79,8 @@ def _read_split(
         return None
     if len(there) == 1:
         raise DataError(f"{path}: holds {there[0]} alone; expected {pair[0]} and {pair[1]}")
-    images, labels = (_read_member(f"{path} ({name})", archive, members[name]) for name in pair)
+    images, labels = (npz.read_member(f"{path} ({name})", archive, members[name]) for name in pair)
     return images, labels, f"{path} ({pair[0]})", f"{path} ({pair[1]})"
-
-
-def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    if info.file_size > max(info.compress_size, 1) * DEFLATE_MOST:
-        raise DataError(f"{where}: {info.compress_size} bytes cannot expand to the promised {info.file_size}")
-    try:
-        with archive.open(info) as file:
-            header = _read_header(where, file, info.file_size)
-            check_fits_memory(where, header.nbytes)
-            data = buffers.read(file, header.nbytes)
-            file.read(1)  # The end: this verifies the checksum.
-    except zlib.error as error:
-        raise DataError(f"{where}: damaged: {brief(error)}") from error
-    if len(data) != header.nbytes:
-        raise DataError(f"{where}: truncated: {len(data)} of {header.nbytes} bytes")
-    return data.view(header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
 def _mapped(path: pathlib.Path) -> np.ndarray:
@@ -126,7 +90,7 @@ def _mapped(path: pathlib.Path) -> np.ndarray:
     """
     try:
         with open(path, "rb") as file:
-            header = _read_header(str(path), file, os.fstat(file.fileno()).st_size)
+            header = npz.read_header(str(path), file, os.fstat(file.fileno()).st_size)
         order = "F" if header.fortran_order else "C"
         mapped = np.memmap(path, header.dtype, mode="c", offset=header.size, shape=header.shape, order=order)  # type: ignore[call-overload]
     except OSError as error:
@@ -136,42 +100,3 @@ def _mapped(path: pathlib.Path) -> np.ndarray:
         logging.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
         return np.array(mapped, header.dtype.newbyteorder("="), order="C")
     return mapped
-
-
-def _read_header(where: str, file: IO[bytes], size: int) -> _Header:
-    """Reads the header of an array that fills `size` bytes with it, and leaves `file` behind it."""
-    counting = _Counting(file)
-    try:
-        version = np.lib.format.read_magic(counting)  # type: ignore[arg-type]
-        if version == (1, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(counting)  # type: ignore[arg-type]
-        elif version == (2, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(counting)  # type: ignore[arg-type]
-        else:
-            raise ValueError(f"version {version} of the format holds no plain arrays")
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # A damaged header can fail in any way: it is the text of a Python literal.
-        raise DataError(f"{where}: not an .npy array, or damaged: {brief(error)}") from error
-    header = _Header(shape, fortran_order, dtype, counting.count)
-    if dtype.hasobject or dtype.kind not in "biufUS":
-        raise DataError(f"{where}: refused: an array of type {dtype}; expected numbers or text")
-    if any(length <= 0 for length in shape) or dtype.itemsize == 0:
-        raise DataError(f"{where}: an array of shape {shape} holds nothing")
-    if header.size + header.nbytes != size:
-        promised = f"its header promises {' x '.join(map(str, shape))} of {dtype} = {header.nbytes} bytes"
-        raise DataError(f"{where}: truncated or damaged: {promised}, and {size - header.size} follow")
-    return header
-
-
-class _Counting:
-    """A file that counts what is read, for files that cannot tell where they stand."""
-
-    def __init__(self, file: IO[bytes]):
-        self._file = file
-        self.count = 0
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self.count += len(data)
-        return data

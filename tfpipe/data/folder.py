@@ -21,12 +21,12 @@ import tqdm
 from absl import logging
 from PIL import Image
 
-from tfpipe.data import buffers
+from tfpipe import buffers
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import check_fits_memory
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError, brief
+from tfpipe.limits import check_fits_memory
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF")

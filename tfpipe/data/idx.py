@@ -16,11 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tfpipe.data import buffers
+from tfpipe import buffers
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import DEFLATE_MOST, check_fits_memory
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError
+from tfpipe.limits import DEFLATE_MOST, check_fits_memory
 
 _UNSIGNED_BYTE = 0x08
 

@@ -23,14 +23,13 @@ import tqdm
 from absl import logging
 from PIL import Image
 
-from tfpipe import quiet
+from tfpipe import buffers, quiet
 from tfpipe.config import flag_value
-from tfpipe.data import buffers
 from tfpipe.data.examples import Examples
-from tfpipe.data.limits import check_fits_memory
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.source import Source
 from tfpipe.exceptions import ConfigError, DataError, brief
+from tfpipe.limits import check_fits_memory
 
 _NAME = re.compile(
     r"(?P<name>[a-z]\w*)(/(?P<config>[\w+.-]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?(:(?P<split>[a-zA-Z_].*))?"

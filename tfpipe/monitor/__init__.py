@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tfpipe.config import TrainConfig
 from tfpipe.monitor import page, pictures
@@ -12,7 +12,11 @@ from tfpipe.monitor.events import Finished, Selected, Started, Trained, Validate
 from tfpipe.monitor.metrics import MetricsFile
 from tfpipe.monitor.profiler import Profiler
 from tfpipe.monitor.progress import LogLines, ProgressLine, warn
+from tfpipe.state import Written
 from tfpipe.workdir import Workdir
+
+if TYPE_CHECKING:
+    from tfpipe.monitor.tensorboard import TensorBoard
 
 __all__ = ["Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "warn"]
 
@@ -27,19 +31,28 @@ class Monitor:
     """Passes the events of a run on: progress to stderr, and to files if the run has a workdir. A context manager.
 
     A file that cannot be written, because the disk is full perhaps, is given up with one warning.
+
+    Args:
+      workdir: None: no files.
+      config: of the run.
+      held: what the files hold of the run so far; what more they hold is cut off.
     """
 
-    def __init__(self, workdir: Workdir | None, config: TrainConfig):
+    def __init__(self, workdir: Workdir | None, config: TrainConfig, held: Written):
         self._progress = ProgressLine(config.epochs) if sys.stderr.isatty() else LogLines(config.epochs)
         self._workdir = workdir
         self._given_up: set[str] = set()
         self._lock = threading.Lock()
-        self._metrics = MetricsFile(workdir.metrics) if workdir else None
-        self._tensorboard = None
+        self._held = held
+        self._metrics: MetricsFile | None = None
+        self._tensorboard: TensorBoard | None = None
+        if workdir:
+            self._metrics = self._write("metrics.jsonl", MetricsFile, workdir.metrics, held.metrics)
         if workdir and config.tensorboard:
-            from tfpipe.monitor.tensorboard import TensorBoard  # Not above: the package need not be there.
+            from tfpipe.monitor import tensorboard  # Not above: the package need not be there.
 
-            self._tensorboard = TensorBoard(workdir.tensorboard, config.heads)
+            cut_and_open = tensorboard.TensorBoard
+            self._tensorboard = self._write("tensorboard", cut_and_open, workdir.tensorboard, config.heads, held.events)
         self._profiler = Profiler(workdir.tensorboard) if workdir and config.profile else None
         self._begin = time.monotonic()
         self._next_model = self._begin + _SECONDS_BETWEEN_MODELS
@@ -54,9 +67,9 @@ class Monitor:
         if self._profiler:
             self._write("profile", self._profiler.close)
         if self._metrics:
-            self._write("metrics.jsonl", self._metrics.close)
+            self._write("metrics.jsonl", self._metrics.close, again=True)
         if self._tensorboard:
-            self._write("tensorboard", self._tensorboard.close)
+            self._write("tensorboard", self._tensorboard.close, again=True)
 
     def started(self, event: Started) -> None:
         """When the run has begun. It may be called from another thread than the others."""
@@ -75,9 +88,17 @@ class Monitor:
         """After each validation."""
         self._progress.validated(event)
         if self._metrics:
-            self._write("metrics.jsonl", self._metrics.validated, event)
+            self._write("metrics.jsonl", self._metrics.validated, event, again=True)
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.validated, event)
+
+    def written(self) -> Written:
+        """What the files hold so far; of one that was given up, what it was known to hold before."""
+        if self._metrics:
+            self._held = self._held._replace(metrics=self._metrics.size)
+        if self._tensorboard and (events := self._write("tensorboard", self._tensorboard.written)):
+            self._held = self._held._replace(events=events)
+        return self._held
 
     def wants_model(self, made: tuple[int, int]) -> bool:
         """Whether it is time for `selected` with this model, see there; then it must follow, from whatever thread."""
@@ -89,12 +110,12 @@ class Monitor:
         self._model_since, self._last_model = now, made
         return True
 
-    def selected(self, event: Selected) -> None:
+    def selected(self, look: Callable[[], Selected]) -> None:
         """At a new best, if it is wanted. It may be called from another thread than the others."""
-        drawn: dict[str, bytes] = {}
-        self._write("pictures", lambda: drawn.update(pictures.of_model(event)))
-        if self._tensorboard:
-            self._write("tensorboard", self._tensorboard.selected, event, drawn)
+        event = self._write("pictures", look)
+        drawn = self._write("pictures", pictures.of_model, event) if event else None
+        if self._tensorboard and event:
+            self._write("tensorboard", self._tensorboard.selected, event, drawn or {})
         now = time.monotonic()
         took, age = now - (self._model_since or now), now - self._begin
         self._next_model = now + max(_SECONDS_BETWEEN_MODELS, took / _SHARE_OF_MODELS, age * _GROWTH_OF_PAUSES)
@@ -104,24 +125,24 @@ class Monitor:
         """At the end."""
         if not self._workdir:
             return
-        of_model: dict[str, bytes] = {}
-        of_grid: dict[str, bytes] = {}
-        if selected := event.selected:
-            self._write("pictures", lambda: of_model.update(pictures.of_model(selected)))
-        self._write("pictures", lambda: of_grid.update(pictures.of_grid(event.report["grid"])))
+        of_model = self._write("pictures", pictures.of_model, event.selected) if event.selected else None
+        of_model = of_model or {}
+        of_grid = self._write("pictures", pictures.of_grid, event.report["grid"]) or {}
         self._write("report.html", page.save, self._workdir.page, event, of_model | of_grid)
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.finished, event, of_model, of_grid)
 
-    def _write(self, what: str, write: Callable[..., object], *arguments: Any) -> None:
-        if what in self._given_up:
-            return
+    def _write(self, what: str, write: Callable[..., Any], *arguments: Any, again: bool = False) -> Any:
+        """What `write` gives; None if it fails, or has failed before and is not to be tried `again`."""
+        if what in self._given_up and not again:
+            return None
         try:
-            write(*arguments)
+            return write(*arguments)
         except Exception as error:  # A picture that cannot be drawn must not cost a run either.
             with self._lock:
                 is_first = what not in self._given_up
                 self._given_up.add(what)
             if is_first:
                 reason = getattr(error, "strerror", None) or getattr(error, "message", None) or repr(error)
-                warn(f"{what} of the workdir is not written any more: {reason}; the run goes on without it")
+                warn(f"{what} of the workdir cannot be written: {reason}; the run goes on without it")
+            return None

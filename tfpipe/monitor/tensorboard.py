@@ -35,6 +35,7 @@ from tfpipe.monitor import pictures, tables
 from tfpipe.monitor.events import Finished, Selected, Started, Validated
 
 _SECONDS_BETWEEN_FLUSHES = 5.0
+_EVENTS = "events.out.tfevents"  # So their names must begin.
 _BEST = ("validation_error", "validation_cost", "test_error", "best_iteration", "iterations")
 
 
@@ -43,13 +44,21 @@ class TensorBoard:
 
     By TensorFlow's own record writer: 0.14 ms a validation, where tf.summary takes 1.1.
 
+    Args:
+      folder: for the files.
+      heads: the settings of each.
+      held: bytes of each event file, by its path below `folder`, that are kept of what a run wrote that goes on. What
+        lies after them, and other event files, are of a time that it will live through again: they are removed.
+
     Raises:
       OSError, tf.errors.OpError: from any method, a file cannot be written.
     """
 
-    def __init__(self, folder: pathlib.Path, heads: Sequence[Head]):
+    def __init__(self, folder: pathlib.Path, heads: Sequence[Head], held: Mapping[str, int]):
         self._folder = folder
         self._heads = heads
+        self._held = held
+        _cut(folder, held)
         self._files: dict[str, _EventFile] = {}
         self._validations: list[tuple[float, Validated]] = []  # Not yet written, with the time when each came.
         self._lock = threading.Lock()
@@ -58,7 +67,9 @@ class TensorBoard:
 
     def started(self, event: Started) -> None:
         flags = "\n".join(f"    {line}" for line in event.flags)  # Markdown's form of code.
-        self._write("train", 0, [text_pb("flags", flags), text_pb("data", event.data)])
+        self._write("train", max(0, event.iteration), [text_pb("flags", flags), text_pb("data", event.data)])
+        if self._held:
+            return
         self._write("train", 0, [], graph=event.step())
         experiment = hparams.hparams_config_pb(
             hparams=[hparams.HParam("learning_rate"), hparams.HParam("l2")],
@@ -139,6 +150,14 @@ class TensorBoard:
             with self._lock:  # Hundreds of heads would be as many open files.
                 self._files.pop(run).close()
 
+    def written(self) -> dict[str, int]:
+        """Bytes of each event file so far, by its path below the folder."""
+        self._write_validations()
+        self._flush()
+        with self._lock:
+            paths = [file.path for file in self._files.values()]
+        return {**self._held, **{str(path.relative_to(self._folder)): path.stat().st_size for path in paths}}
+
     def close(self) -> None:
         self._write_validations()
         with self._lock, contextlib.ExitStack() as stack:
@@ -170,8 +189,8 @@ class _EventFile:
 
     def __init__(self, folder: pathlib.Path):
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._writer = tf.io.TFRecordWriter(str(folder / name))
+        self.path = folder / f"{_EVENTS}.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = tf.io.TFRecordWriter(str(self.path))
         self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, event: Event) -> None:
@@ -183,6 +202,17 @@ class _EventFile:
     def close(self) -> None:
         self.flush()
         self._writer.close()
+
+
+def _cut(folder: pathlib.Path, held: Mapping[str, int]) -> None:
+    for path in folder.rglob(f"{_EVENTS}.*"):
+        size = held.get(str(path.relative_to(folder)))
+        if path.suffix == ".profile-empty":  # The profiler's, by which TensorBoard finds what it recorded.
+            continue
+        if size is None:
+            path.unlink()
+        elif size < path.stat().st_size:
+            os.truncate(path, size)
 
 
 def _image_pb(tag: str, picture: bytes) -> Summary:

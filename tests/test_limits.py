@@ -16,8 +16,8 @@ from absl.testing import parameterized
 from PIL import Image
 
 from tests import made
-from tfpipe import load
-from tfpipe.data import arrays, folder, limits, theano_pickle
+from tfpipe import limits, load
+from tfpipe.data import arrays, folder, theano_pickle
 from tfpipe.exceptions import DataError
 
 MIB = 1 << 20

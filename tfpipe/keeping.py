@@ -1,0 +1,169 @@
+"""What is kept of a run while it goes on, in its workdir: the state to go on from, and the best model so far."""
+
+import contextlib
+import time
+from concurrent.futures import Future
+
+from tfpipe import artifact, checkpoint, files
+from tfpipe.artifact import TrainedModel
+from tfpipe.checkpoint import Checkpoints
+from tfpipe.device import Workers
+from tfpipe.exceptions import DataError
+from tfpipe.monitor import warn
+from tfpipe.state import AT_THE_START, Origin, State, pack, unpack
+from tfpipe.workdir import Workdir
+
+# A write that is whole waits for the disk.
+_SECONDS_BETWEEN_MODELS = 2.0
+_SECONDS_BETWEEN_TRIES = 60.0
+
+
+def take_over(workdir: Workdir, origin: Origin, flag_lines: list[str], *, resume: bool, overwrite: bool) -> State:
+    """Finds the state from which a run goes on in `workdir`, or begins a new one there; and writes `flags.txt`.
+
+    Args:
+      workdir: this process must own it.
+      origin: of the run that is wanted.
+      flag_lines: it as the lines of a flagfile, without the workdir.
+      resume: whether to go on from a state that is there, rather than to begin anew.
+      overwrite: whether what is there may be removed for that.
+
+    Raises:
+      WorkdirError: it holds another run, or one that may not be overwritten, or its state is damaged; it cannot be
+        written.
+    """
+    checkpoints = Checkpoints(workdir.checkpoints)
+    with workdir.writing("checkpoints"):
+        if not resume:
+            _make_room(workdir, checkpoints, overwrite=overwrite)
+        state = _state_there(workdir, checkpoints, origin) or _begin(workdir, checkpoints, origin)
+    with workdir.writing(workdir.flags.name):
+        if not state.finished:  # The result of before, perhaps of an interrupted run, is not that of the run to come.
+            workdir.report.unlink(missing_ok=True)
+            workdir.page.unlink(missing_ok=True)
+        text = "".join(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={workdir.path}"])).encode()
+        if not workdir.flags.exists() or workdir.flags.read_bytes() != text:
+            files.write_whole(workdir.flags, text)
+    return state
+
+
+def _make_room(workdir: Workdir, checkpoints: Checkpoints, *, overwrite: bool) -> None:
+    there = [*workdir.name_files(), *checkpoints.names()]
+    if there and not overwrite:
+        raise workdir.error(
+            f"holds a run ({there[0]}), and --noresume would begin anew; give another workdir, or add --overwrite to "
+            "lose what is there"
+        )
+    checkpoints.clear()
+    workdir.clear()
+
+
+def _state_there(workdir: Workdir, checkpoints: Checkpoints, origin: Origin) -> State | None:
+    otherwise = "give another workdir, or --noresume --overwrite to begin anew and lose what is there"
+    try:
+        saved = checkpoints.load()
+        if saved is None:
+            if there := workdir.name_files():
+                raise workdir.error(f"holds a run ({there[0]}) without its state; {otherwise}")
+            return None
+        state, before = unpack(saved)
+    except DataError as error:
+        raise workdir.error(f"{error}; {otherwise}") from error
+    if obstacles := origin.obstacles(before):
+        raise workdir.error(f"holds a run with {'; '.join(obstacles)}; {otherwise}")
+    if state.finished and origin.length() != before.length():
+        state = state._replace(finished=False)
+    differences = origin.differences(before)
+    if differences and not state.finished:
+        warn(f"the run goes on with {', '.join(differences)}: its figures will be as good, but not the same to the bit")
+    return state
+
+
+def _begin(workdir: Workdir, checkpoints: Checkpoints, origin: Origin) -> State:
+    # Before all else, so that a run without a state is one whose state was lost.
+    checkpoints.save(0, pack(AT_THE_START, origin))
+    return AT_THE_START
+
+
+class Keeper:
+    """Brings state and model to the disk beside the training, one at a time.
+
+    Args:
+      workdir: this process must own it.
+      origin: of the run.
+      every: seconds between two states.
+      workers: who do it.
+    """
+
+    def __init__(self, workdir: Workdir, origin: Origin, every: float, workers: Workers):
+        self._workdir = workdir
+        self._checkpoints = Checkpoints(workdir.checkpoints)
+        self._origin = origin
+        self._every = every
+        self._workers = workers
+        self._under_way: Future[None] | None = None
+        self._next_state = time.monotonic() + every
+        self._next_model = 0.0
+        self._made: tuple[int, int] | None = None  # Of which head, after which iteration, the model in the file is.
+
+    def wants_state(self) -> bool:
+        """Whether it is time for a state.
+
+        Raises:
+          WorkdirError: the last one could not be written.
+        """
+        return self._is_free() and time.monotonic() >= self._next_state
+
+    def keep_state(self, state: State) -> None:
+        """Begins to write `state`, of which nothing may change any more."""
+        self._under_way = self._workers.start(self._save_state, state)
+        self._next_state = time.monotonic() + self._every
+
+    def keep_last_state(self, state: State) -> None:
+        """Writes `state`, and returns when it is on the disk. Raises WorkdirError if it does not get there."""
+        self.wait()
+        self._save_state(state)
+
+    def wants_model(self, made: tuple[int, int]) -> bool:
+        """Whether it is time to keep the model of this head, after this iteration."""
+        return made != self._made and self._is_free() and time.monotonic() >= self._next_model
+
+    def keep_model(self, made: tuple[int, int], model: TrainedModel) -> None:
+        """Begins to write `model`. If it cannot be written now, there may be room again before the end."""
+        self._under_way = self._workers.start(self._try_to_save_model, made, model)
+
+    def keep_last_model(self, model: TrainedModel) -> None:
+        """Writes `model`, and returns when it is on the disk. Raises WorkdirError if it does not get there."""
+        self.wait()
+        with self._workdir.writing(self._workdir.model.name):
+            artifact.save(self._workdir.model, model)
+
+    def wait(self) -> None:
+        """Returns when nothing is being written any more. Raises WorkdirError if that failed."""
+        if self._under_way:
+            under_way, self._under_way = self._under_way, None
+            under_way.result()
+
+    def _is_free(self) -> bool:
+        if self._under_way and self._under_way.done():
+            self.wait()
+        return self._under_way is None
+
+    def _save_state(self, state: State) -> None:
+        for path in (self._workdir.metrics, *(self._workdir.tensorboard / name for name in state.written.events)):
+            with contextlib.suppress(OSError):  # Only what watches the run would miss something.
+                files.sync(path)
+        saved = pack(state, self._origin)
+        with self._workdir.writing(f"the state ({checkpoint.size(saved) / 1e6:.1f} MB)"):
+            self._checkpoints.save(state.iteration + 1, saved)
+
+    def _try_to_save_model(self, made: tuple[int, int], model: TrainedModel) -> None:
+        try:
+            artifact.save(self._workdir.model, model)
+        except OSError as error:
+            self._next_model = time.monotonic() + _SECONDS_BETWEEN_TRIES
+            again = f"tried again in {_SECONDS_BETWEEN_TRIES:.0f} s"
+            warn(f"model.npz cannot be written now: {error.strerror or error}; {again}")
+        else:
+            self._made = made
+            self._next_model = time.monotonic() + _SECONDS_BETWEEN_MODELS
