@@ -1,0 +1,155 @@
+"""Kills a training run again and again, lets it go on each time, and compares it with one that was left in peace.
+
+    TFPIPE_MNIST_DIR=FOLDER python experiments/torture.py --kills=300
+
+A shuffled grid of four heads on MNIST (or --dataset=digits) is trained once without interruption. Then the same command
+is started over and over, and its process ended by SIGKILL at a random moment: mostly some time after it has saved its
+state for the first time, else while it starts. In the end it is left to finish. Model, report, metrics, the last state
+and TensorBoard's curves must then be the same: to the bit, but for times. When a run is finished before there were
+enough kills, another one begins.
+
+Prints one JSON object to stdout; any difference is an error.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tfpipe import artifact, checkpoint
+from tfpipe.workdir import Workdir
+
+# Two of the heads stop early: they leave the grid while the others train on.
+SETTINGS = {
+    "mnist": ["--learning_rate=0.02,0.5", "--l2=0,0.01", "--patience=8000", "--epochs=2500"],
+    "digits": ["--batch_size=100", "--learning_rate=0.02,0.5", "--l2=0,0.01", "--patience=9000", "--epochs=6000"],
+}
+TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
+CURVES = {"train": ("cost", "weights/norm", "training/patience_left"), "validation": ("cost", "error"),
+          "test": ("error",), "lowest": ("cost", "error"), "highest": ("cost", "error")}  # fmt: skip
+# Seconds between two states, one of them drawn for each start; the last is the default.
+EVERY = (0.0, 0.05, 0.5, 15.0)
+_LONGEST_START = 4.0
+_MEAN_TRAINING = 0.2
+
+
+def command(dataset: str, workdir: pathlib.Path, every: float) -> list[str]:
+    path = os.environ["TFPIPE_MNIST_DIR"] if dataset == "mnist" else dataset
+    return [
+        sys.executable, "-m", "tfpipe", "train", f"--dataset={path}", *SETTINGS[dataset], "--shuffle", "--device=cpu",
+        f"--checkpoint_every={every}", f"--workdir={workdir}",
+    ]  # fmt: skip
+
+
+def finish(arguments: list[str]) -> None:
+    """Runs a command to its end. Raises SystemExit if it fails."""
+    process = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(f"exit status {process.returncode}: {process.stderr}")
+
+
+def kill(arguments: list[str], files: Workdir, dice: random.Random) -> str:
+    """Starts a command and kills it at a random moment: at what stage it was, or `finished` if it was faster."""
+    before = newest(files)
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    stage = "starting"
+    begin = time.monotonic()
+    patience = dice.uniform(0, _LONGEST_START) if dice.random() < 0.2 else float("inf")
+    while process.poll() is None and time.monotonic() - begin < patience:
+        if stage == "starting" and newest(files) > before:
+            stage, begin, patience = "training", time.monotonic(), dice.expovariate(1 / _MEAN_TRAINING)
+        time.sleep(0.002)
+    process.kill()
+    _, stderr = process.communicate()
+    if process.returncode == 0:
+        return "finished"
+    if process.returncode > 0:
+        raise SystemExit(f"exit status {process.returncode}: {stderr.decode()}")
+    return stage
+
+
+def newest(files: Workdir) -> str:
+    """The name of the last state."""
+    return max((path.name for path in files.checkpoints.glob("*.npz")), default="")
+
+
+def differences(first: Workdir, second: Workdir) -> list[str]:
+    """In what two runs differ, times and places apart."""
+    found = []
+    for name, value in artifact.load(first.model)._asdict().items():
+        other = getattr(artifact.load(second.model), name)
+        if np.asarray(value).tobytes() != np.asarray(other).tobytes():
+            found.append(f"model.npz: {name}")
+    for one, other in zip(*([content(files) for files in (first, second)]), strict=True):
+        found += [f"{name}: {one[name]} and {other[name]}" for name in one if one[name] != other[name]]
+    return found
+
+
+def content(files: Workdir) -> list[dict[str, Any]]:
+    """All that must be the same."""
+    report = without_times(json.loads(files.report.read_text()))
+    metrics = {
+        f"metrics.jsonl, line {number}": without_times(json.loads(line))
+        for number, line in enumerate(files.metrics.read_text().splitlines(), start=1)
+    }
+    saved = checkpoint.Checkpoints(files.checkpoints).load()
+    assert saved
+    state = {f"{newest(files)}: {name}": array.tobytes().hex() for name, array in saved.arrays.items()}
+    return [report, {"lines of metrics.jsonl": len(metrics)} | metrics, state, curves(files)]
+
+
+def without_times(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in TIMES}
+
+
+def curves(files: Workdir) -> dict[str, Any]:
+    """Every point of the curves in TensorBoard."""
+    found = {}
+    for run, tags in CURVES.items():
+        events = EventAccumulator(str(files.tensorboard / run), {"tensors": 0}).Reload()
+        for tag in tags:
+            found[f"{run}/{tag}"] = [
+                (event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)
+            ]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--dataset", choices=SETTINGS, default="mnist")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    dice = random.Random(arguments.seed)
+    counts = {"starting": 0, "training": 0, "finished": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Workdir(f"{folder}/reference")
+        finish(command(arguments.dataset, reference.path, EVERY[-1]))
+        runs = 0
+        while counts["starting"] + counts["training"] < arguments.kills:
+            runs += 1
+            files = Workdir(f"{folder}/{runs}")
+            stage = ""
+            while stage != "finished" and counts["starting"] + counts["training"] < arguments.kills:
+                stage = kill(command(arguments.dataset, files.path, dice.choice(EVERY)), files, dice)
+                counts[stage] += 1
+                print(runs, stage, newest(files), file=sys.stderr)
+            finish(command(arguments.dataset, files.path, EVERY[0]))
+            if different := differences(reference, files):
+                raise SystemExit(f"after {counts}: {len(different)} differences, such as {different[0]:.500}")
+        report = json.loads(reference.report.read_text())
+    kept = {"iterations_of_heads": [head["iterations"] for head in report["grid"]], "runs": runs}
+    print(json.dumps({"dataset": arguments.dataset, "kills": counts, "differences": 0} | kept))
+
+
+if __name__ == "__main__":
+    main()
