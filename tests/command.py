@@ -23,6 +23,13 @@ def python(program):
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
 
+def python_module(name, *arguments):
+    """The finished process of `python -m NAME ARGUMENTS`, which must succeed, with `stdout` as text."""
+    return subprocess.run(
+        [sys.executable, "-m", name, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
+    )
+
+
 def result(process):
     """The JSON object on the last line of stdout of a process that succeeded."""
     assert process.returncode == 0, (process.returncode, process.stderr)

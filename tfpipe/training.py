@@ -23,7 +23,7 @@ from tfpipe.model import SoftmaxRegression
 from tfpipe.monitor import Finished, Monitor, Selected, Started, Trained, Validated, metrics, warn
 from tfpipe.patience import Patience
 from tfpipe.schedule import Schedule
-from tfpipe.state import AT_THE_START, Origin, State, settings
+from tfpipe.state import AT_THE_START, Origin, State, check_fits, settings
 from tfpipe.steps import Evaluator, Inputs, Trainer
 from tfpipe.validation import Interval, Validation
 from tfpipe.workdir import Workdir
@@ -170,6 +170,20 @@ def _result_of(files: Workdir) -> Result | None:
     return Result(_model(trained), content, history)
 
 
+def _validations(files: Workdir) -> list[Validated]:
+    """Those of a run that goes on; none if they cannot be read."""
+    try:
+        return metrics.read(files.metrics)
+    except DataError as error:
+        warn(f"{error}; the history that is given begins anew")
+        return []
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """NaN in the place of infinities, as in `metrics.jsonl`: of a head that diverges."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
 def _model(trained: artifact.TrainedModel) -> SoftmaxRegression:
     n_in, n_out = trained.W.shape
     model = SoftmaxRegression(n_in, n_out, tf.as_dtype(trained.W.dtype))
@@ -232,17 +246,22 @@ class _Run:
         # Of each head at its best validation.
         self._best_W, self._best_b = joined(self._grid.parameters())
         self._test_error = np.full(len(config.heads), np.nan)
-        self._history: list[Validated] = metrics.read(files.metrics) if files and state.iteration >= 0 else []
+        self._history = _validations(files) if files and state.iteration >= 0 else []
         self._drawn: Future[None] = workers.start(lambda: None)  # The pictures of a new best, perhaps under way.
         if state.iteration >= 0:
             self._restore(state)
 
     def _restore(self, state: State) -> None:
         logging.info("goes on after iteration %d, in epoch %d", self._iteration, self._schedule.epoch(self._iteration))
+        try:
+            check_fits(state, len(self._config.heads), self._splits.n_out, self._splits.n_in)
+            self._patience.restore(state.patience, state.iteration)
+        except (KeyError, ValueError) as error:
+            assert self._files
+            raise self._files.error(f"the state does not fit the run: {error}; give another workdir") from error
         self._in_grid = state.arrays["in_grid"]
         self._grid = self._grid.only(self._in_grid)
         self._grid.assign(state.arrays["W"], state.arrays["b"])
-        self._patience.restore(state.patience, state.iteration)
         for name in _OF_STATE:
             setattr(self, f"_{name}", state.arrays[name])
 
@@ -415,9 +434,9 @@ class _Run:
             self._seconds(),
             under_way.interval.examples_per_second,
             np.where(active, end - iteration, np.nan),
-            W_norm,
-            gradient_norm,
-            under_way.interval.cost,
+            _finite(W_norm),
+            _finite(gradient_norm),
+            _finite(under_way.interval.cost),
             np.where(active, error, np.nan),
             np.where(active, cost, np.nan),
             np.where(improved, test_error, np.nan),

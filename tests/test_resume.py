@@ -1,0 +1,464 @@
+"""A run that was ended, in whatever way, goes on as if nothing had happened."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests import made
+from tests.command import python
+from tfpipe import TrainConfig, checkpoint, files, keeping, training
+from tfpipe.exceptions import OptionError, WorkdirError
+
+TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
+# Validations inside epochs, minibatches that are not full, several chunks between validations.
+OPTIONS = {"batch_size": 10, "epochs": 6, "validation_frequency": 7, "device": "cpu", "checkpoint_every": 0.0}
+GRID = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "patience": 25}
+
+
+class Died(BaseException):
+    """Stands for the end of the process: what was not on the disk by then is lost."""
+
+
+def after(chunks, end=lambda: True):
+    """For `should_stop`: asks for an end when so many chunks are trained."""
+    calls = iter(range(10**6))
+    return lambda: next(calls) == chunks and end()
+
+
+def die():
+    raise Died
+
+
+def config(**options):
+    return TrainConfig(**(OPTIONS | options))
+
+
+@contextlib.contextmanager
+def small_chunks(steps=3):
+    with mock.patch.object(training.pipeline, "chunk_size", lambda iterations, *_: min(steps, iterations)):
+        yield
+
+
+class ResumeTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        self.workdir = self.folder / "run"
+        self.splits = made.splits()
+        self.enter_context(small_chunks())
+
+    def train(self, should_stop=lambda: False, workdir=None, **options):
+        return training.train(config(**options), self.splits, workdir or self.workdir, should_stop=should_stop)
+
+    def assert_same(self, result, expected):
+        """Two runs agree, to the bit, in the folders `run` and `whole` and in what they return."""
+        self.assertEqual(*((self.folder / name / "model.npz").read_bytes() for name in ("run", "whole")))
+        of_run, of_whole = (
+            [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+            for name in ("run", "whole")
+        )
+        self.assertEqual([without_times(line) for line in of_run], [without_times(line) for line in of_whole])
+        seconds = [line["seconds"] for line in of_run]
+        self.assertEqual(seconds, sorted(seconds))
+        reports = [json.loads((self.folder / name / "report.json").read_text()) for name in ("run", "whole")]
+        self.assertEqual(*map(without_times, reports))
+        self.assertEqual(*(without_times(r.report) for r in (result, expected)))
+        self.assertEqual(result.model.W.numpy().tobytes(), expected.model.W.numpy().tobytes())
+        self.assertLen(result.history, len(expected.history))
+        for mine, other in zip(result.history, expected.history, strict=True):
+            for name, value in mine._asdict().items():
+                if name not in TIMES:
+                    np.testing.assert_array_equal(value, getattr(other, name), name)
+        self.assertEqual(*(curves(self.folder / name / "tensorboard") for name in ("run", "whole")))
+
+    @parameterized.named_parameters(
+        ("in_order", {"shuffle": False}),
+        ("shuffled", {"seed": 3}),
+        ("until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}),
+        ("grid", GRID),
+        ("float64", {"precision": "float64", "learning_rate": (0.1, 0.2)}),
+    )
+    def test_a_run_that_is_stopped_after_every_second_chunk(self, options):
+        expected = self.train(workdir=self.folder / "whole", **options)
+        parts = [result := self.train(after(2), **options)]
+        while result.report["interrupted"]:
+            parts.append(result := self.train(after(2), **options))
+        self.assertGreater(len(parts), 3)
+        self.assert_same(result, expected)
+
+    def test_heads_that_left_the_grid_stay_away(self):
+        with mock.patch.object(training, "_FLOPS_WORTH_COMPILING", 1.0):
+            options = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "l2": (0.0, 0.01), "patience": 20, "epochs": 12}
+            expected = self.train(workdir=self.folder / "whole", **options)
+            with self.assertLogs("absl", "INFO") as log:
+                while True:
+                    result = self.train(after(3), **options)
+                    if not result.report["interrupted"]:
+                        break
+        self.assertRegex("\n".join(log.output), "heads have stopped")
+        self.assertRegex("\n".join(log.output), r"\d of 8 heads are left|[1-4] heads? in \d programs?")
+        self.assert_same(result, expected)
+
+    @parameterized.parameters(0, 1, 5)
+    def test_a_run_that_dies(self, chunks):
+        expected = self.train(workdir=self.folder / "whole", **GRID)
+        with self.assertRaises(Died):
+            self.train(after(chunks, die), **GRID)
+        # As if all states since some time had not been there yet, while lines and events had.
+        newest = max((self.workdir / "checkpoints").glob("*.npz"))
+        if chunks == 5:
+            newest.unlink()
+        result = self.train(**GRID)
+        self.assert_same(result, expected)
+
+    def test_a_run_that_dies_before_it_has_saved_anything_begins_again(self):
+        expected = self.train(workdir=self.folder / "whole", checkpoint_every=1e9)
+        with self.assertRaises(Died):
+            self.train(after(6, die), checkpoint_every=1e9)
+        self.assertNotEmpty((self.workdir / "metrics.jsonl").read_text())
+        self.assert_same(self.train(checkpoint_every=1e9), expected)
+
+    def test_a_finished_run_gives_its_result_and_trains_nothing(self):
+        expected = self.train()
+        before = contents(self.workdir)
+        with (
+            mock.patch.object(training.Grid, "train_chunk", side_effect=AssertionError),
+            self.assertLogs("absl", "INFO") as log,
+        ):
+            result = self.train()
+        self.assertRegex(log.output[-1], "run: the run is finished; with more --epochs or --patience it would go on")
+        self.assertEqual(result.report, expected.report)
+        self.assertEqual(result.model.W.numpy().tobytes(), expected.model.W.numpy().tobytes())
+        self.assertEqual(result.model.b.numpy().tobytes(), expected.model.b.numpy().tobytes())
+        self.assertLen(result.history, len(expected.history))
+        self.assertEqual(contents(self.workdir), before)
+
+    @parameterized.parameters("report.json", "model.npz", "metrics.jsonl")
+    def test_what_a_finished_run_lost_is_made_again(self, name):
+        expected = self.train(workdir=self.folder / "whole")
+        self.train()
+        if name == "metrics.jsonl":
+            (self.workdir / name).write_text("{}\n")
+            with self.assertLogs("absl", "WARNING") as log:
+                self.train()
+            self.assertRegex("\n".join(log.output), r"metrics.jsonl: line 1 is no validation")
+            return
+        (self.workdir / name).write_bytes(b"PK")
+        self.assert_same(self.train(), expected)
+
+    @parameterized.parameters(
+        ({"epochs": 3}, {"epochs": 6}),
+        # Ends in the middle of an epoch, and of an interval.
+        ({"patience": 16, "learning_rate": 1e-4}, {"patience": 40, "learning_rate": 1e-4}),
+    )
+    def test_epochs_and_patience_may_be_raised(self, first, second):
+        expected = self.train(workdir=self.folder / "whole", **second)
+        shorter = self.train(**first)
+        self.assertLess(shorter.report["iterations"], expected.report["iterations"])
+        result = self.train(**second)
+        for mine, other in zip(result.history, expected.history, strict=True):
+            self.assertEqual(mine.iteration, other.iteration)
+            self.assertAllEqual(mine.validation_cost, other.validation_cost)
+        self.assertEqual(result.report["iterations"], expected.report["iterations"])
+        self.assertEqual(result.model.W.numpy().tobytes(), expected.model.W.numpy().tobytes())
+        self.assertIn(f"--epochs={config(**second).epochs}", (self.workdir / "flags.txt").read_text().splitlines())
+        with self.assertRaisesRegex(WorkdirError, r"holds a run with \w+=\d+, which may be raised but not be \d+"):
+            self.train(**first)
+
+    def test_heads_that_patience_stopped_long_ago_stay_as_they_are(self):
+        options = {"learning_rate": (1e-4, 0.3), "patience_increase": 3.0, "epochs": 50}
+        heads = self.train(patience=20, **options).report["grid"]
+        self.assertLess(heads[1]["iterations"], heads[0]["iterations"])
+        more = self.train(patience=300, **options).report["grid"]
+        self.assertEqual(more[1], heads[1])
+        self.assertEqual(more[0]["iterations"], 301)
+
+    def test_another_run_is_refused_and_what_is_there_stays(self):
+        self.train(after(2), l2=(0.0, 0.1))
+        before = contents(self.workdir)
+        for changes, message in (
+            ({"seed": 1}, "seed=0, not 1;"),
+            ({"l2": (0.0, 0.2), "batch_size": 11}, "batch_size=10, not 11; l2=0.0,0.1, not 0.0,0.2;"),
+            ({"epochs": 5}, "epochs=6, which may be raised but not be 5;"),
+        ):
+            with self.assertRaisesRegex(
+                WorkdirError, f"holds a run with {message} give another workdir, or --noresume"
+            ):
+                self.train(**({"l2": (0.0, 0.1)} | changes))
+        images = self.splits.train.images
+        images[0, 0, 0] ^= 1
+        self.splits = made.splits()
+        self.splits.train.images[5, 1, 1] ^= 1
+        with self.assertRaisesRegex(WorkdirError, "holds a run with other values in the same form of data"):
+            self.train(l2=(0.0, 0.1))
+        self.splits = made.splits(n_train=99)
+        with self.assertRaisesRegex(WorkdirError, "holds a run with 100 training, .*, not 99 training"):
+            self.train(l2=(0.0, 0.1))
+        self.assertEqual(contents(self.workdir), before)
+
+    def test_what_changes_no_figure_may_change(self):
+        expected = self.train(workdir=self.folder / "whole")
+        self.train(after(4), tensorboard=False)
+        result = self.train(checkpoint_every=3.0)
+        self.assertEqual(result.model.W.numpy().tobytes(), expected.model.W.numpy().tobytes())
+
+    def test_another_machine_is_said(self):
+        self.train(after(2))
+        with (
+            mock.patch.object(training.device, "cores", return_value=17),
+            self.assertLogs("absl", "WARNING") as log,
+        ):
+            self.train(after(1))
+        self.assertRegex(log.output[0], r"goes on with cores \d+, now 17: .*as good, but not the same to the bit")
+
+    def test_to_begin_anew_must_be_said_twice(self):
+        self.train(after(2), seed=1)
+        before = contents(self.workdir)
+        with self.assertRaisesRegex(WorkdirError, r"holds a run \(flags.txt\), and --noresume would begin anew"):
+            training.train(config(), self.splits, self.workdir, resume=False)
+        self.assertEqual(contents(self.workdir), before)
+        expected = self.train(workdir=self.folder / "whole")
+        result = training.train(config(), self.splits, self.workdir, resume=False, overwrite=True)
+        self.assert_same(result, expected)
+
+    def test_a_run_without_its_state_is_refused(self):
+        self.train(after(2))
+        for path in (self.workdir / "checkpoints").glob("*.npz"):
+            path.unlink()
+        with self.assertRaisesRegex(WorkdirError, r"holds a run \(flags.txt\) without its state; give another workdir"):
+            self.train()
+
+    def test_a_damaged_state_is_put_aside_and_the_older_one_used(self):
+        expected = self.train(workdir=self.folder / "whole")
+        self.train(after(9))
+        older, newer = sorted((self.workdir / "checkpoints").glob("*.npz"))
+        newer.write_bytes(newer.read_bytes()[:-1])
+        with self.assertLogs("absl", "INFO") as log:
+            result = self.train()
+        self.assertRegex("\n".join(log.output), rf"{newer.name}: damaged: .*; put aside as {newer.name}.damaged")
+        self.assertRegex("\n".join(log.output), f"goes on after iteration {int(older.stem) - 1}, ")
+        self.assert_same(result, expected)
+
+    def test_if_every_state_is_damaged_it_is_refused(self):
+        self.train(after(9))
+        for path in (self.workdir / "checkpoints").glob("*.npz"):
+            path.write_bytes(b"")
+        with self.assertRaisesRegex(WorkdirError, "the state of the run is damaged, and no older one is left; .*anew"):
+            self.train()
+
+    def test_a_state_of_other_arrays_is_refused(self):
+        self.train(after(4), **GRID)
+        (path, *_) = sorted((self.workdir / "checkpoints").glob("*.npz"), reverse=True)
+        saved = checkpoint.decode("", path.read_bytes())
+        for changes in (
+            {"W": np.zeros((1, 3, 24), np.float32)},
+            {"in_grid": np.array([0, 1, 2, 9])},
+            {"in_grid": np.array([0.0, 1, 2, 3])},
+            {"best_b": np.array(["a"])},
+            {"patience.best_error": np.zeros(5)},
+            {"patience.diverged": np.zeros(4)},
+            {"more": np.zeros(4)},
+        ):
+            files.write_whole(path, checkpoint.encode(saved._replace(arrays=saved.arrays | changes)))
+            with self.assertRaisesRegex(WorkdirError, "the state|not the state"):
+                self.train(**GRID)
+        for changes in ({"iteration": "4"}, {"written": {"metrics": 0, "events": []}}, {"origin": None}, {"x": 0}):
+            files.write_whole(path, checkpoint.encode(saved._replace(facts=saved.facts | changes)))
+            with self.assertRaisesRegex(WorkdirError, "not the state of a run"):
+                self.train(**GRID)
+
+    def test_lines_that_are_missing_are_said(self):
+        self.train(after(9))
+        metrics = self.workdir / "metrics.jsonl"
+        metrics.write_bytes(metrics.read_bytes().splitlines(keepends=True)[0])
+        with self.assertLogs("absl", "WARNING") as log:
+            self.train()
+        self.assertRegex(
+            "\n".join(log.output), r"metrics.jsonl: \d+ of \d+ bytes are there: validations .* are missing"
+        )
+
+    def test_one_process_at_a_time(self):
+        program = (
+            "import sys, tfpipe.workdir\n"
+            f"with tfpipe.workdir.Workdir({str(self.workdir)!r}).owned():\n"
+            "    print('there', flush=True); sys.stdin.read()"
+        )
+        holder = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.addCleanup(holder.communicate)
+        self.assertEqual(holder.stdout.readline(), "there\n")
+        with self.assertRaisesRegex(
+            WorkdirError, f"is in use by process {holder.pid} on .*; wait for its end, or give"
+        ):
+            self.train()
+        holder.kill()
+        holder.wait()
+        self.train(after(0))  # The lock has died with its process.
+
+    @parameterized.parameters(errno.ENOSPC, errno.EIO)
+    def test_a_state_that_cannot_be_written_ends_the_run_and_it_goes_on_later(self, number):
+        expected = self.train(workdir=self.folder / "whole")
+        save, saves = checkpoint.Checkpoints.save, iter(range(100))
+
+        def fail(checkpoints, *arguments):
+            if next(saves) >= 3:
+                raise OSError(number, os.strerror(number))
+            save(checkpoints, *arguments)
+
+        with mock.patch.object(checkpoint.Checkpoints, "save", fail):
+            for _ in range(2):
+                with self.assertRaisesRegex(
+                    WorkdirError, rf"run: the state \(0\.0 MB\) cannot be written: {os.strerror(number)}; once it can"
+                ):
+                    self.train()
+        self.assert_same(self.train(), expected)
+
+    @parameterized.parameters("model.npz", "report.json")
+    def test_a_result_that_cannot_be_written_is_made_later(self, name):
+        expected = self.train(workdir=self.folder / "whole")
+        write = files.write_whole
+
+        def fail(path, data):
+            if path.name == name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(path, data)
+
+        with (
+            mock.patch.object(files, "write_whole", fail),
+            self.assertRaisesRegex(WorkdirError, f"{name} cannot be written: No space left on device; once it can"),
+        ):
+            self.train()
+        self.assert_same(self.train(), expected)
+
+    def test_lines_that_cannot_be_written_now_are_written_later(self):
+        expected = self.train(workdir=self.folder / "whole")
+        opened = []
+
+        class Full:
+            """A disk that takes a part, then nothing for a while."""
+
+            def __init__(self, path, mode, buffering):
+                self._file = open(path, mode, buffering=buffering)
+                self._writes = 0
+                opened.append(self)
+
+            def write(self, data):
+                self._writes += 1
+                if not 4 < self._writes < 8:
+                    return self._file.write(data[:100])
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            def __getattr__(self, name):
+                return getattr(self._file, name)
+
+        with (
+            mock.patch.object(training.metrics, "open", Full, create=True),
+            self.assertLogs("absl", "WARNING") as log,
+        ):
+            result = self.train()
+        self.assertLen(opened, 1)
+        self.assertLen(log.output, 1)
+        self.assertRegex(log.output[0], "metrics.jsonl of the workdir cannot be written: No space left on device")
+        self.assertLen((self.workdir / "metrics.jsonl").read_text().splitlines(), len(expected.history))
+        self.assert_same(result, expected)
+
+    def test_a_state_is_kept_as_often_as_asked(self):
+        clock = mock.Mock()
+        clock.monotonic.return_value = 0.0
+        kept = []
+
+        def look():
+            clock.monotonic.return_value += 1.0
+            return False
+
+        keep = keeping.Keeper.keep_state
+
+        def count(keeper, state):
+            kept.append((clock.monotonic(), state.iteration))
+            keep(keeper, state)
+            keeper.wait()
+
+        with (
+            mock.patch.object(keeping, "time", clock),
+            mock.patch.object(keeping.Keeper, "keep_state", count),
+            mock.patch.object(keeping.Keeper, "wants_model", return_value=False),
+        ):
+            self.train(look, checkpoint_every=5.0)
+        self.assertEqual([seconds for seconds, _ in kept], [5.0 * n for n in range(1, 1 + len(kept))])
+        self.assertGreater(len(kept), 2)
+
+    def test_a_profile_needs_a_folder(self):
+        with self.assertRaisesRegex(OptionError, "profile=True: has no workdir to be written to"):
+            training.train(config(profile=True), self.splits)
+
+
+class CommandTest(tf.test.TestCase):
+    def test_a_disk_that_is_really_full(self):
+        # No file may grow beyond 20 kB, and the state has more.
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        images, labels = made.images(200, (20, 20))
+        np.savez(folder / "data.npz", images=images, labels=labels)
+        flags = f"'--dataset={folder}/data.npz', '--epochs=400', '--batch_size=20', '--checkpoint_every=0'"
+        program = (
+            "import {}; from tfpipe.cli.main import main; {}; main(['tfpipe', 'train', " + flags + ", '--workdir={}'])"
+        )
+        limit = "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, {}))"
+        process = python(program.format("resource, signal", limit.format("-1"), folder / "run"))
+        self.assertEqual(process.returncode, 1)
+        self.assertEqual(
+            process.stderr.splitlines()[-1],
+            f"tfpipe train: --workdir={folder}/run: the state (0.0 MB) cannot be written: File too large; once it can, "
+            "the same command goes on",
+        )
+        self.assertEqual(process.stdout, "")
+        for name in ("run", "whole"):
+            process = python(program.format("os", "0", folder / name))
+            self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(*((folder / name / "model.npz").read_bytes() for name in ("run", "whole")))
+
+    def test_twenty_kills_change_nothing(self):
+        torture = pathlib.Path(__file__).parent.parent / "experiments" / "torture.py"
+        process = subprocess.run(
+            [sys.executable, torture, "--dataset=digits", "--kills=20"], capture_output=True, text=True, check=False
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+        counts = json.loads(process.stdout)
+        self.assertEqual(counts["kills"]["starting"] + counts["kills"]["training"], 20)
+        self.assertGreaterEqual(counts["kills"]["training"], 10)
+        self.assertEqual(counts["differences"], 0)
+
+
+def without_times(fields):
+    return {name: value for name, value in fields.items() if name not in TIMES}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
+
+
+def curves(folder):
+    """All scalars, by run and tag: steps and values."""
+    found = {}
+    for run in ("train", "validation", "test", "lowest", "highest"):
+        if (folder / run).exists():
+            events = EventAccumulator(str(folder / run), {"tensors": 0}).Reload()
+            for tag in set(events.Tags()["tensors"]) - {"training/examples_per_second"}:
+                if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
+                    points = [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)]
+                    found[run, tag] = points
+    return found
+
+
+if __name__ == "__main__":
+    tf.test.main()
