@@ -94,6 +94,8 @@ class WrongUsageTest(CommandTest):
         (("train", "--dataset=a\nb"), (r"--dataset=a\nb: must be a name or a path of characters that can be shown",)),
         (("train", "--dataset="), ("--dataset=: must be a name or a path",)),
         (("train", "--workdir="), ("--workdir=: must be a path",)),
+        (("train", "--overwrite"), ("--overwrite=True: goes with --noresume",)),
+        (("train", "--checkpoint_every=-1"), ("--checkpoint_every=-1.0: must be a number of at least 0",)),
         (("train", f"--epochs={10**21}"), ("at most 2147483647",)),
     )
     def test_one_line_and_status_2(self, arguments, words):
@@ -238,7 +240,12 @@ class TrainTest(CommandTest):
         # And never over the first one.
         kept = {path: path.read_bytes() for path in self.workdir.iterdir() if path.is_file()}
         process = tfpipe("train", f"--workdir={self.workdir}")
-        self.assert_fails(process, FAILED, f"--workdir={self.workdir}: holds another run", "give another workdir")
+        self.assert_fails(
+            process,
+            FAILED,
+            f"--workdir={self.workdir}: holds a run with epochs=20, which may be raised",
+            "l2=0.0,0.001",
+        )
         self.assertEqual({path: path.read_bytes() for path in kept}, kept)
 
     def test_runs_without_a_workdir_get_new_ones_even_at_the_same_moment(self):

@@ -35,18 +35,27 @@ class WriteWholeTest(absltest.TestCase):
 
     def test_data_is_on_the_disk_before_it_takes_the_place_of_the_old(self):
         calls = []
-        originals = {name: getattr(os, name) for name in ("fsync", "replace")}
+        fsync, replace = os.fsync, os.replace
 
-        def traced(name):
-            def call(*arguments):
-                calls.append(name)
-                return originals[name](*arguments)
+        def traced_fsync(descriptor):
+            calls.append(("fsync", os.fstat(descriptor).st_ino))
+            fsync(descriptor)
 
-            return mock.patch.object(os, name, call)
+        def traced_replace(source, target):
+            calls.append(("replace", os.stat(source).st_ino, target))
+            self.assertEqual(pathlib.Path(source).read_bytes(), b"data")
+            replace(source, target)
 
-        with traced("fsync"), traced("replace"):
+        with mock.patch.object(os, "fsync", traced_fsync), mock.patch.object(os, "replace", traced_replace):
             files.write_whole(self.path, b"data")
-        self.assertEqual(calls, ["fsync", "replace", "fsync"])  # The file, its name, the folder.
+        written, folder = self.path.stat().st_ino, self.folder.stat().st_ino
+        self.assertEqual(calls, [("fsync", written), ("replace", written, self.path), ("fsync", folder)])
+
+    def test_what_a_dead_process_left_is_removed(self):
+        for name in ("model.npz", ".file.123.new", ".model.npz.4.new", ".mine", ".notes.new"):
+            (self.folder / name).touch()
+        files.remove_leftovers(self.folder)
+        self.assertEqual(sorted(os.listdir(self.folder)), [".mine", ".notes.new", "model.npz"])
 
 
 if __name__ == "__main__":

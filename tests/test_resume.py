@@ -5,6 +5,9 @@ import errno
 import json
 import os
 import pathlib
+import re
+import shlex
+import signal
 import subprocess
 import sys
 from unittest import mock
@@ -15,7 +18,7 @@ from absl.testing import parameterized
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import made
-from tests.command import python
+from tests.command import python, result, tfpipe
 from tfpipe import TrainConfig, checkpoint, files, keeping, training
 from tfpipe.exceptions import OptionError, WorkdirError
 
@@ -88,12 +91,12 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         ("grid", GRID),
         ("float64", {"precision": "float64", "learning_rate": (0.1, 0.2)}),
     )
-    def test_a_run_that_is_stopped_after_every_second_chunk(self, options):
+    def test_a_run_that_is_stopped_again_and_again(self, options):
         expected = self.train(workdir=self.folder / "whole", **options)
-        parts = [result := self.train(after(2), **options)]
+        parts = [result := self.train(after(5), **options)]
         while result.report["interrupted"]:
-            parts.append(result := self.train(after(2), **options))
-        self.assertGreater(len(parts), 3)
+            parts.append(result := self.train(after(5), **options))
+        self.assertGreater(len(parts), 2)
         self.assert_same(result, expected)
 
     def test_heads_that_left_the_grid_stay_away(self):
@@ -102,7 +105,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             expected = self.train(workdir=self.folder / "whole", **options)
             with self.assertLogs("absl", "INFO") as log:
                 while True:
-                    result = self.train(after(3), **options)
+                    result = self.train(after(8), **options)
                     if not result.report["interrupted"]:
                         break
         self.assertRegex("\n".join(log.output), "heads have stopped")
@@ -398,6 +401,30 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual([seconds for seconds, _ in kept], [5.0 * n for n in range(1, 1 + len(kept))])
         self.assertGreater(len(kept), 2)
 
+    def test_lines_and_events_are_on_the_disk_before_the_state_that_counts_them(self):
+        calls = []
+        sync, write = files.sync, files.write_whole
+
+        def traced_sync(path):
+            if path.is_file():
+                calls.append((path.relative_to(self.workdir).parts[0], path.stat().st_size))
+                sync(path)
+
+        def traced_write(path, data):
+            if path.parent.name == "checkpoints" and path.stem != "0" * 12:
+                written = checkpoint.decode("", bytes(data)).facts["written"]
+                expected = [("metrics.jsonl", written["metrics"])]
+                expected += [("tensorboard", size) for size in written["events"].values()]
+                for (what, synced), (kind, counted) in zip(calls, expected, strict=True):
+                    self.assertEqual(what, kind)
+                    self.assertGreaterEqual(synced, counted)
+                self.assertNotEmpty(written["events"])
+                calls.clear()
+            write(path, data)
+
+        with mock.patch.object(files, "sync", traced_sync), mock.patch.object(files, "write_whole", traced_write):
+            self.train()
+
     def test_a_profile_needs_a_folder(self):
         with self.assertRaisesRegex(OptionError, "profile=True: has no workdir to be written to"):
             training.train(config(profile=True), self.splits)
@@ -407,9 +434,9 @@ class CommandTest(tf.test.TestCase):
     def test_a_disk_that_is_really_full(self):
         # No file may grow beyond 20 kB, and the state has more.
         folder = pathlib.Path(self.create_tempdir().full_path)
-        images, labels = made.images(200, (20, 20))
+        images, labels = made.images(200, (30, 30))
         np.savez(folder / "data.npz", images=images, labels=labels)
-        flags = f"'--dataset={folder}/data.npz', '--epochs=400', '--batch_size=20', '--checkpoint_every=0'"
+        flags = f"'--dataset={folder}/data.npz', '--epochs=100', '--batch_size=20', '--checkpoint_every=0'"
         program = (
             "import {}; from tfpipe.cli.main import main; {}; main(['tfpipe', 'train', " + flags + ", '--workdir={}'])"
         )
@@ -426,6 +453,33 @@ class CommandTest(tf.test.TestCase):
             process = python(program.format("os", "0", folder / name))
             self.assertEqual(process.returncode, 0, process.stderr)
         self.assertEqual(*((folder / name / "model.npz").read_bytes() for name in ("run", "whole")))
+
+    def test_a_signal_saves_the_state_and_the_command_that_is_told_goes_on(self):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        flags = ("train", "--epochs=700", "--patience=1000000", "--checkpoint_every=1000")
+        whole = result(tfpipe(*flags, f"--workdir={folder}/whole"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tfpipe", *flags, f"--workdir={folder}/my run"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.addCleanup(process.kill)
+        next(line for line in process.stderr if "epoch 1/" in line)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 143, stderr)
+        summary = json.loads(stdout.splitlines()[-1])
+        self.assertTrue(summary["interrupted"])
+        self.assertLess(summary["iterations"], whole["iterations"])
+        states = sorted(path.name for path in (folder / "my run" / "checkpoints").glob("*.npz"))
+        self.assertEqual(states, ["0" * 12 + ".npz", f"{summary['iterations']:012d}.npz"])
+
+        (command,) = re.findall("to go on: tfpipe (.*)", stderr)
+        process = tfpipe(*shlex.split(command))
+        self.assertIn(f"goes on after iteration {summary['iterations'] - 1}, ", process.stderr)
+        again = result(process)
+        self.assertFalse(again["interrupted"])
+        self.assertEqual(again["iterations"], whole["iterations"])
+        self.assertEqual(*((folder / name / "model.npz").read_bytes() for name in ("my run", "whole")))
 
     def test_twenty_kills_change_nothing(self):
         torture = pathlib.Path(__file__).parent.parent / "experiments" / "torture.py"
