@@ -11,7 +11,7 @@ train: .venv/installed
 
 ## test: install what the tests need, and run them
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto
 
 ## test-browser: a real TensorBoard in a real browser; needs Chromium and its driver
 test-browser: .venv/installed-test

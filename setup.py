@@ -36,7 +36,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["hypothesis>=6.100,<7", "mypy>=2.0,<3", "pytest>=9.0,<10", "ruff==0.17.*"],
+        "test": ["hypothesis>=6.100,<7", "mypy>=2.0,<3", "pytest>=9.0,<10", "pytest-xdist>=3.6,<4", "ruff==0.17.*"],
         "browser": ["selenium>=4.20,<5"],
         "bench": [
             "jax>=0.6,<1",

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests import made
 from tests.command import python, result, tfpipe
-from tfpipe import TrainConfig, checkpoint, files, keeping, training
+from tfpipe import TrainConfig, checkpoint, files, keeping, run, training
 from tfpipe.exceptions import OptionError, WorkdirError
 
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
@@ -48,7 +48,7 @@ def config(**options):
 
 @contextlib.contextmanager
 def small_chunks(steps=3):
-    with mock.patch.object(training.pipeline, "chunk_size", lambda iterations, *_: min(steps, iterations)):
+    with mock.patch.object(run.pipeline, "chunk_size", lambda iterations, *_: min(steps, iterations)):
         yield
 
 
@@ -100,7 +100,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_same(result, expected)
 
     def test_heads_that_left_the_grid_stay_away(self):
-        with mock.patch.object(training, "_FLOPS_WORTH_COMPILING", 1.0):
+        with mock.patch.object(run, "_FLOPS_WORTH_COMPILING", 1.0):
             options = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "l2": (0.0, 0.01), "patience": 20, "epochs": 12}
             expected = self.train(workdir=self.folder / "whole", **options)
             with self.assertLogs("absl", "INFO") as log:
@@ -135,7 +135,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         expected = self.train()
         before = contents(self.workdir)
         with (
-            mock.patch.object(training.Grid, "train_chunk", side_effect=AssertionError),
+            mock.patch.object(run.Grid, "train_chunk", side_effect=AssertionError),
             self.assertLogs("absl", "INFO") as log,
         ):
             result = self.train()
@@ -366,7 +366,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
                 return getattr(self._file, name)
 
         with (
-            mock.patch.object(training.metrics, "open", Full, create=True),
+            mock.patch.object(run.metrics, "open", Full, create=True),
             self.assertLogs("absl", "WARNING") as log,
         ):
             result = self.train()
@@ -504,13 +504,13 @@ def contents(folder):
 def curves(folder):
     """All scalars, by run and tag: steps and values."""
     found = {}
-    for run in ("train", "validation", "test", "lowest", "highest"):
-        if (folder / run).exists():
-            events = EventAccumulator(str(folder / run), {"tensors": 0}).Reload()
+    for name in ("train", "validation", "test", "lowest", "highest"):
+        if (folder / name).exists():
+            events = EventAccumulator(str(folder / name), {"tensors": 0}).Reload()
             for tag in set(events.Tags()["tensors"]) - {"training/examples_per_second"}:
                 if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
                     points = [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)]
-                    found[run, tag] = points
+                    found[name, tag] = points
     return found
 
 

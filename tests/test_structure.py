@@ -17,8 +17,9 @@ LAYERS = [
     ["pipeline", "model"],
     ["schedule", "steps", "device"],
     ["grid", "report", "monitor"],
-    ["evaluation", "keeping"],
+    ["evaluation", "keeping", "plan"],
     ["validation"],
+    ["run"],
     ["training"],
     ["cli"],
 ]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe import Examples, Splits, TrainConfig, artifact, keeping, training
+from tfpipe import Examples, Splits, TrainConfig, artifact, keeping, run, training
 from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
 
 
@@ -169,15 +169,15 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         )
         whole = training.train(grid, splits)
         sizes = []
-        only = training.Grid.only
+        only = run.Grid.only
 
         def counted(heads, numbers):
             sizes.append((len(heads), len(numbers)))
             return only(heads, numbers)
 
         with (
-            mock.patch.object(training, "_FLOPS_WORTH_COMPILING", 1.0),
-            mock.patch.object(training.Grid, "only", counted),
+            mock.patch.object(run, "_FLOPS_WORTH_COMPILING", 1.0),
+            mock.patch.object(run.Grid, "only", counted),
         ):
             compacted = training.train(grid, splits)
         self.assertLen(sizes, times)
@@ -202,14 +202,14 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         answers = iter(asked)
         following = iter(asked[1:])
         went_on = []
-        measure = training.Evaluation.measure
+        measure = run.Evaluation.measure
 
         def wait_for_the_next_epoch(evaluation, groups):
             if len(evaluation.labels) == 40:
                 went_on.extend(event.wait(timeout=10) for event in itertools.islice(following, 1))
             return measure(evaluation, groups)
 
-        with mock.patch.object(training.Evaluation, "measure", wait_for_the_next_epoch):
+        with mock.patch.object(run.Evaluation, "measure", wait_for_the_next_epoch):
             result = training.train(config(), splits, should_stop=lambda: next(answers, threading.Event()).set())
         self.assertEqual(went_on, [True] * 4)
         self.assertEqual(result.report["grid"], expected.report["grid"])

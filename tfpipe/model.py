@@ -14,6 +14,7 @@ class is then done to many examples at once: 10.4 ms an epoch of MNIST, in block
 """
 
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -81,6 +82,15 @@ class SoftmaxRegression(tf.Module):
         super().__init__()
         self.W = tf.Variable(tf.zeros([n_in, n_out], dtype), name="W")
         self.b = tf.Variable(tf.zeros([n_out], dtype), name="b")
+
+    @classmethod
+    def from_arrays(cls, W: np.ndarray, b: np.ndarray) -> Self:
+        """The model with these parameters, `[n_in, n_out]` and `[n_out]`."""
+        n_in, n_out = W.shape
+        model = cls(n_in, n_out, tf.as_dtype(W.dtype))
+        model.W.assign(W)
+        model.b.assign(b)
+        return model
 
     def predict_proba(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """P(y = k | x): `[N, n_out]`, in [0, 1], rows sum to 1."""

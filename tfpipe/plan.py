@@ -1,0 +1,53 @@
+"""What a run is to do, before it has done anything."""
+
+from typing import NamedTuple
+
+from tfpipe import device, report
+from tfpipe.config import TrainConfig, flag_lines
+from tfpipe.data import Splits
+from tfpipe.grid import multiplies_bytes
+from tfpipe.schedule import Schedule
+from tfpipe.state import Origin, settings
+
+_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+
+
+class Plan(NamedTuple):
+    """Hyper-parameters, data, and what follows from them.
+
+    Attributes:
+      config: how to train.
+      splits: on what.
+      schedule: when what happens.
+      place: where it is computed.
+    """
+
+    config: TrainConfig
+    splits: Splits
+    schedule: Schedule
+    place: device.Device
+
+    @property
+    def flags(self) -> list[str]:
+        """The run as the lines of a flagfile."""
+        # Without a value the flagfile asks for the data, rather than train on other data than this run did.
+        of_data = flag_lines(self.splits.config) if self.splits.config else ["--dataset="]
+        return flag_lines(self.config) + of_data
+
+    @property
+    def data(self) -> str:
+        """What it trains on, in words."""
+        counts = ", ".join(f"{getattr(self.schedule, name).examples} {words}" for name, words in _SPLITS.items())
+        return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes"
+
+    @property
+    def products(self) -> str:
+        """In what type it multiplies matrices."""
+        return "int8" if multiplies_bytes(self.config, self.splits, self.place) else self.config.precision
+
+    @property
+    def origin(self) -> Origin:
+        """What makes it this run and no other."""
+        machine = {"device": self.place.label, "cores": str(device.cores()), "products": self.products}
+        machine |= report.versions()
+        return Origin(settings(self.config), self.data, self.splits.fingerprint, machine)
