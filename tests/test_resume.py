@@ -322,7 +322,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         with mock.patch.object(checkpoint.Checkpoints, "save", fail):
             for _ in range(2):
                 with self.assertRaisesRegex(
-                    WorkdirError, rf"run: the state \(0\.0 MB\) cannot be written: {os.strerror(number)}; once it can"
+                    WorkdirError, rf"run: the state \(0\.0 MB\) cannot be written: {os.strerror(number)}; when it can"
                 ):
                     self.train()
         self.assert_same(self.train(), expected)
@@ -339,7 +339,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
         with (
             mock.patch.object(files, "write_whole", fail),
-            self.assertRaisesRegex(WorkdirError, f"{name} cannot be written: No space left on device; once it can"),
+            self.assertRaisesRegex(WorkdirError, f"{name} cannot be written: No space left on device; when it can"),
         ):
             self.train()
         self.assert_same(self.train(), expected)
@@ -445,7 +445,7 @@ class CommandTest(tf.test.TestCase):
         self.assertEqual(process.returncode, 1)
         self.assertEqual(
             process.stderr.splitlines()[-1],
-            f"tfpipe train: --workdir={folder}/run: the state (0.0 MB) cannot be written: File too large; once it can, "
+            f"tfpipe train: --workdir={folder}/run: the state (0.0 MB) cannot be written: File too large; when it can, "
             "the same command goes on",
         )
         self.assertEqual(process.stdout, "")

@@ -100,7 +100,7 @@ class Workdir:
             yield
         except OSError as error:
             reason = error.strerror or error
-            raise self.error(f"{what} cannot be written: {reason}; once it can, the same command goes on") from error
+            raise self.error(f"{what} cannot be written: {reason}; when it can, the same command goes on") from error
 
     def error(self, problem: str) -> WorkdirError:
         """What is wrong with the folder."""
