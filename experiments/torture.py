@@ -40,6 +40,7 @@ CURVES = {"train": ("cost", "weights/norm", "training/patience_left"), "validati
 EVERY = (0.0, 0.05, 0.5, 15.0)
 _LONGEST_START = 4.0
 _MEAN_TRAINING = 0.2
+_NOTHING_TRAINED = "000000000000.npz"
 
 
 def command(dataset: str, workdir: pathlib.Path, every: float) -> list[str]:
@@ -65,7 +66,7 @@ def kill(arguments: list[str], files: Workdir, dice: random.Random) -> str:
     begin = time.monotonic()
     patience = dice.uniform(0, _LONGEST_START) if dice.random() < 0.2 else float("inf")
     while process.poll() is None and time.monotonic() - begin < patience:
-        if stage == "starting" and newest(files) > before:
+        if stage == "starting" and newest(files) > max(before, _NOTHING_TRAINED):
             stage, begin, patience = "training", time.monotonic(), dice.expovariate(1 / _MEAN_TRAINING)
         time.sleep(0.002)
     process.kill()

@@ -17,6 +17,7 @@ from absl.testing import absltest, parameterized
 from tests import made
 from tests.command import python, result, tfpipe, without_root_rights
 from tfpipe import artifact
+from tfpipe.checkpoint import Checkpoints
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 143
@@ -354,6 +355,7 @@ class TrainTest(CommandTest):
         process.communicate(timeout=60)
         self.assertEqual(process.returncode, INTERRUPTED)
         self.assertFalse((self.workdir / "report.json").exists())
+        self.assertTrue(Checkpoints(self.workdir / "checkpoints").load())
 
     def start_endless_run(self):
         process = subprocess.Popen(

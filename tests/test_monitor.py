@@ -27,7 +27,7 @@ from tfpipe.diagnosis import Diagnosis, worst_classes
 from tfpipe.exceptions import OptionError
 from tfpipe.monitor import Selected, tables
 from tfpipe.monitor.tensorboard import TensorBoard
-from tfpipe.state import NOTHING_WRITTEN
+from tfpipe.state import AT_THE_START
 from tfpipe.workdir import Workdir
 
 PROGRAM = """
@@ -296,7 +296,7 @@ class PaceTest(tf.test.TestCase):
             mock.patch.object(monitor, "time", clock),
             mock.patch.object(monitor.pictures, "of_model", side_effect=draw),
             mock.patch.object(TensorBoard, "selected") as shown,
-            monitor.Monitor(workdir, TrainConfig(), NOTHING_WRITTEN) as listener,
+            monitor.Monitor(workdir, TrainConfig(), AT_THE_START) as listener,
         ):
 
             def wants(seconds, made):
@@ -323,7 +323,7 @@ class PaceTest(tf.test.TestCase):
         folder = pathlib.Path(self.create_tempdir().full_path)
         model = artifact.TrainedModel(np.eye(2, 3, dtype=np.float32), np.zeros(3, np.float32), ("a", "b", "c"), (2,))
         diagnosis = Diagnosis(np.array([0, 1]), np.array([0, 2]), np.array([0.5, 0.9]), 3)
-        tensorboard = TensorBoard(folder, TrainConfig().heads, {})
+        tensorboard = TensorBoard(folder, TrainConfig().heads, AT_THE_START.written)
         for iteration, key in ((500, (0, 499)), (600, (1, 299)), (700, (1, 299))):
             tensorboard.selected(Selected(iteration, key, model, diagnosis, None), {})
         # Without waiting for the end: it can be seen at once.

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,11 @@ import tensorflow as tf
 from absl.testing import parameterized
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests import made
+from tests import faults, made
 from tests.command import python, result, tfpipe
-from tfpipe import TrainConfig, checkpoint, files, keeping, run, training
+from tfpipe import TrainConfig, checkpoint, files, keeping, monitor, run, training
 from tfpipe.exceptions import OptionError, WorkdirError
+from tfpipe.monitor import metrics
 
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 # Validations inside epochs, minibatches that are not full, several chunks between validations.
@@ -109,7 +111,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
                     if not result.report["interrupted"]:
                         break
         self.assertRegex("\n".join(log.output), "heads have stopped")
-        self.assertRegex("\n".join(log.output), r"\d of 8 heads are left|[1-4] heads? in \d programs?")
+        self.assertRegex("\n".join(log.output), r"[1-4] heads? in \d programs?")
         self.assert_same(result, expected)
 
     @parameterized.parameters(0, 1, 5)
@@ -154,7 +156,8 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             (self.workdir / name).write_text("{}\n")
             with self.assertLogs("absl", "WARNING") as log:
                 self.train()
-            self.assertRegex("\n".join(log.output), r"metrics.jsonl: line 1 is no validation")
+            self.assertRegex(log.output[0], r"metrics.jsonl: line 1 is no validation: .*; what follows is cut off")
+            self.assertRegex(log.output[1], r"metrics.jsonl: validations before iteration \d+ are missing")
             return
         (self.workdir / name).write_bytes(b"PK")
         self.assert_same(self.train(), expected)
@@ -177,6 +180,12 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn(f"--epochs={config(**second).epochs}", (self.workdir / "flags.txt").read_text().splitlines())
         with self.assertRaisesRegex(WorkdirError, r"holds a run with \w+=\d+, which may be raised but not be \d+"):
             self.train(**first)
+
+    def test_more_patience_that_would_change_the_validations_is_refused(self):
+        self.train(after(2), validation_frequency=0, patience=11)
+        with self.assertRaisesRegex(WorkdirError, "holds a run with validation_frequency=5, not 10;"):
+            self.train(validation_frequency=0, patience=30)
+        self.train(validation_frequency=5, patience=30)
 
     def test_heads_that_patience_stopped_long_ago_stay_as_they_are(self):
         options = {"learning_rate": (1e-4, 0.3), "patience_increase": 3.0, "epochs": 50}
@@ -222,7 +231,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             self.assertLogs("absl", "WARNING") as log,
         ):
             self.train(after(1))
-        self.assertRegex(log.output[0], r"goes on with cores \d+, now 17: .*as good, but not the same to the bit")
+        self.assertRegex(log.output[0], r"goes on with cores \d+, now 17, .*as good, but not the same to the bit")
 
     def test_to_begin_anew_must_be_said_twice(self):
         self.train(after(2), seed=1)
@@ -261,7 +270,8 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_a_state_of_other_arrays_is_refused(self):
         self.train(after(4), **GRID)
-        (path, *_) = sorted((self.workdir / "checkpoints").glob("*.npz"), reverse=True)
+        path = max((self.workdir / "checkpoints").glob("*.npz"))
+        before = watched(self.workdir)
         saved = checkpoint.decode("", path.read_bytes())
         for changes in (
             {"W": np.zeros((1, 3, 24), np.float32)},
@@ -271,14 +281,29 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             {"patience.best_error": np.zeros(5)},
             {"patience.diverged": np.zeros(4)},
             {"more": np.zeros(4)},
+            {"in_grid": np.zeros((1, 4), np.int64)},
         ):
             files.write_whole(path, checkpoint.encode(saved._replace(arrays=saved.arrays | changes)))
             with self.assertRaisesRegex(WorkdirError, "the state|not the state"):
                 self.train(**GRID)
-        for changes in ({"iteration": "4"}, {"written": {"metrics": 0, "events": []}}, {"origin": None}, {"x": 0}):
+        written, origin = (saved.facts[name] for name in ("written", "origin"))
+        events = {"../../run": 0}, {"/etc/passwd": 0}, {"train/x": -1}, {"train/x": 1.5}, []
+        for changes in (
+            {"iteration": "4"}, {"iteration": 10**30}, {"iteration": -7}, {"validated": 10**9}, {"seconds": -1.0},
+            {"x": 0}, {"written": None}, {"written": {"events": {}}}, {"written": written | {"last_model": "ab"}},
+            *({"written": written | {"events": paths}} for paths in events),
+            {"origin": None}, {"origin": origin | {"settings": origin["settings"] | {"epochs": [1]}}},
+            {"origin": origin | {"sizes": [1, 2]}}, {"origin": origin | {"machine": "mine"}},
+        ):  # fmt: skip
             files.write_whole(path, checkpoint.encode(saved._replace(facts=saved.facts | changes)))
             with self.assertRaisesRegex(WorkdirError, "not the state of a run"):
                 self.train(**GRID)
+        settings = origin["settings"] | {"epochs": "many"}
+        changed = saved.facts | {"origin": origin | {"settings": settings}}
+        files.write_whole(path, checkpoint.encode(saved._replace(facts=changed)))
+        with self.assertRaisesRegex(WorkdirError, "holds a run with epochs=many, not 6;"):
+            self.train(**GRID)
+        self.assertEqual(watched(self.workdir), before)
 
     def test_lines_that_are_missing_are_said(self):
         self.train(after(9))
@@ -286,9 +311,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         metrics.write_bytes(metrics.read_bytes().splitlines(keepends=True)[0])
         with self.assertLogs("absl", "WARNING") as log:
             self.train()
-        self.assertRegex(
-            "\n".join(log.output), r"metrics.jsonl: \d+ of \d+ bytes are there: validations .* are missing"
-        )
+        self.assertRegex("\n".join(log.output), r"metrics.jsonl: validations before iteration \d+ are missing")
 
     def test_one_process_at_a_time(self):
         program = (
@@ -322,7 +345,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         with mock.patch.object(checkpoint.Checkpoints, "save", fail):
             for _ in range(2):
                 with self.assertRaisesRegex(
-                    WorkdirError, rf"run: the state \(0\.0 MB\) cannot be written: {os.strerror(number)}; when it can"
+                    WorkdirError, rf"run: the state \(\d kB\) cannot be written: {os.strerror(number)}; when it can"
                 ):
                     self.train()
         self.assert_same(self.train(), expected)
@@ -366,7 +389,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
                 return getattr(self._file, name)
 
         with (
-            mock.patch.object(run.metrics, "open", Full, create=True),
+            mock.patch.object(metrics, "open", Full, create=True),
             self.assertLogs("absl", "WARNING") as log,
         ):
             result = self.train()
@@ -375,6 +398,80 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertRegex(log.output[0], "metrics.jsonl of the workdir cannot be written: No space left on device")
         self.assertLen((self.workdir / "metrics.jsonl").read_text().splitlines(), len(expected.history))
         self.assert_same(result, expected)
+
+    def test_lines_that_waited_for_the_disk_when_the_run_ended_are_not_lost(self):
+        expected = self.train(workdir=self.folder / "whole")
+        full = OSError(errno.ENOSPC, "No space left on device")
+        flush = metrics.MetricsFile.flush
+
+        def flush_and_close(file):  # There is room again at the very end.
+            flush(file)
+            file._file.close()
+
+        with (
+            mock.patch.object(metrics.MetricsFile, "flush", side_effect=full),
+            mock.patch.object(metrics.MetricsFile, "close", flush_and_close),
+        ):
+            self.train(after(9))
+        self.assert_same(self.train(), expected)
+
+    def test_pictures_are_not_shown_twice(self):
+        with (
+            mock.patch.object(monitor, "_SECONDS_BETWEEN_MODELS", 0.0),
+            mock.patch.object(monitor, "_SHARE_OF_MODELS", 1e9),
+            mock.patch.object(monitor, "_GROWTH_OF_PAUSES", 0.0),
+        ):
+            while self.train(after(9), epochs=8, learning_rate=0.02).report["interrupted"]:
+                pass
+        events = EventAccumulator(str(self.workdir / "tensorboard" / "train"), {"tensors": 0}).Reload()
+        steps = [event.step for event in events.Tensors("weights/W")]
+        self.assertEqual(steps, sorted(set(steps)))
+        models = [event.tensor_proto.SerializeToString() for event in events.Tensors("weights/W")]
+        self.assertLen(set(models), len(models))
+        for tag in ("flags", "data"):
+            self.assertLen(events.Tensors(tag), 1)
+
+    def test_event_files_that_lost_something_are_said(self):
+        self.train(after(9))
+        for path in (self.workdir / "tensorboard").rglob("events.*"):
+            os.truncate(path, 10)
+        with self.assertLogs("absl", "WARNING") as log:
+            self.train(after(1))
+        self.assertRegex(log.output[0], r"events.out.tfevents.*: holds less than it did: .* gaps")
+
+    def test_a_bad_sector_is_damage(self):
+        expected = self.train(workdir=self.folder / "whole")
+        self.train(after(9))
+        newest = max((self.workdir / "checkpoints").glob("*.npz"))
+        read = pathlib.Path.read_bytes
+
+        def fail(path):
+            if path == newest:
+                raise OSError(errno.EIO, "Input/output error")
+            return read(path)
+
+        with mock.patch.object(pathlib.Path, "read_bytes", fail), self.assertLogs("absl", "WARNING") as log:
+            result = self.train()
+        self.assertRegex(log.output[0], rf"{newest.name}: damaged: Input/output error; put aside")
+        self.assert_same(result, expected)
+
+    def test_any_operation_of_a_run_may_fail(self):
+        expected = self.train(workdir=self.folder / "whole")
+        with faults.traced(faults.nothing) as names:
+            self.train()
+        places = [place for place, name in enumerate(names) if name in ("write", "replace")]
+        stopped = 0
+        for place in places[2 :: len(places) // 8]:
+            shutil.rmtree(self.workdir)
+            error = OSError(errno.ENOSPC, "No space left on device")
+            try:
+                with faults.traced(faults.failing(place, error)):
+                    self.train()
+            except WorkdirError as message:
+                stopped += 1
+                self.assertRegex(str(message), "run: .* cannot be written: No space left on device; when it can")
+            self.assert_same(self.train(), expected)
+        self.assertGreater(stopped, 3)
 
     def test_a_state_is_kept_as_often_as_asked(self):
         clock = mock.Mock()
@@ -413,7 +510,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         def traced_write(path, data):
             if path.parent.name == "checkpoints" and path.stem != "0" * 12:
                 written = checkpoint.decode("", bytes(data)).facts["written"]
-                expected = [("metrics.jsonl", written["metrics"])]
+                expected = [("metrics.jsonl", 0)]
                 expected += [("tensorboard", size) for size in written["events"].values()]
                 for (what, synced), (kind, counted) in zip(calls, expected, strict=True):
                     self.assertEqual(what, kind)
@@ -445,7 +542,7 @@ class CommandTest(tf.test.TestCase):
         self.assertEqual(process.returncode, 1)
         self.assertEqual(
             process.stderr.splitlines()[-1],
-            f"tfpipe train: --workdir={folder}/run: the state (0.0 MB) cannot be written: File too large; when it can, "
+            f"tfpipe train: --workdir={folder}/run: the state (36 kB) cannot be written: File too large; when it can, "
             "the same command goes on",
         )
         self.assertEqual(process.stdout, "")
@@ -499,6 +596,10 @@ def without_times(fields):
 
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
+
+
+def watched(folder):
+    return contents(folder / "tensorboard") | {"metrics.jsonl": (folder / "metrics.jsonl").read_bytes()}
 
 
 def curves(folder):

@@ -6,6 +6,7 @@ a file.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -60,7 +61,7 @@ class Checkpoints:
         """The newest sound state; None if there never was one. Damaged files get another name.
 
         Raises:
-          DataError: all there are are damaged, or of another version.
+          DataError: none that is there is sound, or the newest is of another version.
           OSError: a file cannot be read.
         """
         for path in self._paths():
@@ -88,9 +89,10 @@ class Checkpoints:
         return sorted(self._folder.glob(f"{'[0-9]' * _DIGITS}.npz"), reverse=True)
 
 
-def size(saved: Saved) -> int:
-    """How many bytes a file takes, but for a few hundred for each array."""
-    return sum(array.nbytes for array in saved.arrays.values())
+def size(saved: Saved) -> str:
+    """How many bytes a file takes, about, in words."""
+    kilobytes = 1 + sum(array.nbytes + 300 for array in saved.arrays.values()) // 1000
+    return f"{kilobytes} kB" if kilobytes < 1000 else f"{kilobytes / 1000:.1f} MB"
 
 
 class _DamagedError(DataError):
@@ -132,7 +134,12 @@ def decode(where: str, content: bytes) -> Saved:
 
 def _read(path: pathlib.Path) -> bytes:
     check_fits_memory(str(path), path.stat().st_size)
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno == errno.EIO:  # A bad sector.
+            raise _DamagedError(f"{path}: damaged: {error.strerror}") from error
+        raise
 
 
 def _digest(content: bytes | memoryview) -> bytes:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -56,7 +57,8 @@ class Device(NamedTuple):
 
 
 class Workers:
-    """Threads that compute on a device: enough to train as many programs as it runs, and to measure two splits beside.
+    """Threads that compute on a device: enough to train as many programs as it runs, to measure two splits beside, and
+    to draw and save.
 
     A context manager: at its end it waits for the calls that have begun, which cannot start others any more.
 
@@ -66,7 +68,7 @@ class Workers:
 
     def __init__(self, device: Device):
         self.device = device
-        self._pool = ThreadPoolExecutor(3 * device.programs + 2)
+        self._pool = ThreadPoolExecutor(3 * device.programs + 4)
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +107,20 @@ def use_one_thread() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def processor() -> str:
+    """The name of the CPU's model."""
+    try:
+        names = re.findall(r"^model name\s*: (.+)$", _CPU_INFO.read_text("utf-8", "replace"), re.MULTILINE)
+    except OSError:  # Another system than Linux.
+        names = []
+    return names[0] if names else platform.processor()
+
+
+def threads() -> int:
+    """How many a program of this process may use."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or cores()
 
 
 def _has_amx() -> bool:

@@ -8,81 +8,13 @@ from tfpipe import artifact, checkpoint, files
 from tfpipe.artifact import TrainedModel
 from tfpipe.checkpoint import Checkpoints
 from tfpipe.device import Workers
-from tfpipe.exceptions import DataError
 from tfpipe.monitor import warn
-from tfpipe.state import AT_THE_START, Origin, State, pack, unpack
+from tfpipe.state import Origin, State, pack
 from tfpipe.workdir import Workdir
 
 # A write that is whole waits for the disk.
 _SECONDS_BETWEEN_MODELS = 2.0
 _SECONDS_BETWEEN_TRIES = 60.0
-
-
-def take_over(workdir: Workdir, origin: Origin, flag_lines: list[str], *, resume: bool, overwrite: bool) -> State:
-    """Finds the state from which a run goes on in `workdir`, or begins a new one there; and writes `flags.txt`.
-
-    Args:
-      workdir: this process must own it.
-      origin: of the run that is wanted.
-      flag_lines: it as the lines of a flagfile, without the workdir.
-      resume: whether to go on from a state that is there, rather than to begin anew.
-      overwrite: whether what is there may be removed for that.
-
-    Raises:
-      WorkdirError: it holds another run, or one that may not be overwritten, or its state is damaged; it cannot be
-        written.
-    """
-    checkpoints = Checkpoints(workdir.checkpoints)
-    with workdir.writing("checkpoints"):
-        if not resume:
-            _make_room(workdir, checkpoints, overwrite=overwrite)
-        state = _state_there(workdir, checkpoints, origin) or _begin(workdir, checkpoints, origin)
-    with workdir.writing(workdir.flags.name):
-        if not state.finished:  # The result of before, perhaps of an interrupted run, is not that of the run to come.
-            workdir.report.unlink(missing_ok=True)
-            workdir.page.unlink(missing_ok=True)
-        text = "".join(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={workdir.path}"])).encode()
-        if not workdir.flags.exists() or workdir.flags.read_bytes() != text:
-            files.write_whole(workdir.flags, text)
-    return state
-
-
-def _make_room(workdir: Workdir, checkpoints: Checkpoints, *, overwrite: bool) -> None:
-    there = [*workdir.name_files(), *checkpoints.names()]
-    if there and not overwrite:
-        raise workdir.error(
-            f"holds a run ({there[0]}), and --noresume would begin anew; give another workdir, or add --overwrite to "
-            "lose what is there"
-        )
-    checkpoints.clear()
-    workdir.clear()
-
-
-def _state_there(workdir: Workdir, checkpoints: Checkpoints, origin: Origin) -> State | None:
-    otherwise = "give another workdir, or --noresume --overwrite to begin anew and lose what is there"
-    try:
-        saved = checkpoints.load()
-        if saved is None:
-            if there := workdir.name_files():
-                raise workdir.error(f"holds a run ({there[0]}) without its state; {otherwise}")
-            return None
-        state, before = unpack(saved)
-    except DataError as error:
-        raise workdir.error(f"{error}; {otherwise}") from error
-    if obstacles := origin.obstacles(before):
-        raise workdir.error(f"holds a run with {'; '.join(obstacles)}; {otherwise}")
-    if state.finished and origin.length() != before.length():
-        state = state._replace(finished=False)
-    differences = origin.differences(before)
-    if differences and not state.finished:
-        warn(f"the run goes on with {', '.join(differences)}: its figures will be as good, but not the same to the bit")
-    return state
-
-
-def _begin(workdir: Workdir, checkpoints: Checkpoints, origin: Origin) -> State:
-    # Before all else, so that a run without a state is one whose state was lost.
-    checkpoints.save(0, pack(AT_THE_START, origin))
-    return AT_THE_START
 
 
 class Keeper:
@@ -151,10 +83,11 @@ class Keeper:
 
     def _save_state(self, state: State) -> None:
         for path in (self._workdir.metrics, *(self._workdir.tensorboard / name for name in state.written.events)):
-            with contextlib.suppress(OSError):  # Only what watches the run would miss something.
-                files.sync(path)
+            if path.is_file():
+                with contextlib.suppress(OSError):  # Only what watches the run would miss something.
+                    files.sync(path)
         saved = pack(state, self._origin)
-        with self._workdir.writing(f"the state ({checkpoint.size(saved) / 1e6:.1f} MB)"):
+        with self._workdir.writing(f"the state ({checkpoint.size(saved)})"):
             self._checkpoints.save(state.iteration + 1, saved)
 
     def _try_to_save_model(self, made: tuple[int, int], model: TrainedModel) -> None:

@@ -10,6 +10,15 @@ from collections.abc import Mapping
 import numpy as np
 
 NEVER = -1
+# What Patience has to remember, each `[H]`: names as a state on disk has them.
+FIELDS = {
+    "patience": np.float64,
+    "best_error": np.float64,
+    "best_cost": np.float64,
+    "best_iteration": np.int64,
+    "diverged": np.bool_,
+    "diverged_at": np.int64,
+}
 _FOREVER = 2**62
 
 
@@ -36,21 +45,30 @@ class Patience:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that it has to remember, by name, each `[H]`."""
-        return {name: array.copy() for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        values = (
+            self._patience,
+            self.best_error,
+            self.best_cost,
+            self.best_iteration,
+            self.diverged,
+            self._diverged_at,
+        )
+        return {name: value.copy() for name, value in zip(FIELDS, values, strict=True)}
 
     def restore(self, arrays: Mapping[str, np.ndarray], iteration: int) -> None:
         """Goes on after `iteration` from what `arrays` gave then, perhaps with more patience than there was.
 
         A head that patience had stopped before `iteration` stays as it is: it missed what the others trained.
-
-        Raises:
-          ValueError: other arrays than those of so many heads.
         """
-        for name, array in self.arrays().items():
-            if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
-                raise ValueError(f"{name}: {arrays[name].dtype} {arrays[name].shape}, not {array.dtype} {array.shape}")
         least = self._patience
-        vars(self).update({name: arrays[name].copy() for name in self.arrays()})
+        (
+            self._patience,
+            self.best_error,
+            self.best_cost,
+            self.best_iteration,
+            self.diverged,
+            self._diverged_at,
+        ) = (arrays[name].copy() for name in FIELDS)
         goes_on = iteration <= self.last_iteration
         self._patience[goes_on] = np.maximum(self._patience, least)[goes_on]
 

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from tfpipe import device, report
-from tfpipe.config import TrainConfig, flag_lines
+from tfpipe.config import TrainConfig, flag_lines, flag_value
 from tfpipe.data import Splits
 from tfpipe.grid import multiplies_bytes
 from tfpipe.schedule import Schedule
-from tfpipe.state import Origin, settings
+from tfpipe.state import Origin
 
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -48,6 +48,16 @@ class Plan(NamedTuple):
     @property
     def origin(self) -> Origin:
         """What makes it this run and no other."""
-        machine = {"device": self.place.label, "cores": str(device.cores()), "products": self.products}
-        machine |= report.versions()
-        return Origin(settings(self.config), self.data, self.splits.fingerprint, machine)
+        settings = {name: flag_value(value) for name, value in vars(self.config).items()}
+        # By default it follows from others: from patience, for one, of which more may be given.
+        settings["validation_frequency"] = str(self.schedule.validation_frequency)
+        machine = {
+            "device": self.place.label,
+            "processor": device.processor(),
+            "cores": str(device.cores()),
+            "threads": str(device.threads()),
+            "products": self.products,
+            **report.versions(),
+        }
+        sizes = (len(self.config.heads), self.splits.n_out, self.splits.n_in)
+        return Origin(settings, self.data, self.splits.fingerprint, sizes, machine)

@@ -1,7 +1,6 @@
 """The figures of a finished run: `report.json`, the line of JSON for scripts, the table for people."""
 
 import json
-import os
 import pathlib
 import platform
 from typing import Any
@@ -13,6 +12,7 @@ import tfpipe
 from tfpipe import files
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
+from tfpipe.device import cores
 from tfpipe.exceptions import DataError, brief
 from tfpipe.patience import NEVER, Patience
 from tfpipe.schedule import Schedule
@@ -108,7 +108,7 @@ def build(
         "precision": config.precision,
         "products": products,
         "programs": programs,
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "workdir": None if workdir is None else str(workdir),
         "interrupted": interrupted,
         "versions": {"python": platform.python_version(), **versions()},

@@ -13,14 +13,14 @@ from absl import logging
 from tfpipe import artifact, device, pipeline, report, storage
 from tfpipe.config import TrainConfig
 from tfpipe.evaluation import Evaluation
-from tfpipe.exceptions import DataError, DivergedError
+from tfpipe.exceptions import DivergedError
 from tfpipe.grid import Grid, Parameters, joined
 from tfpipe.keeping import Keeper
 from tfpipe.model import SoftmaxRegression
-from tfpipe.monitor import Finished, Monitor, Selected, Started, Trained, Validated, metrics, warn
+from tfpipe.monitor import Finished, Monitor, Selected, Started, Trained, Validated, warn
 from tfpipe.patience import Patience
 from tfpipe.plan import Plan
-from tfpipe.state import State, check_fits
+from tfpipe.state import State
 from tfpipe.steps import Evaluator, Inputs, Trainer
 from tfpipe.validation import Interval, Validation
 from tfpipe.workdir import Workdir
@@ -28,8 +28,6 @@ from tfpipe.workdir import Workdir
 # Heads that stopped leave the grid if that saves so much: a new set of programs takes 1.3 s to compile on a CPU that
 # computes 200 to 500e9 a second. By this rule, and not by a clock, a run that is repeated does the same again.
 _FLOPS_WORTH_COMPILING = 250e9
-# What State holds of a run as it is.
-_OF_STATE = ("W_before", "best_W", "best_b", "test_error", "cost_sum", "count")
 
 
 class Result(NamedTuple):
@@ -101,37 +99,39 @@ class Run:
         # Of each head at its best validation.
         self._best_W, self._best_b = joined(self._grid.parameters())
         self._test_error = np.full(len(config.heads), np.nan)
-        self._history = _validations(files) if files and state.iteration >= 0 else []
+        self._history = listener.history()
         self._drawn: Future[None] = workers.start(lambda: None)  # The pictures of a new best, perhaps under way.
         if state.iteration >= 0:
             self._restore(state)
 
     def _restore(self, state: State) -> None:
         logging.info("goes on after iteration %d, in epoch %d", self._iteration, self._schedule.epoch(self._iteration))
-        try:
-            check_fits(state, len(self._config.heads), self._splits.n_out, self._splits.n_in)
-            self._patience.restore(state.patience, state.iteration)
-        except (KeyError, ValueError) as error:
-            assert self._files
-            raise self._files.error(f"the state does not fit the run: {error}; give another workdir") from error
-        self._in_grid = state.arrays["in_grid"]
+        arrays = state.arrays
+        self._in_grid = arrays["in_grid"]
         self._grid = self._grid.only(self._in_grid)
-        self._grid.assign(state.arrays["W"], state.arrays["b"])
-        for name in _OF_STATE:
-            setattr(self, f"_{name}", state.arrays[name])
+        self._grid.assign(arrays["W"], arrays["b"])
+        self._W_before = arrays["W_before"]
+        self._cost_sum, self._count = arrays["cost_sum"], arrays["count"]
+        self._best_W, self._best_b, self._test_error = arrays["best_W"], arrays["best_b"], arrays["test_error"]
+        self._patience.restore(state.patience, state.iteration)
 
     def _state(self, *, finished: bool = False) -> State:
         """What this is now, and stays when training goes on."""
         W, b = joined(self._grid.parameters())
-        of_run = {name: getattr(self, f"_{name}").copy() for name in _OF_STATE}
+        arrays = {
+            "in_grid": self._in_grid,
+            "W": W,
+            "b": b,
+            "W_before": self._W_before,  # It is replaced, not changed: no copy is needed.
+            "cost_sum": self._cost_sum.copy(),
+            "count": self._count.copy(),
+            "best_W": self._best_W.copy(),
+            "best_b": self._best_b.copy(),
+            "test_error": self._test_error.copy(),
+        }
+        written = self._listener.written()
         return State(
-            self._iteration,
-            self._validated,
-            self._seconds(),
-            finished,
-            self._listener.written(),
-            {"in_grid": self._in_grid, "W": W, "b": b, **of_run},
-            self._patience.arrays(),
+            self._iteration, self._validated, self._seconds(), finished, written, arrays, self._patience.arrays()
         )
 
     def compile(self) -> None:
@@ -150,9 +150,7 @@ class Run:
             self._workers.start(self._test.compile, groups, [as_selected]),
         ]
         # Meanwhile: to import what draws takes 0.25 s of Python.
-        self._listener.started(
-            Started(self._iteration, self._plan.flags, self._plan.data, lambda: self._grid.graph(first))
-        )
+        self._listener.started(Started(self._plan.flags, self._plan.data, lambda: self._grid.graph(first)))
         for program in programs:
             program.result()
         self._chunks = itertools.chain([first], self._chunks)
@@ -429,15 +427,6 @@ class Run:
     def _keep_last_state(self, *, finished: bool) -> None:
         if self._keeper:
             self._keeper.keep_last_state(self._state(finished=finished))
-
-
-def _validations(files: Workdir) -> list[Validated]:
-    """Those of a run that goes on; none if they cannot be read."""
-    try:
-        return metrics.read(files.metrics)
-    except DataError as error:
-        warn(f"{error}; the history that is given begins anew")
-        return []
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

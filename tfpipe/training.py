@@ -9,10 +9,10 @@ from tfpipe import artifact, device, report
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.exceptions import DataError, OptionError
-from tfpipe.keeping import take_over
 from tfpipe.model import SoftmaxRegression
 from tfpipe.monitor import Monitor, metrics
 from tfpipe.plan import Plan
+from tfpipe.resumption import restore_or_begin
 from tfpipe.run import Result, Run
 from tfpipe.schedule import Schedule
 from tfpipe.state import AT_THE_START, State
@@ -63,7 +63,7 @@ def train(
     config.check_packages()
     files = Workdir(workdir)
     with files.owned():
-        state = take_over(files, plan.origin, plan.flags, resume=resume, overwrite=overwrite)
+        state = restore_or_begin(files, plan.origin, plan.flags, resume=resume, overwrite=overwrite)
         if state.finished and (result := _result_of(files)):
             return result
         return _train(plan, files, state, should_stop)
@@ -73,7 +73,7 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
     """Goes on from `state`."""
     with (
         plan.place.scope(),
-        Monitor(files, plan.config, state.written) as listener,
+        Monitor(files, plan.config, state) as listener,
         device.Workers(plan.place) as workers,
     ):
         run = Run(plan, files, state, listener, workers)

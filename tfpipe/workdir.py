@@ -58,20 +58,22 @@ class Workdir:
         self.check()
         with self.writing("checkpoints"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            lock = open(self.checkpoints / "lock", "a+", encoding="utf-8")
+            files.sync(self.path)
+            with contextlib.suppress(OSError):  # It need not be ours to open.
+                files.sync(self.path.absolute().parent)
+            lock = open(self.checkpoints / "lock", "a+b", buffering=0)
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # The system gives it back, however a process ends.
             except BlockingIOError:
                 lock.seek(0)
-                holder = " ".join(lock.read(200).split()) or "another process"
+                holder = " ".join(lock.read(200).decode(errors="replace").split()) or "another process"
                 raise self.error(f"is in use by {holder}; wait for its end, or give another workdir") from None
             except OSError as error:  # A file system without locks.
                 logging.warning("%s cannot be locked: %s; a second run there would not notice", self.path, error)
-            with self.writing("checkpoints/lock"):
+            with contextlib.suppress(OSError):  # On a full disk the name is missing, and the lock holds all the same.
                 lock.truncate(0)
-                lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-                lock.flush()
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             for folder in (self.path, self.checkpoints):
                 files.remove_leftovers(folder)
             yield

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from tfpipe.config import TrainConfig
-from tfpipe.monitor import page, pictures
+from tfpipe.monitor import event_files, page, pictures
 from tfpipe.monitor.events import Finished, Selected, Started, Trained, Validated
 from tfpipe.monitor.metrics import MetricsFile
 from tfpipe.monitor.profiler import Profiler
 from tfpipe.monitor.progress import LogLines, ProgressLine, warn
-from tfpipe.state import Written
+from tfpipe.state import State, Written
 from tfpipe.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -35,24 +35,24 @@ class Monitor:
     Args:
       workdir: None: no files.
       config: of the run.
-      held: what the files hold of the run so far; what more they hold is cut off.
+      state: from which the run goes on; what the files hold of the time after it is cut off.
     """
 
-    def __init__(self, workdir: Workdir | None, config: TrainConfig, held: Written):
+    def __init__(self, workdir: Workdir | None, config: TrainConfig, state: State):
         self._progress = ProgressLine(config.epochs) if sys.stderr.isatty() else LogLines(config.epochs)
         self._workdir = workdir
         self._given_up: set[str] = set()
         self._lock = threading.Lock()
-        self._held = held
+        self._written = state.written
         self._metrics: MetricsFile | None = None
         self._tensorboard: TensorBoard | None = None
         if workdir:
-            self._metrics = self._write("metrics.jsonl", MetricsFile, workdir.metrics, held.metrics)
+            self._metrics = self._write("metrics.jsonl", MetricsFile, workdir.metrics, state.validated)
+            self._write("tensorboard", event_files.cut, workdir.tensorboard, state.written.events)
         if workdir and config.tensorboard:
             from tfpipe.monitor import tensorboard  # Not above: the package need not be there.
 
-            cut_and_open = tensorboard.TensorBoard
-            self._tensorboard = self._write("tensorboard", cut_and_open, workdir.tensorboard, config.heads, held.events)
+            self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, config.heads, state.written)
         self._profiler = Profiler(workdir.tensorboard) if workdir and config.profile else None
         self._begin = time.monotonic()
         self._next_model = self._begin + _SECONDS_BETWEEN_MODELS
@@ -92,13 +92,17 @@ class Monitor:
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.validated, event)
 
+    def history(self) -> list[Validated]:
+        """The validations before, of a run that goes on, as far as they are known."""
+        return list(self._metrics.history) if self._metrics else []
+
     def written(self) -> Written:
-        """What the files hold so far; of one that was given up, what it was known to hold before."""
+        """What the event files hold so far; if they were given up, what they were known to hold before."""
         if self._metrics:
-            self._held = self._held._replace(metrics=self._metrics.size)
-        if self._tensorboard and (events := self._write("tensorboard", self._tensorboard.written)):
-            self._held = self._held._replace(events=events)
-        return self._held
+            self._write("metrics.jsonl", self._metrics.flush, again=True)
+        if self._tensorboard and (written := self._write("tensorboard", self._tensorboard.written)):
+            self._written = written
+        return self._written
 
     def wants_model(self, made: tuple[int, int]) -> bool:
         """Whether it is time for `selected` with this model, see there; then it must follow, from whatever thread."""

@@ -14,13 +14,11 @@ class Started(NamedTuple):
     """A run begins, or goes on.
 
     Attributes:
-      iteration: the last one that was trained, from 0; -1 if there was none.
       flags: its hyper-parameters and those of the data, as lines of a flagfile.
       data: what it is trained on, in words.
       step: gives the graph of one training step, a serialized GraphDef.
     """
 
-    iteration: int
     flags: list[str]
     data: str
     step: Callable[[], bytes]

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,45 +19,55 @@ class MetricsFile:
 
     Args:
       path: the file, made if need be.
-      size: what lies after so many bytes is cut off: it is of a time that the run will live through again.
+      last: the iteration of the last validation that is kept of a run that goes on, or -1. Those after it are of a
+        time that the run will live through again: they are cut off.
 
     Attributes:
-      size: bytes that it holds.
+      history: the validations that are kept.
 
     Raises:
       OSError: from any method; the lines that could not be written are written with the next ones, or at the end.
     """
 
-    def __init__(self, path: pathlib.Path, size: int):
-        self._file = open(path, "ab", buffering=0)
-        there = self._file.tell()
-        if there < size:
-            warn(f"{path}: {there} of {size} bytes are there: validations of the time before are missing")
-        self.size = min(size, there)
-        self._file.truncate(self.size)
+    def __init__(self, path: pathlib.Path, last: int):
+        self._file = open(path, "a+b", buffering=0)
+        self._file.seek(0)
+        self.history, self._size = [], 0
+        try:
+            for line, event in _lines(path, self._file.read()):
+                if event.iteration > last:
+                    break
+                self.history.append(event)
+                self._size += len(line)
+        except DataError as error:
+            warn(f"{error}; what follows is cut off")
+        if last != (self.history[-1].iteration if self.history else -1):
+            warn(f"{path}: validations before iteration {last + 1} are missing")
+        self._file.truncate(self._size)
         self._waiting = b""
 
     def validated(self, event: Validated) -> None:
         fields = {name: _jsonable(value) for name, value in event._asdict().items() if name != _NOT_IN_THE_FILE}
         self._waiting += json.dumps(fields, allow_nan=False).encode() + b"\n"
-        self._write()
+        self.flush()
 
-    def close(self) -> None:
-        try:
-            self._write()
-        finally:
-            self._file.close()
-
-    def _write(self) -> None:
+    def flush(self) -> None:
+        """Writes the lines that could not be written before."""
         try:
             rest = memoryview(self._waiting)
             while rest:  # A disk that is nearly full takes a part.
                 rest = rest[self._file.write(rest) or 0 :]
         except OSError:
-            self._file.truncate(self.size)  # Half a line would be no JSON.
+            self._file.truncate(self._size)  # Half a line would be no JSON.
             raise
-        self.size += len(self._waiting)
+        self._size += len(self._waiting)
         self._waiting = b""
+
+    def close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self._file.close()
 
 
 def read(path: pathlib.Path) -> list[Validated]:
@@ -65,19 +76,31 @@ def read(path: pathlib.Path) -> list[Validated]:
     Raises:
       DataError: it cannot be read, or holds something else.
     """
-    events: list[Validated] = []
     try:
-        best = np.array(np.inf)
-        for line in path.read_bytes().splitlines():
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return [event for _, event in _lines(path, content)]
+
+
+def _lines(path: pathlib.Path, content: bytes) -> Iterator[tuple[bytes, Validated]]:
+    """Each line of the file with what it says. Raises DataError at one that says something else."""
+    best = np.array(np.inf)
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
+        try:
+            values = json.loads(line).items()
             fields: dict[str, Any] = {
-                name: _as_array(value) if isinstance(value, list) else value for name, value in json.loads(line).items()
+                name: _as_array(value) if isinstance(value, list) else value for name, value in values
             }
             best = np.fmin(best, fields["validation_error"])
             leader = fields["leader"]
-            events.append(Validated(**fields, best_error=np.inf if leader is None else float(best[leader])))
-    except Exception as error:  # Whatever it may hold.
-        raise DataError(f"{path}: line {len(events) + 1} is no validation: {brief(error)}") from error
-    return events
+            event = Validated(**fields, best_error=np.inf if leader is None else float(best[leader]))
+            is_sound = isinstance(event.iteration, int) and line.endswith(b"\n")
+        except Exception as error:  # Whatever it may hold.
+            raise DataError(f"{path}: line {number} is no validation: {brief(error)}") from error
+        if not is_sound:
+            raise DataError(f"{path}: line {number} is no whole validation")
+        yield line, event
 
 
 def _as_array(values: list[float | None]) -> np.ndarray:

@@ -31,11 +31,11 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from tfpipe.config import Head
-from tfpipe.monitor import pictures, tables
+from tfpipe.monitor import event_files, pictures, tables
 from tfpipe.monitor.events import Finished, Selected, Started, Validated
+from tfpipe.state import Written
 
 _SECONDS_BETWEEN_FLUSHES = 5.0
-_EVENTS = "events.out.tfevents"  # So their names must begin.
 _BEST = ("validation_error", "validation_cost", "test_error", "best_iteration", "iterations")
 
 
@@ -47,29 +47,27 @@ class TensorBoard:
     Args:
       folder: for the files.
       heads: the settings of each.
-      held: bytes of each event file, by its path below `folder`, that are kept of what a run wrote that goes on. What
-        lies after them, and other event files, are of a time that it will live through again: they are removed.
+      written: what the files hold already, of a run that goes on.
 
     Raises:
       OSError, tf.errors.OpError: from any method, a file cannot be written.
     """
 
-    def __init__(self, folder: pathlib.Path, heads: Sequence[Head], held: Mapping[str, int]):
+    def __init__(self, folder: pathlib.Path, heads: Sequence[Head], written: Written):
         self._folder = folder
         self._heads = heads
-        self._held = held
-        _cut(folder, held)
+        self._written = written
         self._files: dict[str, _EventFile] = {}
         self._validations: list[tuple[float, Validated]] = []  # Not yet written, with the time when each came.
         self._lock = threading.Lock()
         self._last_flush = time.monotonic()
-        self._last_model: tuple[int, int] | None = None
+        self._last_model = written.last_model
 
     def started(self, event: Started) -> None:
-        flags = "\n".join(f"    {line}" for line in event.flags)  # Markdown's form of code.
-        self._write("train", max(0, event.iteration), [text_pb("flags", flags), text_pb("data", event.data)])
-        if self._held:
+        if self._written.events:  # It is all there.
             return
+        flags = "\n".join(f"    {line}" for line in event.flags)  # Markdown's form of code.
+        self._write("train", 0, [text_pb("flags", flags), text_pb("data", event.data)])
         self._write("train", 0, [], graph=event.step())
         experiment = hparams.hparams_config_pb(
             hparams=[hparams.HParam("learning_rate"), hparams.HParam("l2")],
@@ -150,13 +148,15 @@ class TensorBoard:
             with self._lock:  # Hundreds of heads would be as many open files.
                 self._files.pop(run).close()
 
-    def written(self) -> dict[str, int]:
-        """Bytes of each event file so far, by its path below the folder."""
+    def written(self) -> Written:
+        """What the files hold so far."""
         self._write_validations()
-        self._flush()
         with self._lock:
-            paths = [file.path for file in self._files.values()]
-        return {**self._held, **{str(path.relative_to(self._folder)): path.stat().st_size for path in paths}}
+            sizes = {}
+            for file in self._files.values():
+                file.flush()
+                sizes[str(file.path.relative_to(self._folder))] = file.path.stat().st_size
+            return Written({**self._written.events, **sizes}, self._last_model)
 
     def close(self) -> None:
         self._write_validations()
@@ -189,7 +189,7 @@ class _EventFile:
 
     def __init__(self, folder: pathlib.Path):
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{_EVENTS}.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self.path = folder / f"{event_files.PREFIX}.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._writer = tf.io.TFRecordWriter(str(self.path))
         self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
@@ -202,17 +202,6 @@ class _EventFile:
     def close(self) -> None:
         self.flush()
         self._writer.close()
-
-
-def _cut(folder: pathlib.Path, held: Mapping[str, int]) -> None:
-    for path in folder.rglob(f"{_EVENTS}.*"):
-        size = held.get(str(path.relative_to(folder)))
-        if path.suffix == ".profile-empty":  # The profiler's, by which TensorBoard finds what it recorded.
-            continue
-        if size is None:
-            path.unlink()
-        elif size < path.stat().st_size:
-            os.truncate(path, size)
 
 
 def _image_pb(tag: str, picture: bytes) -> Summary:
