@@ -471,7 +471,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
                 stopped += 1
                 self.assertRegex(str(message), "run: .* cannot be written: No space left on device; when it can")
             self.assert_same(self.train(), expected)
-        self.assertGreater(stopped, 3)
+        self.assertGreater(stopped, 1)
 
     def test_a_state_is_kept_as_often_as_asked(self):
         clock = mock.Mock()
