@@ -1,7 +1,7 @@
-"""Saves again and again, and dies at each operation on files: python -m tests.kill_points FOLDER state|model.
+"""Saves again and again, and dies at each operation on files: python -m tests.kill_points FOLDER KIND.
 
-Prints one JSON object: the names of the operations of one save, and what could be read after a death before and after
-each of them: `older` or `newer`. A program of its own, because it forks: which takes a process with a single thread.
+Prints one JSON object: the names of the operations, and what could be read after a death before and after each of them:
+`older`, `newer`, or `refused`. A program of its own, because it forks: which takes a process with a single thread.
 """
 
 import json
@@ -14,6 +14,11 @@ import numpy as np
 from tests import faults
 from tfpipe import artifact
 from tfpipe.checkpoint import Checkpoints, Saved
+from tfpipe.exceptions import WorkdirError
+from tfpipe.patience import FIELDS
+from tfpipe.resumption import restore_or_begin
+from tfpipe.state import AT_THE_START, Origin, pack
+from tfpipe.workdir import Workdir
 
 KILLED = 9
 
@@ -59,11 +64,73 @@ class Models:
         )
 
 
+class Begin:
+    """Begins a run in a folder that is not there yet."""
+
+    origin = Origin({"epochs": "3", "patience": "4"}, "data", "abc", (1, 2, 3), {})
+
+    def prepare(self, folder):
+        pass
+
+    def save(self, folder):
+        self.restore(folder, resume=True)
+
+    def restore(self, folder, *, resume):
+        files = Workdir(folder / "run")
+        with files.owned():
+            return restore_or_begin(files, self.origin, ["--epochs=3"], resume=resume, overwrite=not resume)
+
+    def read(self, folder):
+        assert self.restore(folder, resume=True) == AT_THE_START
+        assert (folder / "run" / "flags.txt").read_text() == f"--epochs=3\n--workdir={folder}/run\n"
+        return "newer"
+
+
+class Anew(Begin):
+    """Begins anew in the folder of another run."""
+
+    def prepare(self, folder):
+        self.restore(folder, resume=True)
+        numbers = {"test_error": 1, "cost_sum": 1, "count": 1, "b": (1, 2), "best_b": (1, 2)}
+        matrices = dict.fromkeys(("W", "W_before", "best_W"), (1, 2, 3))
+        arrays = {name: np.ones(shape, np.float32) for name, shape in (numbers | matrices).items()}
+        patience = {name: np.zeros(1, dtype) for name, dtype in FIELDS.items()}
+        state = AT_THE_START._replace(
+            iteration=9, validated=9, arrays=arrays | {"in_grid": np.zeros(1, np.int64)}, patience=patience
+        )
+        Checkpoints(folder / "run" / "checkpoints").save(10, pack(state, self.origin))
+        (folder / "run" / "metrics.jsonl").write_text("{}\n")
+        (folder / "run" / "tensorboard").mkdir()
+        (folder / "run" / "tensorboard" / "events").write_text("...")
+        for name in ("report.json", "model.npz"):
+            (folder / "run" / name).write_text("of before")
+
+    def save(self, folder):
+        assert self.restore(folder, resume=False) == AT_THE_START
+
+    def read(self, folder):
+        try:
+            state = self.restore(folder, resume=True)
+        except WorkdirError as error:
+            return "refused" if "without its state" in str(error) else str(error)
+        if state.iteration == 9:
+            return "older"
+        names = {path.name for path in (folder / "run").iterdir()}
+        assert state == AT_THE_START, state
+        assert names == {"checkpoints", "flags.txt"}, names
+        return "newer"
+
+
+KINDS = {"state": States, "model": Models, "begin": Begin, "anew": Anew}
+
+
 def main(folder, what):
-    kind = {"state": States, "model": Models}[what]()
+    kind = KINDS[what]()
     folder = pathlib.Path(folder)
-    (folder / "counted").mkdir()
-    kind.prepare(folder / "counted")
+    for name in ("first", "counted"):  # The first imports modules from files.
+        (folder / name).mkdir()
+        kind.prepare(folder / name)
+    kind.save(folder / "first")
     with faults.traced(faults.nothing, most=256) as names:
         kind.save(folder / "counted")
     found = {}
@@ -78,10 +145,11 @@ def main(folder, what):
                 def die(number, name, call, place=place, when=when):
                     if number == place and when == "before":
                         os._exit(KILLED)
-                    result = call()
-                    if number == place:
-                        os._exit(KILLED)
-                    return result
+                    try:
+                        return call()
+                    finally:  # Also if there was nothing to unlink.
+                        if number == place:
+                            os._exit(KILLED)
 
                 with faults.traced(die, most=256):
                     kind.save(own)

@@ -66,16 +66,30 @@ class CheckpointsTest(parameterized.TestCase):
         # The file, its name, the list of names, and only then the oldest goes.
         self.assertEqual(names, ["open", "write", "fsync", "close", "replace", "open", "fsync", "close", "unlink"])
 
-    @parameterized.parameters("state", "model")
-    def test_whoever_dies_leaves_the_older_or_the_newer_one(self, what):
+    def deaths(self, what):
+        """What could be read after a death at each operation, and the names of the operations."""
         found = json.loads(python_module("tests.kill_points", self.folder, what).stdout)
         names = found["operations"]
+        print(f"{what}: {2 * len(names)} deaths in {len(names)} operations", file=sys.stderr)
+        return found["before"], found["after"], names
+
+    @parameterized.parameters("state", "model")
+    def test_whoever_dies_leaves_the_older_or_the_newer_one(self, what):
+        before, after, names = self.deaths(what)
         self.assertGreater(names.count("write"), 2)
         renamed = names.index("replace")
-        expected = ["older"] * renamed + ["newer"] * (len(names) - renamed)
-        self.assertEqual(found["after"], expected)
-        self.assertEqual(found["before"], ["older", *expected[:-1]])
-        print(f"{what}: {2 * len(names)} deaths in a save of {len(names)} operations", file=sys.stderr)
+        self.assertEqual(after, ["older"] * renamed + ["newer"] * (len(names) - renamed))
+        self.assertEqual(before, ["older", *after[:-1]])
+
+    def test_a_run_that_dies_while_it_begins_can_begin_again(self):
+        before, after, names = self.deaths("begin")
+        self.assertEqual(names.count("replace"), 2)  # The state and flags.txt.
+        self.assertEqual({*before, *after}, {"newer"})
+
+    def test_a_run_that_dies_while_it_removes_another_is_that_or_new_or_refused(self):
+        for found in self.deaths("anew")[:2]:
+            self.assertEqual(found, sorted(found, key=["older", "refused", "newer"].index))
+            self.assertEqual(set(found), {"older", "refused", "newer"})
 
     @parameterized.parameters(errno.ENOSPC, errno.EIO)
     def test_a_failure_of_any_operation_leaves_a_whole_state(self, number):

@@ -76,8 +76,8 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Removes all states, the damaged ones too."""
-        for name in self.names():
+        """Removes all states, the damaged ones too; the newest last, so that half of it is no step back."""
+        for name in reversed(self.names()):
             os.unlink(self._folder / name)
 
     def names(self) -> list[str]:
