@@ -60,7 +60,7 @@ class Models:
 
     def _model(self, number):
         return artifact.TrainedModel(
-            np.full((4, 2), number, np.float32), np.full(2, number, np.float32), ("a", "b"), (4,)
+            np.full((4, 2), number, np.float32), np.full(2, number, np.float32), ("a", "b"), (4,), 1.0, {}
         )
 
 

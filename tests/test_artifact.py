@@ -17,6 +17,8 @@ def model(**changes):
         "b": np.array([0.5, -0.5], np.float32),
         "class_names": ("cat", "dög"),
         "image_shape": (2, 3),
+        "white": 255.0,
+        "summary": {"test_error": 0.25, "l2": 0.0},
     }
     return artifact.TrainedModel(**(values | changes))
 
@@ -31,7 +33,20 @@ class ArtifactTest(parameterized.TestCase):
         loaded = artifact.load(self.path)
         np.testing.assert_array_equal(loaded.W, model().W)
         np.testing.assert_array_equal(loaded.b, model().b)
-        self.assertEqual((loaded.class_names, loaded.image_shape), (("cat", "dög"), (2, 3)))
+        self.assertEqual(loaded[2:], model()[2:])
+        self.assertEqual(loaded.color_mode, "grayscale")
+
+    @parameterized.parameters(((6,), None), ((2, 3, 1), "grayscale"), ((1, 2, 3), "rgb"), ((3, 2, 1, 1), None))
+    def test_the_shape_tells_the_colours(self, shape, expected):
+        self.assertEqual(model(image_shape=shape).color_mode, expected)
+
+    def test_probabilities_by_hand(self):
+        W, b = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32), np.array([0.0, 1.0], np.float32)
+        trained = model(W=W, b=b, image_shape=(2,))
+        x = np.array([[3, 1], [0, 0], [200, 100]], np.uint8)  # z: (3, 3), (0, 1), (200, 201).
+        e = np.e
+        expected = [[0.5, 0.5], [1 / (1 + e), e / (1 + e)], [1 / (1 + e), e / (1 + e)]]
+        np.testing.assert_allclose(trained.probabilities(x), expected, rtol=1e-15)
 
     def test_the_same_model_gives_the_same_bytes(self):
         artifact.save(self.path, model())
@@ -44,6 +59,8 @@ class ArtifactTest(parameterized.TestCase):
         ({"b": np.zeros(3, np.float32)}, "do not fit"),
         ({"W": np.zeros((6, 2))}, "do not fit"),
         ({"b": np.array([0, np.nan], np.float32)}, "not finite"),
+        ({"white": 0.0}, "in a way that does not fit"),
+        ({"white": np.inf}, "in a way that does not fit"),
     )
     def test_parts_that_do_not_fit_are_refused(self, changes, message):
         artifact.save(self.path, model(**changes))
@@ -79,8 +96,8 @@ class ArtifactTest(parameterized.TestCase):
                 np.testing.assert_array_equal(loaded.b, model().b)
 
     def test_another_version(self):
-        np.savez(self.path, format_version=2)
-        with self.assertRaisesRegex(DataError, "format version 2; this program reads 1"):
+        np.savez(self.path, format_version=1)
+        with self.assertRaisesRegex(DataError, "format version 1; this program reads 2"):
             artifact.load(self.path)
 
     def test_a_pickle_inside_is_not_executed(self):

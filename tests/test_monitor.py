@@ -321,7 +321,8 @@ class PaceTest(tf.test.TestCase):
 
     def test_a_leader_that_diverges_does_not_turn_the_steps_back(self):
         folder = pathlib.Path(self.create_tempdir().full_path)
-        model = artifact.TrainedModel(np.eye(2, 3, dtype=np.float32), np.zeros(3, np.float32), ("a", "b", "c"), (2,))
+        W, b = np.eye(2, 3, dtype=np.float32), np.zeros(3, np.float32)
+        model = artifact.TrainedModel(W, b, ("a", "b", "c"), (2,), 1.0, {})
         diagnosis = Diagnosis(np.array([0, 1]), np.array([0, 2]), np.array([0.5, 0.9]), 3)
         tensorboard = TensorBoard(folder, TrainConfig().heads, AT_THE_START.written)
         for iteration, key in ((500, (0, 499)), (600, (1, 299)), (700, (1, 299))):

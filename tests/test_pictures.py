@@ -18,7 +18,9 @@ def opened(png):
 
 def model(shape, n_classes=3, names=None):
     W = np.random.default_rng(0).normal(size=(int(np.prod(shape)), n_classes)).astype(np.float32)
-    return TrainedModel(W, np.zeros(n_classes, np.float32), names or tuple(map(str, range(n_classes))), shape)
+    return TrainedModel(
+        W, np.zeros(n_classes, np.float32), names or tuple(map(str, range(n_classes))), shape, 255.0, {}
+    )
 
 
 def selected(trained, n=20):

@@ -4,16 +4,21 @@ probabilities = softmax(images.reshape(len(images), -1) @ W + b)
 """
 
 import io
+import json
+import math
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfpipe import files, npz
 from tfpipe.exceptions import DataError, brief
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# How pictures are brought to the model's size, in training and after it: Pillow's filter of this name.
+RESIZE = "bilinear"
 _TYPES = (np.float32, np.float64)
+_BLOCK_BYTES = 32 << 20
 
 
 class TrainedModel(NamedTuple):
@@ -24,12 +29,41 @@ class TrainedModel(NamedTuple):
         were stored: the scaling is folded in.
       class_names: K names, by number.
       image_shape: the shape of one image; its product is D.
+      white: the value of a white pixel in the images that it takes, above 0: 255 for bytes. Black is 0.
+      summary: figures of the training, by name, as JSON can hold them.
     """
 
     W: np.ndarray
     b: np.ndarray
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...]
+    white: float
+    summary: dict[str, Any]
+
+    @property
+    def color_mode(self) -> str | None:
+        """`grayscale` or `rgb`; None if it takes rows of numbers, and no pictures."""
+        if len(self.image_shape) == 2 or self.image_shape[2:] == (1,):
+            return "grayscale"
+        return "rgb" if self.image_shape[2:] == (3,) else None
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """P(y = k | x): `[N, K]` float64 in [0, 1], rows sum to 1.
+
+        In float64, because sums of float32 in another order differ by 2e-6 on MNIST, and so would any two programs.
+
+        Args:
+          images: `[N, ...]` with D values each, of any numeric type, as the data set stored them.
+        """
+        W, b = self.W.astype(np.float64), self.b.astype(np.float64)
+        found = np.empty((len(images), len(b)))
+        step = max(1, _BLOCK_BYTES // (8 * len(W)))
+        for start in range(0, len(images), step):
+            rows = np.asarray(images[start : start + step], np.float64)
+            z = rows.reshape(len(rows), -1) @ W + b
+            p = np.exp(z - z.max(axis=1, keepdims=True))
+            found[start : start + step] = p / p.sum(axis=1, keepdims=True)
+        return found
 
 
 def save(path: pathlib.Path, model: TrainedModel) -> None:
@@ -45,9 +79,13 @@ def save(path: pathlib.Path, model: TrainedModel) -> None:
         b=model.b,
         class_names=np.array(model.class_names),
         image_shape=np.array(model.image_shape, np.int64),
+        color_mode=np.array(model.color_mode or "none"),
+        resize=np.array(RESIZE),
+        white=np.array(model.white, np.float64),
+        summary=np.array(json.dumps(model.summary, allow_nan=False)),
         format_version=np.array(FORMAT_VERSION, np.int64),
     )
-    files.write_whole(path, buffer.getvalue())
+    files.write_whole(path, buffer.getbuffer())
 
 
 def load(path: pathlib.Path | str) -> TrainedModel:
@@ -62,16 +100,26 @@ def load(path: pathlib.Path | str) -> TrainedModel:
         version = int(arrays["format_version"])
         if version != FORMAT_VERSION:
             raise DataError(f"{path}: a model of format version {version}; this program reads {FORMAT_VERSION}")
-        W, b = arrays["W"], arrays["b"]
-        class_names = tuple(str(name) for name in arrays["class_names"])
-        image_shape = tuple(int(size) for size in arrays["image_shape"])
+        model = TrainedModel(
+            arrays["W"],
+            arrays["b"],
+            tuple(str(name) for name in arrays["class_names"]),
+            tuple(int(size) for size in arrays["image_shape"]),
+            float(arrays["white"]),
+            dict(json.loads(str(arrays["summary"]))),
+        )
+        stated = str(arrays["color_mode"]), str(arrays["resize"])
     except (DataError, MemoryError):
         raise
     except Exception as error:  # Of an archive that is sound, but none of a model.
         raise DataError(f"{path}: not a model that can be read: {brief(error)}") from error
-    expected = (int(np.prod(image_shape)), len(class_names))
+    W, b = model.W, model.b
+    expected = (math.prod(model.image_shape), len(model.class_names))
     if W.shape != expected or b.shape != expected[1:] or W.dtype not in _TYPES or b.dtype != W.dtype:
-        raise DataError(f"{path}: W {W.shape} and b {b.shape} do not fit images {image_shape}, {expected[1]} classes")
+        shape = f"images {model.image_shape}, {expected[1]} classes"
+        raise DataError(f"{path}: W {W.shape} and b {b.shape} do not fit {shape}")
     if not (np.isfinite(W).all() and np.isfinite(b).all()):
         raise DataError(f"{path}: W or b holds a value that is not finite")
-    return TrainedModel(W, b, class_names, image_shape)
+    if stated != (model.color_mode or "none", RESIZE) or not 0 < model.white < math.inf:
+        raise DataError(f"{path}: takes pictures in a way that does not fit images {model.image_shape}")
+    return model

@@ -313,7 +313,7 @@ class Run:
     def _selected(self, iteration: int, made: tuple[int, int], W: np.ndarray, b: np.ndarray) -> Selected:
         """What a model, `[K, D]` and `[K]`, does on the test examples; see there."""
         diagnosis = self._test.diagnose(Parameters(tf.constant(W[np.newaxis]), tf.constant(b[np.newaxis])))
-        return Selected(iteration, made, self._trained(W, b), diagnosis, self._splits.test)
+        return Selected(iteration, made, self._trained(made[0], W, b), diagnosis, self._splits.test)
 
     def is_over(self) -> bool:
         """Whether the epochs are over, or patience has stopped every head.
@@ -373,13 +373,21 @@ class Run:
     def _keep_model_if_new(self, leader: int | None) -> None:
         """Brings `model.npz` up to date in the background, if there is something new, every few seconds."""
         if leader is not None and self._keeper and self._keeper.wants_model(self._made(leader)):
-            self._keeper.keep_model(self._made(leader), self._trained(self._best_W[leader], self._best_b[leader]))
+            best = self._best_W[leader], self._best_b[leader]
+            self._keeper.keep_model(self._made(leader), self._trained(leader, *best))
 
-    def _trained(self, W: np.ndarray, b: np.ndarray) -> artifact.TrainedModel:
+    def _trained(self, leader: int, W: np.ndarray, b: np.ndarray) -> artifact.TrainedModel:
         """The model `[K, D]` and `[K]` as it is kept: it carries the scaling, and takes images as they are stored."""
-        return artifact.TrainedModel(
-            *self._splits.scaling.fold(W.T, b), self._splits.class_names, self._splits.image_shape
-        )
+        splits, patience = self._splits, self._patience
+        summary = self._config.heads[leader]._asdict() | {
+            "validation_error": float(patience.best_error[leader]),
+            "test_error": float(self._test_error[leader]),
+            "best_iteration": int(patience.best_iteration[leader]),
+            "train_examples": self._schedule.train.examples,
+            "tfpipe": report.versions()["tfpipe"],
+        }
+        scaled = splits.scaling.fold(W.T, b)
+        return artifact.TrainedModel(*scaled, splits.class_names, splits.image_shape, splits.white_pixel, summary)
 
     def finish(self, *, interrupted: bool) -> Result:
         """Keeps the last state and the selected head, and reports on all heads."""
@@ -395,7 +403,7 @@ class Run:
         leader = self._patience.selected()
         model = selected = None
         if leader is not None:
-            trained = self._trained(self._best_W[leader], self._best_b[leader])
+            trained = self._trained(leader, self._best_W[leader], self._best_b[leader])
             if self._keeper:
                 self._keeper.keep_last_model(trained)
             model = SoftmaxRegression.from_arrays(trained.W, trained.b)

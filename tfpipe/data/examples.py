@@ -94,6 +94,7 @@ class Splits:
       pixel_max: above 0; images are divided by it before they reach the model.
       standardization: takes the place of pixel_max if there is one.
       config: how the data was loaded, if it was loaded.
+      white: the value of a white pixel, where it is another than pixel_max; see `white_pixel`.
 
     Raises:
       DataError: on construction, when the splits do not fit together.
@@ -106,6 +107,7 @@ class Splits:
     pixel_max: float = 1.0
     standardization: Scaling | None = None
     config: DataConfig | None = None
+    white: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -137,6 +139,11 @@ class Splits:
         shape = " x ".join(map(str, self.image_shape))
         scaled = "standardized" if self.standardization else f"divided by {self.pixel_max:g}"
         return f"{shape} {self.train.images.dtype}, {scaled}"
+
+    @property
+    def white_pixel(self) -> float:
+        """The value of a white pixel in the images as they are stored: 255 in bytes; black is 0."""
+        return self.pixel_max if self.white is None else self.white
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -168,6 +168,8 @@ def divide(source: Source, config: DataConfig) -> Splits:
         pixel_max=_pixel_max(source, config),
         standardization=scaling.standardization(train.images) if config.standardize else None,
         config=config,
+        # Bytes have their own scale, whatever they are divided by: the tutorial takes 256.
+        white=source.pixel_max if train.images.dtype == np.uint8 else None,
     )
 
 
