@@ -24,6 +24,7 @@ setup(
         "absl-py>=2.1,<3",
         # tensorflow-datasets needs it, and does not say so.
         "importlib-resources>=6,<8",
+        "keras>=3.14,<4",
         "matplotlib>=3.9,<4",
         "numpy>=2.0,<3",
         "pillow>=11,<14",
@@ -35,8 +36,17 @@ setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        "onnx": ["onnx>=1.17,<2"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["hypothesis>=6.100,<7", "mypy>=2.0,<3", "pytest>=9.0,<10", "pytest-xdist>=3.6,<4", "ruff==0.17.*"],
+        "test": [
+            "hypothesis>=6.100,<7",
+            "mypy>=2.0,<3",
+            "onnx>=1.17,<2",
+            "onnxruntime>=1.20,<2",
+            "pytest>=9.0,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff==0.17.*",
+        ],
         "browser": ["selenium>=4.20,<5"],
         "bench": [
             "jax>=0.6,<1",

@@ -46,6 +46,12 @@ def sync(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
+def sync_all(path: pathlib.Path) -> None:
+    """As `sync`, for a file, or for a folder and all that is in it."""
+    for each in [*path.rglob("*"), path]:
+        sync(each)
+
+
 def remove_leftovers(folder: pathlib.Path) -> None:
     """Removes what `write_whole` leaves beside its files if the process dies; nothing must be writing there."""
     for path in folder.glob(".*.[0-9]*.new"):

@@ -16,6 +16,7 @@ class is then done to many examples at once: 10.4 ms an epoch of MNIST, in block
 from collections.abc import Callable
 from typing import Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -91,6 +92,33 @@ class SoftmaxRegression(tf.Module):
         model.W.assign(W)
         model.b.assign(b)
         return model
+
+    def to_keras(self) -> keras.Sequential:
+        """The same model in Keras' own layers, compiled for labels as numbers: rows `[N, n_in]` -> `predict_proba`.
+
+        To train it further: `model.to_keras().fit(x, y)`.
+        """
+        layers = keras.layers
+        dense = layers.Dense(self.W.shape[1], "softmax", dtype=self.W.dtype.name, name="softmax_regression")
+        model = keras.Sequential([keras.Input(self.W.shape[:1], dtype=self.W.dtype.name), dense])
+        dense.set_weights([self.W.numpy(), self.b.numpy()])
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    @classmethod
+    def from_keras(cls, model: keras.Model) -> Self:
+        """The way back: of a model with one layer that has weights, a Dense one with a bias.
+
+        Raises:
+          ValueError: it has others, so that it is no softmax regression.
+        """
+        with_weights = [layer for layer in model.layers if layer.weights]
+        is_one = len(with_weights) == 1 and isinstance(with_weights[0], keras.layers.Dense) and with_weights[0].use_bias
+        activation = keras.activations.serialize(with_weights[0].activation) if is_one else None
+        if not is_one or activation not in ("softmax", "linear"):
+            names = ", ".join(f"{type(layer).__name__} {layer.name}" for layer in with_weights) or "none"
+            raise ValueError(f"layers with weights: {names}; expected one, Dense, with a bias, and softmax or none")
+        return cls.from_arrays(*with_weights[0].get_weights())
 
     def predict_proba(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """P(y = k | x): `[N, n_out]`, in [0, 1], rows sum to 1."""

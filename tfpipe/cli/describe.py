@@ -24,7 +24,7 @@ def define(values: flags.FlagValues) -> None:
     )
 
 
-def prepare(values: flags.FlagValues) -> Callable[[], int]:
+def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns prints the description and returns the exit status."""
     data = config_flags.read(DataConfig, values)
     return lambda: _describe(data, values["contact_sheet"].value)

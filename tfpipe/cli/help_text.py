@@ -27,10 +27,10 @@ def overview(summaries: dict[str, str]) -> str:
     )
 
 
-def of_command(name: str, summary: str, values: flags.FlagValues, *, everything: bool) -> str:
+def of_command(name: str, summary: str, arguments: str, values: flags.FlagValues, everything: bool) -> str:
     """The help of one command: its own flags, or also those that absl brings."""
     own = values.flags_by_module_dict()[name]
-    lines = [f"tfpipe {name}: {summary}", "", f"usage: tfpipe {name} [flags]", ""]
+    lines = [f"tfpipe {name}: {summary}", "", f"usage: tfpipe {name} [flags] {arguments}".rstrip(), ""]
     shown = list({id(values[flag]): values[flag] for flag in values}.values()) if everything else own
     for flag in shown:
         lines += _of_flag(flag)

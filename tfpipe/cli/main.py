@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn
 from absl import app, flags, logging
 
 from tfpipe import __version__
-from tfpipe.cli import describe, help_text, interruption, streams, train
+from tfpipe.cli import describe, evaluate, export, help_text, interruption, predict, streams, train
 from tfpipe.exceptions import ConfigError, OptionError, TfpipeError
 
 FAILED = 1
@@ -22,17 +22,22 @@ class Command(NamedTuple):
     Attributes:
       summary: one line for the help.
       define: defines the command's flags on the FlagValues it is given.
-      prepare: turns the parsed flags into the function that does the work and returns the exit status. It imports
-        nothing heavy: wrong usage is found out at once.
+      prepare: turns the parsed flags, and the arguments that are none, into the function that does the work and returns
+        the exit status. It imports nothing heavy: wrong usage is found out at once.
+      arguments: what the arguments that are no flags are, in the words of the help; empty: there are none.
     """
 
     summary: str
     define: Callable[[flags.FlagValues], None]
-    prepare: Callable[[flags.FlagValues], Callable[[], int]]
+    prepare: Callable[[flags.FlagValues, list[str]], Callable[[], int]]
+    arguments: str = ""
 
 
 COMMANDS = {
     "train": Command("train softmax regression on a data set", train.define, train.prepare),
+    "evaluate": Command("tell how good a trained model is on a data set", evaluate.define, evaluate.prepare),
+    "predict": Command("tell the classes of pictures", predict.define, predict.prepare, "FILE..."),
+    "export": Command("write a trained model in the form of other programs", export.define, export.prepare),
     "describe": Command("tell what a data set holds, and show examples", describe.define, describe.prepare),
 }
 
@@ -58,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     command = COMMANDS[name]
     command.define(flags.FLAGS)
     if help_text.is_asked_for(arguments):
-        return _answer(help_text.of_command(name, command.summary, flags.FLAGS, everything="--helpfull" in arguments))
+        return _answer(
+            help_text.of_command(name, command.summary, command.arguments, flags.FLAGS, "--helpfull" in arguments)
+        )
     app.run(
         lambda work: _run(name, work),
         argv=[f"tfpipe {name}", *arguments[1:]],
@@ -79,10 +86,10 @@ def _parse(name: str, command: Command, argv: list[str]) -> Callable[[], int]:
     program = f"tfpipe {name}"
     try:
         positional = flags.FLAGS(argv)[1:]
-        if positional:
+        if positional and not command.arguments:
             _fail(program, f"unexpected argument '{positional[0]}'; flags are written --name=value", WRONG_USAGE)
         _format_log()
-        return command.prepare(flags.FLAGS)
+        return command.prepare(flags.FLAGS, positional)
     except ConfigError as error:
         _fail(program, _one_line(error), WRONG_USAGE)
     except (flags.Error, OSError, ValueError) as error:  # The last two: of a --flagfile, which absl opens and decodes.

@@ -34,7 +34,7 @@ def define(values: flags.FlagValues) -> None:
     config_flags.define(TrainConfig, values, "train")
 
 
-def prepare(values: flags.FlagValues) -> Callable[[], int]:
+def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns trains, prints the result and returns the exit status."""
     data = config_flags.read(DataConfig, values)
     config = config_flags.read(TrainConfig, values)

@@ -46,8 +46,8 @@ def read_npy(path: pathlib.Path, labels_path: pathlib.Path) -> Source:
     Raises:
       DataError: a file is missing, damaged, or holds objects.
     """
-    images = _mapped(path)
-    labels = np.array(_mapped(labels_path))
+    images = mapped(path)
+    labels = np.array(mapped(labels_path))
     return _source([(images, labels, str(path), str(labels_path)), None, None])
 
 
@@ -83,7 +83,7 @@ def _read_split(
     return images, labels, f"{path} ({pair[0]})", f"{path} ({pair[1]})"
 
 
-def _mapped(path: pathlib.Path) -> np.ndarray:
+def mapped(path: pathlib.Path) -> np.ndarray:
     """The array in `path`, memory-mapped if it lies there as it is needed: row by row, in the machine's byte order.
 
     The mapping is private: what a program writes to it never reaches the file.
@@ -92,11 +92,11 @@ def _mapped(path: pathlib.Path) -> np.ndarray:
         with open(path, "rb") as file:
             header = npz.read_header(str(path), file, os.fstat(file.fileno()).st_size)
         order = "F" if header.fortran_order else "C"
-        mapped = np.memmap(path, header.dtype, mode="c", offset=header.size, shape=header.shape, order=order)  # type: ignore[call-overload]
+        array = np.memmap(path, header.dtype, mode="c", offset=header.size, shape=header.shape, order=order)  # type: ignore[call-overload]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if header.fortran_order or not header.dtype.isnative or header.size % buffers.ALIGNMENT:
         check_fits_memory(str(path), header.nbytes)
         logging.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
-        return np.array(mapped, header.dtype.newbyteorder("="), order="C")
-    return mapped
+        return np.array(array, header.dtype.newbyteorder("="), order="C")
+    return array

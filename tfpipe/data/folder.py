@@ -8,7 +8,6 @@ count none that they leave out.
 
 import collections
 import concurrent.futures
-import io
 import math
 import os
 import pathlib
@@ -23,13 +22,11 @@ from PIL import Image
 
 from tfpipe import buffers
 from tfpipe.data.examples import Examples
-from tfpipe.data.pictures import MODES, fitted
+from tfpipe.data.pictures import FORMATS, MODES, SUFFIXES, decoded
 from tfpipe.data.source import Source
 from tfpipe.exceptions import DataError, brief
 from tfpipe.limits import check_fits_memory
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 _GRAYSCALE_MODES = ("1", "L", "LA", "I", "I;16")
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
@@ -120,7 +117,7 @@ def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[st
             pictures += [_Picture(path, numbers[folder.name]) for path in paths]
         if not pictures:
             where = root if len(splits) == 1 else by_split[name]
-            raise DataError(f"{where}: no pictures in class folders; expected CLASS/PICTURE ({', '.join(_SUFFIXES)})")
+            raise DataError(f"{where}: no pictures in class folders; expected CLASS/PICTURE ({', '.join(SUFFIXES)})")
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pictures))
         listed[name] = [pictures[i] for i in order], tuple(numbers)
     if ignored:
@@ -146,7 +143,7 @@ def _pictures(root: pathlib.Path, folder: pathlib.Path) -> tuple[list[pathlib.Pa
                 )
         for name in sorted(names):
             path = pathlib.Path(place, name)
-            if name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
+            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
                 others += 1
                 continue
             pictures.append(_inside(root, _printable(path)))
@@ -177,7 +174,7 @@ def _each(verb: str, function: Callable[[Any], Any], items: Iterable[Any]) -> li
 
 def _head(picture: _Picture) -> _Head:
     try:
-        with Image.open(picture.path, formats=_FORMATS) as image:
+        with Image.open(picture.path, formats=FORMATS) as image:
             width, height = image.size
             return _Head(picture, height, width, image.mode in _GRAYSCALE_MODES)
     except MemoryError:
@@ -222,10 +219,7 @@ def _decode(heads: list[_Head], size: tuple[int, int], mode: str, skip: bool) ->
 
     def decode(place: int) -> str:
         try:
-            # From memory: of a file, Pillow's PNG reader would allocate whatever length a damaged chunk claims.
-            data = io.BytesIO(heads[place].picture.path.read_bytes())
-            with Image.open(data, formats=_FORMATS) as opened:
-                images[place] = fitted(opened, size, mode)
+            images[place] = decoded(heads[place].picture.path, size, mode)
             return ""
         except MemoryError:
             raise

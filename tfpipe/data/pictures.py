@@ -1,7 +1,13 @@
-"""From a decoded picture of any size and kind to the pixels that a model takes, and from such pixels to a picture."""
+"""From a picture of any size and kind to the pixels that a model takes, and from such pixels to a picture."""
+
+import io
+import pathlib
 
 import numpy as np
 from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 
 # What color_mode says, in Pillow's words.
 MODES = {"grayscale": "L", "rgb": "RGB"}
@@ -21,6 +27,18 @@ def fitted(picture: Image.Image, size: tuple[int, int], mode: str) -> np.ndarray
     if picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(picture)
+
+
+def decoded(path: pathlib.Path, size: tuple[int, int], mode: str) -> np.ndarray:
+    """The picture in a file, as `fitted` gives it.
+
+    Raises:
+      OSError: it cannot be read.
+      Exception: it does not decode; which one depends on the format.
+    """
+    # From memory: of a file, Pillow's PNG reader would allocate whatever length a damaged chunk claims.
+    with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as opened:
+        return fitted(opened, size, mode)
 
 
 def brightened(images: np.ndarray) -> np.ndarray:

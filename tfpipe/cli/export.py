@@ -1,0 +1,53 @@
+"""`tfpipe export`."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags, logging
+
+from tfpipe import quiet
+from tfpipe.cli import model_flags, streams
+from tfpipe.exceptions import ConfigError
+
+# What each is called if no other name is given.
+_NAMES = {"saved_model": "saved_model", "keras": "model.keras", "onnx": "model.onnx", "npz": "exported.npz"}
+
+
+def define(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
+    own: dict[str, Any] = {"flag_values": values, "module_name": "export"}
+    model_flags.define(values, "export")
+    flags.DEFINE_enum(
+        "format",
+        None,
+        list(_NAMES),
+        "saved_model: for TensorFlow, with signatures for images and for the bytes of pictures; keras: a .keras file "
+        "of Keras' own layers; onnx: for ONNX Runtime and others; npz: for NumPy, as it is",
+        **own,
+    )
+    flags.DEFINE_string("output", None, f"where to; default: {', '.join(_NAMES.values())} beside the model", **own)
+    flags.DEFINE_bool("overwrite", False, "replace what is there", **own)
+
+
+def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
+    """Checks the flags; what it returns writes the export and returns the exit status."""
+    path, format = model_flags.path(values), values.format
+    if format is None:
+        raise ConfigError("format", "", f"must be one of {', '.join(_NAMES)}")
+    named = values.output
+    output = path.with_name(_NAMES[format]) if named is None else pathlib.Path(named).expanduser()
+    return lambda: _export(path, output, format, overwrite=values.overwrite)
+
+
+def _export(path: pathlib.Path, output: pathlib.Path, format: str, *, overwrite: bool) -> int:
+    model = model_flags.load(path)
+    if format in ("saved_model", "keras"):
+        quiet.import_tensorflow()
+        logging.set_verbosity(min(logging.get_verbosity(), logging.WARNING))  # It tells of its assets and shards.
+    from tfpipe import export
+
+    export.write(model, output, format, overwrite=overwrite)
+    streams.write_output(json.dumps({"model": str(path), "format": format, "output": str(output)}))
+    return 0

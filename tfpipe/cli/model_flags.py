@@ -1,0 +1,35 @@
+"""The flags that name a trained model: `--workdir` or `--model`."""
+
+import pathlib
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from tfpipe.exceptions import ConfigError
+from tfpipe.workdir import Workdir
+
+if TYPE_CHECKING:
+    from tfpipe.artifact import TrainedModel
+
+
+def define(values: flags.FlagValues, module: str) -> None:
+    """Defines both on `values`, for the help of `module`."""
+    flags.DEFINE_string(
+        "workdir", None, "the folder of a run, whose selected model is taken", flag_values=values, module_name=module
+    )
+    flags.DEFINE_string("model", None, "a model.npz, instead of a run", flag_values=values, module_name=module)
+
+
+def path(values: flags.FlagValues) -> pathlib.Path:
+    """Where the model is. Raises ConfigError unless one of the flags tells."""
+    workdir, model = values.workdir, values.model
+    if (workdir is None) == (model is None):
+        raise ConfigError("workdir", workdir or "", "give the folder of a run, or --model=FILE, and not both")
+    return Workdir(workdir).model if workdir is not None else pathlib.Path(model).expanduser()
+
+
+def load(path: pathlib.Path) -> "TrainedModel":
+    """The model. Raises DataError if it cannot be read."""
+    from tfpipe import artifact  # NumPy: not for `--help`.
+
+    return artifact.load(path)

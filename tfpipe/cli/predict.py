@@ -1,0 +1,98 @@
+"""`tfpipe predict`."""
+
+import csv
+import functools
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from tfpipe.cli import model_flags, streams
+from tfpipe.exceptions import ConfigError, OptionError
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from tfpipe.prediction import Answer
+
+_STDIN = "-"
+
+
+def define(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
+    own: dict[str, Any] = {"flag_values": values, "module_name": "predict"}
+    model_flags.define(values, "predict")
+    flags.DEFINE_enum("format", "csv", ["csv", "json"], "one line of CSV a picture, below a header, or of JSON", **own)
+    flags.DEFINE_integer("top_k", 1, "how many classes to tell, the most probable first", lower_bound=1, **own)
+
+
+def prepare(values: flags.FlagValues, paths: list[str]) -> Callable[[], int]:
+    """Checks the flags; what it returns prints the answers and returns the exit status."""
+    if not paths:
+        problem = "no FILE; give pictures, .npy files, folders, patterns, or - for a list of such on standard input"
+        raise ConfigError("model", model_flags.path(values), problem)
+    path, as_json, top_k = model_flags.path(values), values.format == "json", values.top_k
+    return lambda: _predict(path, paths, as_json=as_json, top_k=top_k)
+
+
+def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: int) -> int:
+    from tfpipe import prediction  # NumPy and Pillow: not for `--help`.
+
+    model = model_flags.load(path)
+    if top_k > len(model.class_names):
+        raise OptionError("top_k", top_k, f"the model has {len(model.class_names)} classes")
+    line_of = _json_line if as_json else functools.partial(_csv_line, top_k=top_k)
+    if not as_json:
+        streams.write_output(_csv_header(top_k))
+    # A list on standard input may come line by line, and each line is answered before the next is read.
+    at_once = 1 if _STDIN in paths else 2 * (os.cpu_count() or 1)
+    failed = 0
+    for answer in prediction.answers(model, _listed(paths), at_once=at_once):
+        failed += answer.probabilities is None
+        streams.write_output(line_of(answer, _top(answer, model.class_names, top_k)))
+    if failed:
+        streams.write_error(f"tfpipe predict: {failed} of the files could not be read; their lines say why")
+    return 1 if failed else 0
+
+
+def _listed(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
+        if path == _STDIN:
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        else:
+            yield path
+
+
+def _top(answer: "Answer", class_names: tuple[str, ...], top_k: int) -> list[tuple[str, float]]:
+    """The most probable classes, of equals the one with the smaller number first."""
+    if answer.probabilities is None:
+        return []
+    order = (-answer.probabilities).argsort(kind="stable")[:top_k]
+    return [(class_names[k], float(answer.probabilities[k])) for k in order]
+
+
+def _json_line(answer: "Answer", top: list[tuple[str, float]]) -> str:
+    if not top:
+        return json.dumps({"path": answer.path, "error": answer.problem})
+    classes = [{"class": name, "probability": probability} for name, probability in top]
+    return json.dumps({"path": answer.path, **classes[0]} | ({"top": classes} if len(classes) > 1 else {}))
+
+
+def _csv_header(top_k: int) -> str:
+    more = [f"{name}_{place}" for place in range(2, top_k + 1) for name in ("class", "probability")]
+    return _csv(["path", "class", "probability", *more, "error"])
+
+
+def _csv_line(answer: "Answer", top: list[tuple[str, float]], *, top_k: int) -> str:
+    cells = [str(cell) for pair in top for cell in pair] or [""] * (2 * top_k)
+    return _csv([answer.path, *cells, answer.problem])
+
+
+def _csv(cells: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()

@@ -1,0 +1,186 @@
+"""A trained model in the form of other programs, written whole or not at all.
+
+All of them compute in float64, like `artifact`: in float32 each would sum in its own order, and on MNIST they would
+differ by 2e-6. What they give is float32.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tfpipe import artifact, files
+from tfpipe.artifact import TrainedModel
+from tfpipe.exceptions import DataError, OptionError
+
+# Newer ones have nothing that this graph needs, and older programs read it.
+_OPSET, _IR_VERSION = 17, 8
+# How Pillow makes gray of colours: ITU-R 601, in thousandths.
+_GRAY = (299.0, 587.0, 114.0)
+
+
+def saved_model(model: TrainedModel, path: pathlib.Path) -> None:
+    """TensorFlow's SavedModel, a folder. Signatures, each for any number of images at once:
+
+    `serving_default`: `images` `[N, ...]`, uint8 if white is 255, else float32.
+    `encoded` (of a model that takes pictures): `pictures` `[N]`, the bytes of PNG, JPEG, BMP or GIF files of any size.
+
+    Both give `probabilities` `[N, K]` float32, `numbers` `[N]` int64 and `classes` `[N]`, the names.
+    """
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.W, module.b = (tf.Variable(part, dtype=tf.float64) for part in (model.W, model.b))
+    names = tf.constant(model.class_names)
+
+    def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        x = tf.reshape(tf.cast(images, tf.float64), [-1, len(model.W)])
+        z = x @ module.W + module.b
+        numbers = tf.argmax(z, axis=1)
+        return {
+            "probabilities": tf.cast(tf.nn.softmax(z), tf.float32),
+            "numbers": numbers,
+            "classes": tf.gather(names, numbers),
+        }
+
+    dtype = tf.uint8 if model.white == 255 else tf.float32
+    images = tf.TensorSpec([None, *model.image_shape], dtype, "images")
+    signatures = {"serving_default": tf.function(answers, [images])}
+    if model.color_mode is not None:
+
+        def encoded(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
+            pixels = tf.map_fn(lambda data: _pixels(data, model), pictures, fn_output_signature=tf.float64)
+            return answers(pixels * (model.white / 255))
+
+        signatures["encoded"] = tf.function(encoded, [tf.TensorSpec([None], tf.string, "pictures")])
+    tf.saved_model.save(module, str(path), signatures)
+
+
+def _pixels(data: Any, model: TrainedModel) -> Any:
+    """The bytes of a picture as `data.pictures` brings it to the model's size: `[H, W]` or `[H, W, 3]`, 0 to 255."""
+    import tensorflow as tf
+
+    picture = tf.cast(tf.io.decode_image(data, channels=3, expand_animations=False), tf.float64)
+    if model.color_mode == "grayscale":
+        picture = tf.floor(tf.tensordot(picture, tf.constant([_GRAY], tf.float64) / 1000, [[2], [1]]) + 0.5)
+    height, width = model.image_shape[:2]
+    resized = tf.image.resize(picture, [height, width], antialias=True)  # Bilinear.
+    # A picture of the right size stays as it is.
+    return tf.reshape(tf.cast(tf.round(resized), tf.float64), model.image_shape)
+
+
+def keras(model: TrainedModel, path: pathlib.Path) -> None:
+    """A `.keras` file with Keras' own layers alone: images `[N, ...]` as they are stored -> probabilities `[N, K]`."""
+    as_keras(model).save(path)
+
+
+def as_keras(model: TrainedModel) -> Any:
+    """The model as a keras.Sequential in float64."""
+    import keras
+
+    layers = keras.layers
+    built = keras.Sequential(
+        [
+            keras.Input(model.image_shape, dtype="uint8" if model.white == 255 else "float32"),
+            layers.Rescaling(1.0, dtype="float64", name="as_numbers"),
+            layers.Flatten(dtype="float64", name="flatten"),
+            layers.Dense(len(model.b), "softmax", dtype="float64", name="softmax_regression"),
+        ]
+    )
+    built.layers[-1].set_weights([model.W, model.b])
+    return built
+
+
+def onnx(model: TrainedModel, path: pathlib.Path) -> None:
+    """An ONNX model of ONNX's own operators: `images` `[N, ...]` -> `probabilities` `[N, K]` float32, `numbers` `[N]`.
+
+    Its metadata hold `class_names`, as JSON.
+
+    Raises:
+      OptionError: the package `onnx` is not installed.
+    """
+    try:
+        from onnx import TensorProto, checker, helper, numpy_helper
+    except ModuleNotFoundError as error:
+        raise OptionError("format", "onnx", "needs a package that is not there: pip install 'tfpipe[onnx]'") from error
+
+    W, b = (numpy_helper.from_array(getattr(model, name).astype(np.float64), name) for name in ("W", "b"))
+    dtype = TensorProto.UINT8 if model.white == 255 else TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Cast", ["images"], ["x"], to=TensorProto.DOUBLE),
+        helper.make_node("Flatten", ["x"], ["rows"], axis=1),
+        helper.make_node("MatMul", ["rows", "W"], ["products"]),
+        helper.make_node("Add", ["products", "b"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["exact"], axis=1),
+        helper.make_node("Cast", ["exact"], ["probabilities"], to=TensorProto.FLOAT),
+        helper.make_node("ArgMax", ["logits"], ["numbers"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "softmax_regression",
+        [helper.make_tensor_value_info("images", dtype, ["N", *model.image_shape])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(model.b)]),
+            helper.make_tensor_value_info("numbers", TensorProto.INT64, ["N"]),
+        ],
+        [W, b],
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+    helper.set_model_props(built, {"class_names": json.dumps(model.class_names)})
+    checker.check_model(built, full_check=True)
+    path.write_bytes(built.SerializeToString())
+
+
+def npz(model: TrainedModel, path: pathlib.Path) -> None:
+    """The `model.npz` of a run, elsewhere: see `artifact`."""
+    artifact.save(path, model)
+
+
+FORMATS: dict[str, Callable[[TrainedModel, pathlib.Path], None]] = {
+    "saved_model": saved_model,
+    "keras": keras,
+    "onnx": onnx,
+    "npz": npz,
+}
+
+
+def write(model: TrainedModel, path: pathlib.Path, format: str, *, overwrite: bool = False) -> None:
+    """Writes `model` to `path` in one of FORMATS.
+
+    Raises:
+      DataError: there is something at `path`, and `overwrite` is False.
+      OptionError: a package that the format needs is not installed.
+      OSError: it cannot be written; what was there still is.
+    """
+    if path.exists() and not overwrite:
+        raise DataError(f"{path}: is there already; give another path, or --overwrite")
+    beside = path.with_name(f".{os.getpid()}.new.{path.name}")  # Keras wants a name that ends as it should.
+    with _gone(beside):
+        FORMATS[format](model, beside)
+        files.sync_all(beside)
+        if path.is_dir():  # A folder cannot take the place of another at once.
+            aside = path.with_name(f".{os.getpid()}.old.{path.name}")
+            os.replace(path, aside)
+            os.replace(beside, path)
+            shutil.rmtree(aside)
+        else:
+            os.replace(beside, path)
+    files.sync(path.absolute().parent)
+
+
+@contextlib.contextmanager
+def _gone(path: pathlib.Path) -> Iterator[None]:
+    """Removes `path` if what happens inside fails."""
+    try:
+        yield
+    except BaseException:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        raise
