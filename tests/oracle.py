@@ -11,14 +11,15 @@ def log_probabilities(W, b, x):
     return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
 
 
-def step(W, b, x, y, learning_rate, l2=0.0):
+def step(W, b, x, y, learning_rate, l2=0.0, class_weight=None):
     """One step of gradient descent: the cost before it, and the new W [D, K] and b [K]."""
     n = len(y)
+    weight = np.ones(n) if class_weight is None else class_weight[y]
     log_p = log_probabilities(W, b, x)
-    cost = -log_p[np.arange(n), y].mean()
+    cost = -(weight * log_p[np.arange(n), y]).mean()
     delta = np.exp(log_p)
     delta[np.arange(n), y] -= 1
-    delta /= n
+    delta *= weight[:, np.newaxis] / n
     return cost, W - learning_rate * (x.T @ delta + l2 * W), b - learning_rate * delta.sum(axis=0)
 
 
@@ -56,6 +57,7 @@ def train(
     improvement_threshold=0.995,
     validation_frequency=None,
     drop_remainder=False,
+    class_weight=None,
 ):
     """Each split is a pair of x [N, D] float64 and y [N]; examples in their order."""
     if drop_remainder:
@@ -75,7 +77,7 @@ def train(
         epoch += 1
         for index in range(n_batches):
             rows = slice(index * batch_size, (index + 1) * batch_size)
-            cost, W, b = step(W, b, x[rows], y[rows], learning_rate, l2)
+            cost, W, b = step(W, b, x[rows], y[rows], learning_rate, l2, class_weight)
             best.costs.append(cost)
             iteration = (epoch - 1) * n_batches + index
             best.iterations = iteration + 1

@@ -15,7 +15,7 @@ LAYERS = [
     ["data", "checkpoint", "artifact", "patience"],
     ["state", "workdir", "products", "storage", "diagnosis"],
     ["pipeline", "model"],
-    ["schedule", "steps", "device", "resumption"],
+    ["schedule", "steps", "device", "resumption", "prediction", "scores", "export"],
     ["grid", "report", "monitor"],
     ["evaluation", "keeping", "plan"],
     ["validation"],

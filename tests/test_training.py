@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -47,6 +48,30 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_same(result, expected, splits)
         if "patience" in options:
             self.assertLess(expected.iterations, 30 * 9)
+
+    @parameterized.parameters((4, 6), (28, 28))  # The second is trained on bytes, where the processor has them.
+    def test_balanced_classes_as_scikit_learn_weighs_them(self, *shape):
+        from sklearn.utils.class_weight import compute_class_weight
+
+        splits = made.splits(605, 41, 30, shape=shape)
+        rare = np.flatnonzero(splits.train.labels == 1)[:150]
+        keep = np.setdiff1d(np.arange(605), rare)
+        train = Examples(splits.train.images[keep], splits.train.labels[keep])
+        splits = dataclasses.replace(splits, train=train)
+        weights = compute_class_weight("balanced", classes=np.arange(3), y=train.labels)
+        self.assertGreater(weights.max() / weights.min(), 2)
+        options = {"batch_size": 140, "epochs": 6}
+        result = training.train(config(class_weight="balanced", **options), splits)
+        expected = by_oracle(splits, learning_rate=0.13, class_weight=weights, **options)
+        self.assert_same(result, expected, splits)
+        unweighted = by_oracle(splits, learning_rate=0.13, **options)
+        self.assertNotAllClose(result.model.W * 255.0, unweighted.W, rtol=0, atol=1e-3)
+
+    def test_a_class_without_examples_weighs_nothing(self):
+        splits = made.splits()
+        splits = dataclasses.replace(splits, class_names=("0", "1", "2", "none"))
+        weighted = training.train(config(class_weight="balanced"), splits)
+        self.assertAllEqual(np.isfinite(weighted.model.W), np.ones((24, 4), bool))
 
     def assert_same(self, result, expected, splits):
         report = result.report

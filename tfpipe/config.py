@@ -188,6 +188,12 @@ class TrainConfig:
         "determines every order of the examples",
         _integer(0, 2**63 - 1),
     )
+    class_weight: str | None = _option(
+        None,
+        "balanced: an example counts N / (K N_k) in the cost that is minimized, for N_k of N training examples in its "
+        "class and K classes, as in scikit-learn; errors and costs of validation and test count each example once",
+        choices=("balanced",),
+    )
     drop_remainder: bool = _option(
         False,
         "leave out the last minibatch when it is not full, in training, validation and test, as the Theano "

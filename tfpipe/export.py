@@ -163,11 +163,11 @@ def write(model: TrainedModel, path: pathlib.Path, format: str, *, overwrite: bo
     with _gone(beside):
         FORMATS[format](model, beside)
         files.sync_all(beside)
-        if path.is_dir():  # A folder cannot take the place of another at once.
+        if path.exists() and (path.is_dir() or beside.is_dir()):  # Folders cannot take a place that is not empty.
             aside = path.with_name(f".{os.getpid()}.old.{path.name}")
             os.replace(path, aside)
             os.replace(beside, path)
-            shutil.rmtree(aside)
+            _remove(aside)
         else:
             os.replace(beside, path)
     files.sync(path.absolute().parent)
@@ -179,8 +179,12 @@ def _gone(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
         raise
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -33,7 +33,8 @@ class Chunk(NamedTuple):
       images: `[M, D]`, as stored: all of them, or those of this chunk.
       rows: `[T, B]` int64, the images of each minibatch.
       labels: `[T, B]` int32.
-      weight: `[T, B]` float32: 1, or 0 for the rows that fill up a minibatch that is not full.
+      weight: `[T, B]` float32: 0 for the rows that fill up a minibatch that is not full; for others 1, or what their
+        class weighs in the training.
       first: scalar int64, the index of the first minibatch.
       steps: scalar int32 in [1, T].
     """
@@ -115,9 +116,19 @@ def chunk_size(iterations: int, batch_size: int, bytes_per_image: int, n_paramet
 
 
 def training_chunks(
-    stored: Stored, rows: MinibatchRows, *, iterations: int, validation_frequency: int, chunk: int, first: int = 0
+    stored: Stored,
+    rows: MinibatchRows,
+    *,
+    iterations: int,
+    validation_frequency: int,
+    chunk: int,
+    first: int = 0,
+    class_weight: np.ndarray | None = None,
 ) -> Iterator[Chunk]:
-    """Minibatches `first` to `iterations` - 1, in chunks that end at validations: every `validation_frequency`."""
+    """Minibatches `first` to `iterations` - 1, in chunks that end at validations: every `validation_frequency`.
+
+    With `class_weight`, `[K]` float32 above 0, that is the weight of an example, where it would be 1.
+    """
 
     @_as_written
     def interval(start: tf.Tensor) -> tf.data.Dataset:
@@ -127,7 +138,7 @@ def training_chunks(
     with tf.device(HOST):
         start = first // validation_frequency * validation_frequency
         spans = tf.data.Dataset.range(start, iterations, validation_frequency).flat_map(interval)
-        return _chunks(stored, _numbered(stored, rows, spans, chunk))
+        return _chunks(stored, _numbered(stored, rows, spans, chunk, class_weight))
 
 
 def evaluation_chunks(stored: Stored, rows: MinibatchRows, *, chunk: int) -> Iterator[Chunk]:
@@ -147,7 +158,13 @@ def _spans(start: tf.Tensor, end: tf.Tensor, chunk: int) -> tf.data.Dataset:
     return tf.data.Dataset.range(start, end, chunk).map(span)
 
 
-def _numbered(stored: Stored, rows: MinibatchRows, spans: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
+def _numbered(
+    stored: Stored,
+    rows: MinibatchRows,
+    spans: tf.data.Dataset,
+    chunk: int,
+    class_weight: np.ndarray | None = None,
+) -> tf.data.Dataset:
     """The fields of the chunks that `spans` describes, but for the images: in whose place are the rows of all."""
     labels = tf.constant(stored.labels)
     announce = stored.announcer(shuffle=rows.shuffle)
@@ -156,7 +173,7 @@ def _numbered(stored: Stored, rows: MinibatchRows, spans: tf.data.Dataset, chunk
         row, weight = rows.take(int(first), chunk)
         if announce:
             announce(row)
-        return row, weight
+        return row, weight if class_weight is None else weight * class_weight[stored.labels[row]]
 
     @_as_written
     def number(first: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from tfpipe import device, report
 from tfpipe.config import TrainConfig, flag_lines, flag_value
 from tfpipe.data import Splits
@@ -39,6 +41,15 @@ class Plan(NamedTuple):
         """What it trains on, in words."""
         counts = ", ".join(f"{getattr(self.schedule, name).examples} {words}" for name, words in _SPLITS.items())
         return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes"
+
+    @property
+    def class_weight(self) -> np.ndarray | None:
+        """What an example counts in the cost, by its class: `[K]` float32; None: each counts 1."""
+        if self.config.class_weight is None:
+            return None
+        counts = np.bincount(self.splits.train.labels, minlength=self.splits.n_out)
+        there = counts > 0  # As scikit-learn does, which knows the classes of the examples alone.
+        return np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 1).astype(np.float32)
 
     @property
     def products(self) -> str:

@@ -73,6 +73,7 @@ class Run:
             first=state.iteration + 1,
             iterations=schedule.iterations,
             validation_frequency=schedule.validation_frequency,
+            class_weight=plan.class_weight,
             chunk=pipeline.chunk_size(
                 schedule.validation_frequency, schedule.train.batch_size, train.bytes_per_image, n_parameters
             ),

@@ -195,11 +195,11 @@ class Trainer:
         W, b = heads.W, heads.b
         n_heads, n_out, _ = W.shape
         with tf.GradientTape() as tape:
-            loss, weights = tf.zeros(n_heads, W.dtype), tf.zeros([], W.dtype)
+            loss, count = tf.zeros(n_heads, W.dtype), tf.zeros([], W.dtype)
             for x, y, weight in self._inputs.minibatch(chunk, i, self._inputs.n_parts(chunk, n_heads * n_out)):
                 loss += tf.reduce_sum(weight * model.log_losses(self._inputs.logits(x, W, b), y), axis=1)
-                weights += tf.reduce_sum(weight)
-            cost = loss / weights
+                count += tf.reduce_sum(tf.cast(weight > 0, W.dtype))
+            cost = loss / count
         g_W, g_b = tape.gradient(cost, (W, b))
 
         iteration = chunk.first + tf.cast(i, tf.int64)

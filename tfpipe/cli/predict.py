@@ -50,12 +50,14 @@ def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: in
         streams.write_output(_csv_header(top_k))
     # A list on standard input may come line by line, and each line is answered before the next is read.
     at_once = 1 if _STDIN in paths else 2 * (os.cpu_count() or 1)
-    failed = 0
+    count = failed = 0
     for answer in prediction.answers(model, _listed(paths), at_once=at_once):
+        count += 1
         failed += answer.probabilities is None
         streams.write_output(line_of(answer, _top(answer, model.class_names, top_k)))
     if failed:
-        streams.write_error(f"tfpipe predict: {failed} of the files could not be read; their lines say why")
+        lines = "its line says" if failed == 1 else "their lines say"
+        streams.write_error(f"tfpipe predict: {failed} of {count} could not be read; {lines} why")
     return 1 if failed else 0
 
 

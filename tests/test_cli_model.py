@@ -1,0 +1,243 @@
+"""The commands for a model that is there: evaluate, predict, export."""
+
+import csv
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from PIL import Image
+from sklearn import metrics
+
+from tests import made
+from tests.command import python, result, tfpipe, without_root_rights
+from tfpipe import TrainConfig, artifact, load, training
+
+
+def rows(process):
+    return list(csv.DictReader(process.stdout.splitlines()))
+
+
+class ModelTest(parameterized.TestCase):
+    """A run on pictures in folders, once for all tests."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        images, labels = made.images(120, (6, 5))
+        for split, part in (("train", slice(0, 90)), ("test", slice(90, 120))):
+            for number in range(part.start, part.stop):
+                path = cls.folder / "data" / split / "cde"[labels[number]] / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(images[number]).save(path)
+        cls.run_ = cls.folder / "run"
+        config = TrainConfig(batch_size=10, epochs=30, device="cpu")
+        cls.report = training.train(config, load(cls.folder / "data"), cls.run_).report
+
+    def setUp(self):
+        super().setUp()
+        self.scratch = pathlib.Path(self.create_tempdir().full_path)
+
+    def assert_fails(self, process, status, *words):
+        self.assertEqual((process.returncode, process.stdout), (status, ""))
+        (line,) = process.stderr.splitlines()
+        for word in words:
+            self.assertIn(word, line)
+
+
+class PredictTest(ModelTest):
+    def test_a_line_for_each_picture(self):
+        process = tfpipe("predict", f"--workdir={self.run_}", self.folder / "data" / "test")
+        self.assertEqual((process.returncode, process.stderr), (0, ""))
+        found = rows(process)
+        self.assertEqual(process.stdout.splitlines()[0], "path,class,probability,error")
+        self.assertLen(found, 30)
+        wrong = sum(row["class"] != pathlib.Path(row["path"]).parent.name for row in found)
+        self.assertEqual(wrong / 30, self.report["test_error"])
+        model = artifact.load(self.run_ / "model.npz")
+        for row in found[:5]:
+            pixels = np.asarray(Image.open(row["path"]))
+            p = model.probabilities(pixels[np.newaxis])[0]
+            self.assertEqual((row["class"], float(row["probability"])), ("cde"[p.argmax()], p.max()))
+
+    def test_json_and_top_k(self):
+        picture = next((self.folder / "data" / "test").rglob("*.png"))
+        process = tfpipe("predict", f"--model={self.run_}/model.npz", "--format=json", "--top_k=3", picture, "gone.png")
+        self.assertEqual(process.returncode, 1)
+        first, second = (json.loads(line) for line in process.stdout.splitlines())
+        self.assertEqual(second, {"path": "gone.png", "error": "No such file or directory"})
+        self.assertEqual({one["class"] for one in first["top"]}, set("cde"))
+        probabilities = [one["probability"] for one in first["top"]]
+        self.assertEqual(probabilities, sorted(probabilities, reverse=True))
+        self.assertAlmostEqual(sum(probabilities), 1.0, places=12)
+        self.assertEqual((first["class"], first["probability"]), tuple(first["top"][0].values()))
+        self.assertEqual(process.stderr.splitlines(), ["tfpipe predict: 1 of 2 could not be read; its line says why"])
+
+    def test_a_damaged_picture_has_its_line_and_the_rest_goes_on(self):
+        (self.scratch / "bad.png").write_bytes(b"\x89PNG")
+        good = next((self.folder / "data" / "test").rglob("*.png"))
+        process = tfpipe("predict", f"--workdir={self.run_}", self.scratch / "bad.png", good)
+        self.assertEqual(process.returncode, 1)
+        bad, fine = rows(process)
+        self.assertEqual((bad["class"], bad["probability"]), ("", ""))
+        self.assertIn("is no picture of a kind that is read", bad["error"])
+        self.assertEqual(fine["error"], "")
+
+    def test_a_list_on_standard_input_is_answered_line_by_line(self):
+        pictures = [str(path) for path in sorted((self.folder / "data" / "test").rglob("*.png"))[:3]]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tfpipe", "predict", f"--workdir={self.run_}", "-"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.assertEqual(process.stdout.readline(), "path,class,probability,error\n")
+        for picture in pictures:
+            process.stdin.write(f"{picture}\n")
+            process.stdin.flush()
+            self.assertStartsWith(process.stdout.readline(), f"{picture},")
+        process.communicate()
+        self.assertEqual(process.returncode, 0)
+
+    def test_rows_of_an_npy(self):
+        np.save(self.scratch / "rows.npy", np.zeros((3, 30), np.uint8))
+        process = tfpipe("predict", f"--workdir={self.run_}", self.scratch / "rows.npy")
+        self.assertEqual([row["path"] for row in rows(process)], [f"{self.scratch}/rows.npy[{n}]" for n in range(3)])
+
+    def test_many_pictures_take_no_more_memory_than_few(self):
+        picture = str(next((self.folder / "data" / "test").rglob("*.png")))
+        program = (
+            "import contextlib, io, resource, sys; from tfpipe.cli.main import main\n"
+            "sys.stdin = io.StringIO({picture!r} * {count})\n"
+            "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+            "    main(['tfpipe', 'predict', '--workdir={run}', '-'])\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        few, many = (
+            int(python(program.format(picture=f"{picture}\n", count=count, run=self.run_)).stdout)
+            for count in (100, 10_000)
+        )
+        self.assertLess(many - few, 20_000)  # kB: the text of the answers and of the list has 3,000.
+
+    @parameterized.parameters(
+        ((), ("--workdir=: give the folder of a run, or --model=FILE",)),
+        (("--workdir=a", "--model=b"), ("not both",)),
+        (("--workdir=a",), ("no FILE",)),
+        (("--workdir=a", "--format=xml", "b.png"), ("--format=xml", "csv|json")),
+        (("--workdir=a", "--top_k=0", "b.png"), ("top_k",)),
+    )
+    def test_wrong_usage(self, arguments, words):
+        self.assert_fails(tfpipe("predict", *arguments), 2, *words)
+
+    def test_models_that_cannot_be_used(self):
+        model = artifact.load(self.run_ / "model.npz")
+        path = self.scratch / "model.npz"
+
+        def assert_refused(*words):
+            self.assert_fails(tfpipe("predict", f"--model={path}", "a.png"), 1, f"{path}", *words)
+
+        assert_refused("No such file")
+        path.write_bytes(b"PK\3\4 no archive")
+        assert_refused("not an .npz archive, or damaged")
+        np.savez(path, format_version=1)
+        assert_refused("a model of format version 1; this program reads 2")
+        W = model.W.copy()
+        W[0, 0] = np.nan
+        artifact.save(path, model._replace(W=W))
+        assert_refused("W or b holds a value that is not finite")
+        artifact.save(path, model._replace(W=W[1:]))
+        assert_refused("do not fit")
+        artifact.save(path, model)
+        self.assert_fails(tfpipe("predict", f"--model={path}", "--top_k=4", "a.png"), 1, "--top_k=4: the model has 3")
+
+    def test_it_starts_without_tensorflow(self):
+        picture = next((self.folder / "data" / "test").rglob("*.png"))
+        process = python(
+            "import sys; from tfpipe.cli.main import main\n"
+            "try:\n"
+            f"    main(['tfpipe', 'predict', '--workdir={self.run_}', '{picture}'])\n"
+            "finally:\n"
+            "    print([name for name in ('tensorflow', 'sklearn', 'matplotlib') if name in sys.modules])"
+        )
+        self.assertEqual(process.stdout.splitlines()[-1], "[]")
+
+
+class EvaluateTest(ModelTest):
+    def test_the_test_split_of_the_run(self):
+        process = tfpipe("evaluate", f"--workdir={self.run_}", "--top_k=2", f"--output={self.scratch}/found.csv")
+        found = result(process)
+        report = json.loads((self.run_ / "report.json").read_text())
+        self.assertEqual((found["error"], found["examples"]), (report["test_error"], 30))
+        self.assertEqual(found["confusion_matrix"], report["confusion_matrix"])
+        self.assertEqual([one["class"] for one in found["classes"]], ["c", "d", "e"])
+        self.assertLess(found["top_k_error"], found["error"] + 1e-9)
+        self.assertRegex(process.stderr, r"class +precision +recall +f1 +examples\n +c ")
+        lines = list(csv.DictReader((self.scratch / "found.csv").open()))
+        self.assertLen(lines, 30)
+        truth, predicted = ([line[name] for line in lines] for name in ("class", "predicted"))
+        self.assertEqual(metrics.confusion_matrix(truth, predicted).tolist(), found["confusion_matrix"])
+        self.assertEqual(lines[0]["split"], "test")
+
+    def test_other_splits_and_other_data(self):
+        found = result(tfpipe("evaluate", f"--workdir={self.run_}", "--split=all"))
+        self.assertEqual(found["examples"], 120)
+        report = json.loads((self.run_ / "report.json").read_text())
+        found = result(tfpipe("evaluate", f"--workdir={self.run_}", "--split=validation"))
+        self.assertEqual(found["error"], report["validation_error"])
+        self.assertAlmostEqual(found["cost"], report["validation_cost"], places=6)
+        data = self.folder / "data" / "test"
+        found = result(tfpipe("evaluate", f"--model={self.run_}/model.npz", f"--dataset={data}", "--split=all"))
+        self.assertEqual(found["error"], report["test_error"])
+
+    def test_data_that_does_not_fit(self):
+        process = tfpipe("evaluate", f"--workdir={self.run_}", "--dataset=digits")
+        self.assert_fails(process, 1, "digits: images of 8 x 8, and the model takes 6 x 5")
+        process = tfpipe("evaluate", f"--workdir={self.run_}", "--pixel_max=2")
+        self.assert_fails(process, 2, "--pixel_max=2.0: goes with --dataset")
+
+    def test_a_run_whose_data_came_from_a_program(self):
+        workdir = self.scratch / "run"
+        training.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
+        self.assert_fails(tfpipe("evaluate", f"--workdir={workdir}"), 1, "its data came from a program; give --dataset")
+
+    def test_an_output_that_cannot_be_written(self):
+        self.scratch.chmod(0o555)
+        process = tfpipe(
+            "evaluate", f"--workdir={self.run_}", f"--output={self.scratch}/found.csv", preexec_fn=without_root_rights
+        )
+        self.assert_fails(process, 1, "found.csv", "Permission denied")
+        self.assertEmpty(os.listdir(self.scratch))
+
+
+class ExportTest(ModelTest):
+    @parameterized.parameters("saved_model", "keras", "onnx", "npz")
+    def test_each_form(self, format):
+        output = self.scratch / {"keras": "it.keras"}.get(format, "it")
+        process = tfpipe("export", f"--workdir={self.run_}", f"--format={format}", f"--output={output}")
+        self.assertEqual(result(process)["output"], str(output))
+        self.assertEqual(process.stderr, "")
+        self.assertEqual(os.listdir(self.scratch), [output.name])
+        again = tfpipe("export", f"--workdir={self.run_}", f"--format={format}", f"--output={output}")
+        self.assert_fails(again, 1, f"{output}: is there already; give another path, or --overwrite")
+
+    def test_wrong_usage(self):
+        self.assert_fails(tfpipe("export", f"--workdir={self.run_}"), 2, "--format=: must be one of saved_model, keras")
+        self.assert_fails(tfpipe("export", f"--workdir={self.run_}", "--format=tflite"), 2, "--format=tflite")
+
+    def test_a_folder_that_cannot_be_written(self):
+        self.scratch.chmod(0o555)
+        process = tfpipe(
+            "export", f"--workdir={self.run_}", "--format=onnx", f"--output={self.scratch}/model.onnx",
+            preexec_fn=without_root_rights,
+        )  # fmt: skip
+        self.assert_fails(process, 1, "model.onnx", "Permission denied")
+        self.assertEmpty(os.listdir(self.scratch))
+
+
+if __name__ == "__main__":
+    absltest.main()

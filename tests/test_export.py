@@ -1,0 +1,184 @@
+import errno
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import tensorflow as tf
+from absl.testing import parameterized
+from PIL import Image
+
+from tests.test_prediction import model
+from tfpipe import SoftmaxRegression, artifact, export
+from tfpipe.exceptions import DataError, OptionError
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+
+
+class ExportTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+    @parameterized.product(
+        format=["saved_model", "keras", "onnx"],
+        shape=[(4, 6), (4, 6, 3), (24,)],
+        white=[255.0, 1.0],
+        dtype=[np.float32, np.float64],
+    )
+    def test_each_form_gives_the_same_probabilities(self, format, shape, white, dtype):
+        trained = model(shape, white=white, dtype=dtype)
+        path = self.folder / f"model.{format}"
+        export.write(trained, path, format)
+        images = np.random.default_rng(0).integers(0, 256, (7, *shape)).astype(np.uint8)
+        images = images if white == 255 else images.astype(np.float32) / 255
+        found, numbers = getattr(self, f"ask_{format}")(path, images)
+        expected = trained.probabilities(images)
+        self.assertAllClose(found, expected, rtol=0, atol=1e-7)
+        self.assertAllEqual(numbers, expected.argmax(axis=1))
+
+    def ask_saved_model(self, path, images):
+        answers = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(images))
+        names = [name.decode() for name in answers["classes"].numpy()]
+        self.assertEqual(names, [("cat", "dog", "eel")[number] for number in answers["numbers"]])
+        return answers["probabilities"], answers["numbers"]
+
+    def ask_keras(self, path, images):
+        loaded = keras.models.load_model(path)
+        kinds = {type(layer).__module__.split(".")[0] for layer in loaded.layers}
+        self.assertEqual(kinds, {"keras"})
+        found = loaded.predict(images, verbose=0)
+        return found, found.argmax(axis=1)
+
+    def ask_onnx(self, path, images):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        self.assertEqual(json.loads(session.get_modelmeta().custom_metadata_map["class_names"]), ["cat", "dog", "eel"])
+        self.assertEqual({opset.domain for opset in onnx.load(path).opset_import}, {""})
+        return session.run(["probabilities", "numbers"], {"images": images})
+
+    @parameterized.parameters(((9, 7),), ((9, 7, 3),))
+    def test_the_bytes_of_pictures(self, shape):
+        trained = model(shape)
+        export.write(trained, self.folder / "saved", "saved_model")
+        encoded = tf.saved_model.load(str(self.folder / "saved")).signatures["encoded"]
+        random = np.random.default_rng(0)
+        data, pixels = [], []
+        mode = {2: "L", 3: "RGB"}[len(shape)]
+        for kind, form in (("L", "png"), ("RGB", "png"), ("P", "gif"), ("RGB", "bmp"), ("RGBA", "png"), ("LA", "png")):
+            picture = Image.fromarray(random.integers(0, 256, (9, 7, 3)).astype(np.uint8)).convert(kind)
+            buffer = io.BytesIO()
+            picture.save(buffer, form)
+            data.append(buffer.getvalue())
+            pixels.append(np.asarray(Image.open(buffer).convert(mode)))
+        found = encoded(pictures=tf.constant(data))["probabilities"]
+        # Of the right size, so that nothing is resized; gray of colours may be rounded the other way.
+        self.assertAllClose(
+            found, trained.probabilities(np.stack(pixels)), rtol=0, atol=1e-6 if mode == "RGB" else 5e-3
+        )
+        self.assertAllClose(found[0], trained.probabilities(pixels[0][np.newaxis])[0], rtol=0, atol=1e-7)
+
+    def test_pictures_of_another_size_are_resized_nearly_as_in_training(self):
+        trained = model((9, 7))
+        export.write(trained, self.folder / "saved", "saved_model")
+        encoded = tf.saved_model.load(str(self.folder / "saved")).signatures["encoded"]
+        y, x = np.mgrid[:60, :50]
+        picture = Image.fromarray((127 + 127 * np.sin(y / 9) * np.cos(x / 7)).astype(np.uint8))
+        buffer = io.BytesIO()
+        picture.save(buffer, "png")
+        pixels = np.asarray(picture.resize((7, 9), Image.Resampling.BILINEAR))
+        found = encoded(pictures=tf.constant([buffer.getvalue()]))["probabilities"]
+        self.assertAllClose(found, trained.probabilities(pixels[np.newaxis]), rtol=0, atol=5e-3)
+
+    def test_npz(self):
+        export.write(model(), self.folder / "other.npz", "npz")
+        self.assertAllEqual(artifact.load(self.folder / "other.npz").W, model().W)
+
+    @parameterized.parameters("saved_model", "keras", "onnx", "npz")
+    def test_what_is_there_stays_unless_it_is_to_be_replaced(self, format):
+        path = self.folder / {"keras": "model.keras"}.get(format, "there")
+        path.write_text("mine")
+        with self.assertRaisesRegex(DataError, "is there already; give another path, or --overwrite"):
+            export.write(model(), path, format)
+        self.assertEqual(path.read_text(), "mine")
+        for _ in range(2):
+            export.write(model(), path, format, overwrite=True)
+            self.assertEqual([found.name for found in self.folder.iterdir()], [path.name])
+
+    @parameterized.parameters("saved_model", "keras", "onnx", "npz")
+    def test_a_full_disk_leaves_what_was_there_and_nothing_else(self, format):
+        path = self.folder / {"keras": "model.keras"}.get(format, "there")
+        path.write_text("mine")
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch.object(os, "fsync", side_effect=full), self.assertRaisesRegex(OSError, "No space left"):
+            export.write(model(), path, format, overwrite=True)
+        self.assertEqual(path.read_text(), "mine")
+        self.assertEqual([found.name for found in self.folder.iterdir()], [path.name])
+
+    def test_onnx_that_is_not_installed(self):
+        with (
+            mock.patch.dict(sys.modules, {"onnx": None}),
+            self.assertRaisesRegex(OptionError, r"format=onnx: needs .* pip install 'tfpipe\[onnx\]'"),
+        ):
+            export.write(model(), self.folder / "model.onnx", "onnx")
+
+    def test_every_program_says_the_same_of_mnist(self):
+        if not os.environ.get("TFPIPE_MNIST_DIR"):
+            self.skipTest("TFPIPE_MNIST_DIR does not name a folder with MNIST's IDX files")
+        script = REPOSITORY / "experiments" / "check_exports.py"
+        process = subprocess.run([sys.executable, script, "--images=500"], capture_output=True, text=True, check=False)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        found = json.loads(process.stdout)
+        self.assertLen(found["largest_difference"], 7)
+        self.assertLess(max(found["largest_difference"].values()), 1e-6)
+        self.assertEqual(set(found["other_classes"].values()), {0})
+
+
+class KerasTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        trained = model()
+        self.model = SoftmaxRegression.from_arrays(trained.W, trained.b)
+        self.x = np.random.default_rng(0).random((50, 24)).astype(np.float32)
+        self.y = np.arange(50) % 3
+
+    def test_there_and_back(self):
+        as_keras = self.model.to_keras()
+        self.assertAllClose(as_keras.predict(self.x, verbose=0), self.model.predict_proba(self.x), rtol=0, atol=1e-6)
+        back = SoftmaxRegression.from_keras(as_keras)
+        self.assertAllEqual(back.W, self.model.W)
+        self.assertAllEqual(back.b, self.model.b)
+
+    def test_it_trains_on_in_keras(self):
+        as_keras = self.model.to_keras()
+        before = self.model.negative_log_likelihood(self.x, self.y)
+        as_keras.optimizer.learning_rate = 0.1
+        as_keras.fit(self.x, self.y, batch_size=50, epochs=1, verbose=0)
+        with tf.GradientTape() as tape:
+            cost = self.model.negative_log_likelihood(self.x, self.y)
+        g_W, g_b = tape.gradient(cost, (self.model.W, self.model.b))
+        after = SoftmaxRegression.from_keras(as_keras)
+        self.assertAllClose(after.W, self.model.W - 0.1 * g_W, rtol=0, atol=1e-6)
+        self.assertAllClose(after.b, self.model.b - 0.1 * g_b, rtol=0, atol=1e-6)
+        self.assertLess(after.negative_log_likelihood(self.x, self.y), before)
+
+    def test_what_is_no_softmax_regression_is_refused(self):
+        layers = keras.layers
+        for stack, message in (
+            ([layers.Dense(4), layers.Dense(3, "softmax")], "Dense .*, Dense"),
+            ([layers.Dense(3, "softmax", use_bias=False)], "Dense"),
+            ([layers.Dense(3, "relu")], "Dense"),
+            ([layers.Flatten()], "layers with weights: none"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                SoftmaxRegression.from_keras(keras.Sequential([keras.Input((24,)), *stack]))
+
+
+if __name__ == "__main__":
+    tf.test.main()

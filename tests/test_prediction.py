@@ -1,0 +1,184 @@
+import os
+import pathlib
+import warnings
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from PIL import Image
+
+from tfpipe import artifact
+from tfpipe.data import folder
+from tfpipe.prediction import answers
+
+
+def model(shape=(4, 6), white=255.0, dtype=np.float32):
+    random = np.random.default_rng(0)
+    W = random.normal(0, 0.01, (int(np.prod(shape)), 3)).astype(dtype)
+    return artifact.TrainedModel(W, random.normal(size=3).astype(dtype), ("cat", "dog", "eel"), shape, white, {})
+
+
+def by_hand(trained, pixels):
+    z = np.float64(pixels).reshape(-1) @ np.float64(trained.W) + trained.b
+    return np.exp(z) / np.exp(z).sum()
+
+
+class PicturesTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        self.pixels = np.random.default_rng(1).integers(0, 256, (4, 6)).astype(np.uint8)
+
+    def save(self, name, pixels=None, **options):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(self.pixels if pixels is None else pixels).save(path, **options)
+        return str(path)
+
+    def answers(self, *paths, trained=None, at_once=4):
+        return list(answers(trained or model(), paths, at_once=at_once))
+
+    @parameterized.parameters(255.0, 16.0, 1.0)
+    def test_a_picture_has_the_scale_of_the_training(self, white):
+        trained = model(white=white)
+        (answer,) = self.answers(self.save("a.png"), trained=trained)
+        np.testing.assert_allclose(answer.probabilities, by_hand(trained, self.pixels * (white / 255)), rtol=1e-12)
+
+    @parameterized.parameters(((4, 6), "L"), ((5, 3), "L"), ((5, 3, 3), "RGB"), ((4, 6, 1), "L"))
+    def test_any_size_and_kind_becomes_what_training_would_have_made_of_it(self, shape, mode):
+        random = np.random.default_rng(2)
+        (self.folder / "data" / "cat").mkdir(parents=True)
+        paths = []
+        for number, kind in enumerate(("L", "RGB", "RGBA", "1", "P", "I;16")):
+            if kind == "I;16":
+                picture = Image.fromarray(random.integers(0, 1 << 16, (9, 8)).astype(np.uint16))
+            else:
+                picture = Image.fromarray(random.integers(0, 256, (9, 8, 3)).astype(np.uint8)).convert(kind)
+            paths.append(str(self.folder / "data" / "cat" / f"{number}.png"))
+            picture.save(paths[-1])
+        color_mode = "grayscale" if mode == "L" else "rgb"
+        source = folder.read(self.folder / "data", image_size=shape[:2], color_mode=color_mode, skip_bad_images=False)
+        trained = model(shape)
+        expected = trained.probabilities(source.train.images)
+        found = np.stack([answer.probabilities for answer in self.answers(*paths, trained=trained)])
+        key = lambda rows: rows[np.lexsort(rows.T)]  # noqa: E731  The folder is read in an order of its own.
+        np.testing.assert_array_equal(key(found), key(expected))
+
+    def test_what_cannot_be_read_has_a_line_and_the_rest_goes_on(self):
+        whole = self.save("whole.png")
+        data = pathlib.Path(whole).read_bytes()
+        (self.folder / "half.png").write_bytes(data[: len(data) // 2])
+        (self.folder / "text.png").write_text("no picture")
+        (self.folder / "empty.png").write_bytes(b"")
+        (self.folder / "folder.npy").mkdir()
+        paths = [whole, *(str(self.folder / name) for name in ("half.png", "text.png", "empty.png", "gone.png")), whole]
+        found = self.answers(*paths)
+        self.assertEqual([answer.path for answer in found], paths)
+        self.assertEqual([answer.probabilities is None for answer in found], [False, True, True, True, True, False])
+        problems = [answer.problem for answer in found]
+        self.assertRegex(problems[1], "does not decode|truncated|file is truncated")
+        self.assertEqual(problems[2], "is no picture of a kind that is read: PNG, JPEG, BMP, GIF")
+        self.assertEqual(problems[4], "No such file or directory")
+        np.testing.assert_array_equal(found[0].probabilities, found[-1].probabilities)
+
+    def test_a_bomb_is_refused(self):
+        path = self.save("bomb.png", np.zeros((30, 30), np.uint8))
+        with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 800):  # 900 pixels: Pillow would only warn.
+            (answer,) = self.answers(path)
+        self.assertRegex(answer.problem, "does not decode: DecompressionBombWarning")
+        with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 400):  # Pillow refuses.
+            (answer,) = self.answers(path)
+        self.assertRegex(answer.problem, "does not decode: DecompressionBombError")
+
+    def test_folders_and_patterns_stand_for_their_pictures(self):
+        for name in ("b.png", "a.PNG", "deep/c.jpg", ".hidden.png", ".git/d.png"):
+            self.save(name)
+        (self.folder / "notes.txt").touch()
+        names = lambda *paths: [os.path.relpath(a.path, self.folder) for a in self.answers(*paths)]  # noqa: E731
+        self.assertEqual(names(str(self.folder)), ["a.PNG", "b.png", "deep/c.jpg"])
+        self.assertEqual(names(f"{self.folder}/*.png"), ["b.png"])
+        self.assertEqual(names(f"{self.folder}/**/*.jpg"), ["deep/c.jpg"])
+        self.assertEqual(names(f"{self.folder}/*.bmp"), ["*.bmp"])  # Matches nothing: reported as missing.
+        os.rename(self.folder / "b.png", self.folder / "[b]*.png")  # A name that looks like a pattern is a name.
+        self.assertEqual(names(f"{self.folder}/[b]*.png"), ["[b]*.png"])
+
+    def test_a_model_of_rows_takes_no_pictures(self):
+        (answer,) = self.answers(self.save("a.png"), trained=model((24,)))
+        self.assertEqual(answer.problem, "the model takes rows of 24 numbers, in an .npy file, and no pictures")
+
+    def test_no_more_are_held_than_are_asked_for(self):
+        path = self.save("a.png")
+        asked = []
+
+        def paths():
+            for number in range(100):
+                asked.append(number)
+                yield path
+
+        for number, _ in enumerate(answers(model(), paths(), at_once=3)):
+            self.assertLessEqual(len(asked), number + 3)
+
+    def test_one_at_a_time_is_answered_before_the_next_is_asked_for(self):
+        path, answered = self.save("a.png"), []
+
+        def paths():
+            for number in range(3):
+                self.assertLen(answered, number)
+                yield path
+
+        for answer in answers(model(), paths(), at_once=1):
+            answered.append(answer)
+        self.assertLen(answered, 3)
+
+
+class RowsTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.path = pathlib.Path(self.create_tempdir().full_path) / "rows.npy"
+
+    def answers(self, array, trained=None):
+        np.save(self.path, array)
+        return list(answers(trained or model(), [str(self.path)], at_once=2))
+
+    @parameterized.parameters(np.uint8, np.float16, np.float64, np.int32, ">f4")
+    def test_each_row_is_answered(self, dtype):
+        rows = np.random.default_rng(0).integers(0, 256, (600, 4, 6)).astype(dtype)
+        for array in (rows, rows.reshape(600, 24)):
+            found = self.answers(array)
+            self.assertEqual([answer.path for answer in found], [f"{self.path}[{n}]" for n in range(600)])
+            for number in (0, 255, 256, 599):
+                np.testing.assert_allclose(found[number].probabilities, by_hand(model(), rows[number]), rtol=1e-12)
+
+    def test_a_row_that_is_not_finite(self):
+        rows = np.ones((3, 24))
+        rows[1, 5] = np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = self.answers(rows)
+        self.assertEqual([answer.problem for answer in found], ["", "holds a value that is not finite", ""])
+
+    @parameterized.parameters(
+        (np.zeros((3, 23)), r"holds an array of shape \(3, 23\); the model takes \[N, 4 x 6\]"),
+        (np.zeros(24), r"holds an array of shape \(24,\)"),
+        (np.full((3, 24), "a"), "holds values of type <U1; expected numbers"),
+        (np.array([[{}] * 24]), "refused: an array of type object"),
+    )
+    def test_arrays_that_do_not_fit(self, array, message):
+        (answer,) = self.answers(array)
+        self.assertRegex(answer.problem, message)
+
+    def test_a_damaged_file(self):
+        np.save(self.path, np.zeros((3, 24)))
+        self.path.write_bytes(self.path.read_bytes()[:-1])
+        (answer,) = answers(model(), [str(self.path)], at_once=1)
+        self.assertRegex(answer.problem, "^truncated or damaged")
+
+    def test_it_needs_no_tensorflow(self):
+        from tests.command import python
+
+        process = python("import sys, tfpipe.prediction, tfpipe.scores; sys.exit('tensorflow' in sys.modules)")
+        self.assertEqual(process.returncode, 0)
+
+
+if __name__ == "__main__":
+    absltest.main()
