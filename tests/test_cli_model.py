@@ -177,7 +177,7 @@ class EvaluateTest(ModelTest):
         self.assertEqual([one["class"] for one in found["classes"]], ["c", "d", "e"])
         self.assertLess(found["top_k_error"], found["error"] + 1e-9)
         self.assertRegex(process.stderr, r"class +precision +recall +f1 +examples\n +c ")
-        lines = list(csv.DictReader((self.scratch / "found.csv").open()))
+        lines = list(csv.DictReader((self.scratch / "found.csv").read_text().splitlines()))
         self.assertLen(lines, 30)
         truth, predicted = ([line[name] for line in lines] for name in ("class", "predicted"))
         self.assertEqual(metrics.confusion_matrix(truth, predicted).tolist(), found["confusion_matrix"])
