@@ -25,6 +25,7 @@ from typing import Any
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfpipe import checkpoint
+from tfpipe.config import TrainConfig
 from tfpipe.workdir import Workdir
 
 # Two of the heads stop early: they leave the grid while the others train on.
@@ -35,8 +36,8 @@ SETTINGS = {
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 CURVES = {"train": ("cost", "weights/norm", "training/patience_left"), "validation": ("cost", "error"),
           "test": ("error",), "lowest": ("cost", "error"), "highest": ("cost", "error")}  # fmt: skip
-# Seconds between two states, one of them drawn for each start; the last is the default.
-EVERY = (0.0, 0.05, 0.5, 15.0)
+# Seconds between two states, one of them drawn for each start.
+EVERY = {"mnist": (0.0, 0.05, 0.5, 15.0), "digits": (0.0, 0.05, 0.5)}
 _LONGEST_START = 4.0
 _MEAN_TRAINING = 0.2
 _NOTHING_TRAINED = "000000000000.npz"
@@ -129,17 +130,17 @@ def main() -> None:
     counts = {"starting": 0, "training": 0, "finished": 0}
     with tempfile.TemporaryDirectory() as folder:
         reference = Workdir(f"{folder}/reference")
-        finish(command(arguments.dataset, reference.path, EVERY[-1]))
+        finish(command(arguments.dataset, reference.path, TrainConfig.checkpoint_every))
         runs = 0
         while counts["starting"] + counts["training"] < arguments.kills:
             runs += 1
             files = Workdir(f"{folder}/{runs}")
             stage = ""
             while stage != "finished" and counts["starting"] + counts["training"] < arguments.kills:
-                stage = kill(command(arguments.dataset, files.path, dice.choice(EVERY)), files, dice)
+                stage = kill(command(arguments.dataset, files.path, dice.choice(EVERY[arguments.dataset])), files, dice)
                 counts[stage] += 1
                 print(runs, stage, newest(files), file=sys.stderr)
-            finish(command(arguments.dataset, files.path, EVERY[0]))
+            finish(command(arguments.dataset, files.path, 0.0))
             if different := differences(reference, files):
                 raise SystemExit(f"after {counts}: {len(different)} differences, such as {different[0]:.500}")
         report = json.loads(reference.report.read_text())
