@@ -104,6 +104,27 @@ class PredictTest(ModelTest):
         process.communicate()
         self.assertEqual(process.returncode, 0)
 
+    def test_names_of_any_bytes(self):
+        good = next((self.folder / "data" / "test").rglob("*.png"))
+        strange = os.fsencode(self.scratch) + b"/a\n,\xff.png"
+        shutil.copy(good, strange)
+        listed = b"".join([os.fsencode(good), b"\n\xff.png\n", os.fsencode(good), b"\n"])
+        for arguments, given, count in (((strange, good), b"", 2), (("-",), listed, 3)):
+            process = subprocess.run(
+                [sys.executable, "-m", "tfpipe", "predict", f"--workdir={self.run_}", *arguments],
+                capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, input=given,
+            )  # fmt: skip
+            text = process.stdout.decode(errors="surrogateescape")
+            lines = list(csv.reader(text.splitlines(keepends=True)))
+            self.assertEqual({len(line) for line in lines}, {4}, process.stderr)
+            self.assertLen(lines, 1 + count)
+        self.assertEqual(os.fsencode(lines[2][0]), b"\xff.png")
+
+    def test_a_closed_standard_input(self):
+        command = f"{sys.executable} -m tfpipe predict --workdir={self.run_} - <&-"
+        process = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        self.assertEqual((process.returncode, process.stdout), (0, "path,class,probability,error\n"), process.stderr)
+
     def test_rows_of_an_npy(self):
         np.save(self.scratch / "rows.npy", np.zeros((3, 30), np.uint8))
         process = tfpipe("predict", f"--workdir={self.run_}", self.scratch / "rows.npy")
@@ -126,7 +147,8 @@ class PredictTest(ModelTest):
 
     @parameterized.parameters(
         ((), ("--workdir=: give the folder of a run, or --model=FILE",)),
-        (("--workdir=a", "--model=b"), ("not both",)),
+        (("--workdir=", "a.png"), ("--workdir=: give the folder of a run",)),
+        (("--workdir=a", "--model=b"), ("--model=b: does not go with --workdir",)),
         (("--workdir=a",), ("no FILE",)),
         (("--workdir=a", "--format=xml", "b.png"), ("--format=xml", "csv|json")),
         (("--workdir=a", "--top_k=0", "b.png"), ("top_k",)),
@@ -141,7 +163,7 @@ class PredictTest(ModelTest):
         def assert_refused(*words):
             self.assert_fails(tfpipe("predict", f"--model={path}", "a.png"), 1, f"{path}", *words)
 
-        assert_refused("No such file")
+        assert_refused("cannot be read: No such file or directory")
         path.write_bytes(b"PK\3\4 no archive")
         assert_refused("not an .npz archive, or damaged")
         np.savez(path, format_version=1)
@@ -175,7 +197,10 @@ class EvaluateTest(ModelTest):
         self.assertEqual((found["error"], found["examples"]), (report["test_error"], 30))
         self.assertEqual(found["confusion_matrix"], report["confusion_matrix"])
         self.assertEqual([one["class"] for one in found["classes"]], ["c", "d", "e"])
-        self.assertLess(found["top_k_error"], found["error"] + 1e-9)
+        p = artifact.load(self.run_ / "model.npz").probabilities(load(self.folder / "data").test.images)
+        labels = load(self.folder / "data").test.labels
+        self.assertAlmostEqual(found["top_k_error"], 1 - metrics.top_k_accuracy_score(labels, p, k=2), places=12)
+        self.assertGreater(found["calibration_error"], 0)
         self.assertRegex(process.stderr, r"class +precision +recall +f1 +examples\n +c ")
         lines = list(csv.DictReader((self.scratch / "found.csv").read_text().splitlines()))
         self.assertLen(lines, 30)
@@ -193,17 +218,42 @@ class EvaluateTest(ModelTest):
         data = self.folder / "data" / "test"
         found = result(tfpipe("evaluate", f"--model={self.run_}/model.npz", f"--dataset={data}", "--split=all"))
         self.assertEqual(found["error"], report["test_error"])
+        # Pictures of another size and in colours are brought to what the model takes.
+        for path in data.rglob("*.png"):
+            larger = self.scratch / "larger" / path.relative_to(data)
+            larger.parent.mkdir(parents=True, exist_ok=True)
+            Image.open(path).resize((50, 60), Image.Resampling.NEAREST).convert("RGB").save(larger)
+        found = result(tfpipe("evaluate", f"--workdir={self.run_}", f"--dataset={self.scratch}/larger", "--split=all"))
+        self.assertAlmostEqual(found["error"], report["test_error"], delta=0.101)
 
     def test_data_that_does_not_fit(self):
         process = tfpipe("evaluate", f"--workdir={self.run_}", "--dataset=digits")
         self.assert_fails(process, 1, "digits: images of 8 x 8, and the model takes 6 x 5")
         process = tfpipe("evaluate", f"--workdir={self.run_}", "--pixel_max=2")
         self.assert_fails(process, 2, "--pixel_max=2.0: goes with --dataset")
+        process = tfpipe("evaluate", f"--model={self.run_}/model.npz")
+        self.assert_fails(process, 2, "--dataset=: must tell on what data")
+        process = tfpipe("evaluate", f"--workdir={self.run_}", "--output=/")
+        self.assert_fails(process, 2, "--output=/: must be the path of a file")
+
+    @parameterized.parameters(
+        (b"garbage", "names no data"),
+        (b"--dataset=digits\n--test_split=abc", "test_split=abc"),
+        (b"--dataset=digits\n--test_split=-3", "test_split=-3: must be a number"),
+        (b"--dataset=moved/elsewhere", "moved/elsewhere: no such"),
+        (b"\xff", "cannot be read"),
+    )
+    def test_flags_of_a_run_that_do_not_lead_to_its_data(self, text, words):
+        shutil.copytree(self.run_, self.scratch / "run")
+        flags = self.scratch / "run" / "flags.txt"
+        flags.write_bytes(text)
+        process = tfpipe("evaluate", f"--workdir={self.scratch}/run")
+        self.assert_fails(process, 1, words, str(flags), "--dataset names the data, where it is now")
 
     def test_a_run_whose_data_came_from_a_program(self):
         workdir = self.scratch / "run"
         training.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
-        self.assert_fails(tfpipe("evaluate", f"--workdir={workdir}"), 1, "its data came from a program; give --dataset")
+        self.assert_fails(tfpipe("evaluate", f"--workdir={workdir}"), 1, "names no data, which came from a program")
 
     def test_an_output_that_cannot_be_written(self):
         self.scratch.chmod(0o555)
@@ -228,6 +278,8 @@ class ExportTest(ModelTest):
     def test_wrong_usage(self):
         self.assert_fails(tfpipe("export", f"--workdir={self.run_}"), 2, "--format=: must be one of saved_model, keras")
         self.assert_fails(tfpipe("export", f"--workdir={self.run_}", "--format=tflite"), 2, "--format=tflite")
+        process = tfpipe("export", f"--workdir={self.run_}", "--format=keras", f"--output={self.scratch}/model")
+        self.assert_fails(process, 2, "model: must end in .keras, by which Keras knows its files")
 
     def test_a_folder_that_cannot_be_written(self):
         self.scratch.chmod(0o555)

@@ -22,6 +22,10 @@ from tfpipe.exceptions import DataError, OptionError
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
 
+def contents(path):
+    return {p: p.read_bytes() for p in (path, *path.rglob("*")) if p.is_file()}
+
+
 class ExportTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
@@ -71,7 +75,7 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
         random = np.random.default_rng(0)
         data, pixels = [], []
         mode = {2: "L", 3: "RGB"}[len(shape)]
-        for kind, form in (("L", "png"), ("RGB", "png"), ("P", "gif"), ("RGB", "bmp"), ("RGBA", "png"), ("LA", "png")):
+        for kind, form in (("L", "png"), ("RGB", "png"), ("P", "gif"), ("P", "png"), ("RGBA", "png"), ("LA", "png")):
             picture = Image.fromarray(random.integers(0, 256, (9, 7, 3)).astype(np.uint8)).convert(kind)
             buffer = io.BytesIO()
             picture.save(buffer, form)
@@ -103,22 +107,60 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters("saved_model", "keras", "onnx", "npz")
     def test_what_is_there_stays_unless_it_is_to_be_replaced(self, format):
         path = self.folder / {"keras": "model.keras"}.get(format, "there")
-        path.write_text("mine")
+        export.write(model(), path, format)
+        before = contents(path)
         with self.assertRaisesRegex(DataError, "is there already; give another path, or --overwrite"):
-            export.write(model(), path, format)
-        self.assertEqual(path.read_text(), "mine")
-        for _ in range(2):
-            export.write(model(), path, format, overwrite=True)
-            self.assertEqual([found.name for found in self.folder.iterdir()], [path.name])
+            export.write(model(white=16.0), path, format)
+        self.assertEqual(contents(path), before)
+        export.write(model(white=16.0), path, format, overwrite=True)
+        self.assertNotEqual(contents(path), before)
+        self.assertEqual([found.name for found in self.folder.iterdir()], [path.name])
+
+    @parameterized.parameters("saved_model", "onnx")
+    def test_nothing_but_an_export_is_ever_replaced(self, format):
+        (self.folder / "precious" / "thesis").mkdir(parents=True)
+        (self.folder / "link").symlink_to(self.folder / "precious")
+        (self.folder / "dangling").symlink_to(self.folder / "nothing")
+        os.mkfifo(self.folder / "fifo")
+        for path in sorted(self.folder.iterdir()):
+            with self.assertRaisesRegex(DataError, f"{path.name}: is there, and no export of this kind"):
+                export.write(model(), path, format, overwrite=True)
+        self.assertTrue((self.folder / "precious" / "thesis").is_dir())
+        self.assertLen(list(self.folder.iterdir()), 4)
+
+    def test_a_folder_that_is_not_there_is_not_made(self):
+        for format in export.FORMATS:
+            with self.assertRaisesRegex(DataError, "gone is no folder; give a path in one that is there"):
+                export.write(model(), self.folder / "gone" / "model.keras", format)
+        self.assertEmpty(list(self.folder.iterdir()))
+
+    def test_a_folder_whose_place_cannot_be_taken_stays(self):
+        path = self.folder / "saved"
+        export.write(model(), path, "saved_model")
+        before, replace = contents(path), os.replace
+
+        def fail(source, target):
+            if target == path and source.name == "saved":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            replace(source, target)
+
+        with (
+            mock.patch.object(os, "replace", fail),
+            self.assertRaisesRegex(OSError, "No space left .*saved"),
+        ):
+            export.write(model(white=16.0), path, "saved_model", overwrite=True)
+        self.assertEqual(contents(path), before)
+        self.assertEqual([found.name for found in self.folder.iterdir()], ["saved"])
 
     @parameterized.parameters("saved_model", "keras", "onnx", "npz")
     def test_a_full_disk_leaves_what_was_there_and_nothing_else(self, format):
         path = self.folder / {"keras": "model.keras"}.get(format, "there")
-        path.write_text("mine")
+        export.write(model(), path, format)
+        before = contents(path)
         full = OSError(errno.ENOSPC, "No space left on device")
         with mock.patch.object(os, "fsync", side_effect=full), self.assertRaisesRegex(OSError, "No space left"):
-            export.write(model(), path, format, overwrite=True)
-        self.assertEqual(path.read_text(), "mine")
+            export.write(model(white=16.0), path, format, overwrite=True)
+        self.assertEqual(contents(path), before)
         self.assertEqual([found.name for found in self.folder.iterdir()], [path.name])
 
     def test_onnx_that_is_not_installed(self):
@@ -171,10 +213,12 @@ class KerasTest(tf.test.TestCase):
     def test_what_is_no_softmax_regression_is_refused(self):
         layers = keras.layers
         for stack, message in (
-            ([layers.Dense(4), layers.Dense(3, "softmax")], "Dense .*, Dense"),
-            ([layers.Dense(3, "softmax", use_bias=False)], "Dense"),
-            ([layers.Dense(3, "relu")], "Dense"),
-            ([layers.Flatten()], "layers with weights: none"),
+            ([layers.Dense(4), layers.Dense(3, "softmax")], "layers Dense, Dense; expected"),
+            ([layers.Dense(3, "softmax", use_bias=False)], "layers Dense"),
+            ([layers.Dense(3, "relu")], "layers Dense"),
+            ([layers.Dense(3), layers.ReLU(), layers.Softmax()], "layers Dense, ReLU, Softmax"),
+            ([layers.Rescaling(1 / 255), layers.Dense(3, "softmax")], "layers Rescaling, Dense"),
+            ([layers.Flatten()], "layers Flatten"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 SoftmaxRegression.from_keras(keras.Sequential([keras.Input((24,)), *stack]))

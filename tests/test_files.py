@@ -51,7 +51,21 @@ class WriteWholeTest(absltest.TestCase):
         written, folder = self.path.stat().st_ino, self.folder.stat().st_ino
         self.assertEqual(calls, [("fsync", written), ("replace", written, self.path), ("fsync", folder)])
 
+    def test_what_is_no_file_is_not_replaced(self):
+        self.path.mkdir()
+        os.mkfifo(self.folder / "fifo")
+        for path in (self.path, self.folder / "fifo"):
+            with self.assertRaisesRegex(OSError, f"is there, and no file: '{path}'"):
+                files.write_whole(path, b"")
+        self.assertCountEqual(os.listdir(self.folder), ["file", "fifo"])
+
+    def test_errors_name_the_file_that_was_asked_for(self):
+        with self.assertRaisesRegex(OSError, f"No such file or directory: '{self.folder}/no/file'"):
+            files.write_whole(self.folder / "no" / "file", b"")
+
     def test_what_a_dead_process_left_is_removed(self):
+        (self.folder / ".model.keras.12.new").mkdir()
+        (self.folder / ".model.keras.12.new" / "model.keras").touch()
         for name in ("model.npz", ".file.123.new", ".model.npz.4.new", ".mine", ".notes.new"):
             (self.folder / name).touch()
         files.remove_leftovers(self.folder)

@@ -55,10 +55,12 @@ class ScoresTest(parameterized.TestCase):
         found = scores.scores(Predictions(labels, p), ("a", "b", "c"), top_k=2)
         self.assertEqual((found["examples"], found["error"]), (5, 0.4))
         self.assertAlmostEqual(found["cost"], -np.log([0.7, 0.3, 0.8, 0.2, 0.5]).mean(), places=15)
-        self.assertAlmostEqual(found["top_k_error"], 0.2, places=15)  # b is the third of the fourth.
+        self.assertEqual(found["top_k_error"], 0.2)  # b is the third of the fourth.
+        # Sure by 0.7, 0.6, 0.8, 0.5, 0.5; right: 1, 0, 1, 0, 1. The last two are in one bin.
+        self.assertAlmostEqual(found["calibration_error"], (0.3 + 0.6 + 0.2 + 2 * 0.0) / 5, places=15)
         self.assertEqual(found["confusion_matrix"], [[1, 1, 0], [1, 2, 0], [0, 0, 0]])
         a, b, c = found["classes"]
-        self.assertEqual(a, {"class": "a", "precision": 0.5, "recall": 0.5, "f1": 0.5, "examples": 2.0})
+        self.assertEqual(a, {"class": "a", "precision": 0.5, "recall": 0.5, "f1": 0.5, "examples": 2})
         self.assertEqual((b["precision"], b["recall"], b["examples"]), (2 / 3, 2 / 3, 3))
         self.assertEqual((c["precision"], c["recall"], c["examples"]), (None, None, 0))
 

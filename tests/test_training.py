@@ -67,11 +67,16 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         unweighted = by_oracle(splits, learning_rate=0.13, **options)
         self.assertNotAllClose(result.model.W * 255.0, unweighted.W, rtol=0, atol=1e-3)
 
-    def test_a_class_without_examples_weighs_nothing(self):
+    def test_a_class_without_examples_is_not_counted(self):
+        from sklearn.utils.class_weight import compute_class_weight
+
         splits = made.splits()
+        weights = compute_class_weight("balanced", classes=np.arange(3), y=splits.train.labels)
         splits = dataclasses.replace(splits, class_names=("0", "1", "2", "none"))
-        weighted = training.train(config(class_weight="balanced"), splits)
-        self.assertAllEqual(np.isfinite(weighted.model.W), np.ones((24, 4), bool))
+        result = training.train(config(class_weight="balanced"), splits)
+        parts = (made.as_float64(part, 255.0) for part in (splits.train, splits.validation, splits.test))
+        options = {"batch_size": 10, "epochs": 5, "learning_rate": 0.13, "class_weight": np.append(weights, 1.0)}
+        self.assert_same(result, oracle.train(*parts, 4, **options), splits)
 
     def assert_same(self, result, expected, splits):
         report = result.report

@@ -48,7 +48,7 @@ class TrainedModel(NamedTuple):
         return "rgb" if self.image_shape[2:] == (3,) else None
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """P(y = k | x): `[N, K]` float64 in [0, 1], rows sum to 1.
+        """P(y = k | x): `[N, K]` float64 in [0, 1], rows sum to 1; NaN where numbers are too large for float64.
 
         In float64, because sums of float32 in another order differ by 2e-6 on MNIST, and so would any two programs.
 
@@ -60,9 +60,10 @@ class TrainedModel(NamedTuple):
         step = max(1, _BLOCK_BYTES // (8 * len(W)))
         for start in range(0, len(images), step):
             rows = np.asarray(images[start : start + step], np.float64)
-            z = rows.reshape(len(rows), -1) @ W + b
-            p = np.exp(z - z.max(axis=1, keepdims=True))
-            found[start : start + step] = p / p.sum(axis=1, keepdims=True)
+            with np.errstate(over="ignore", invalid="ignore"):  # What is not finite gives NaN.
+                z = rows.reshape(len(rows), -1) @ W + b
+                p = np.exp(z - z.max(axis=1, keepdims=True))
+                found[start : start + step] = p / p.sum(axis=1, keepdims=True)
         return found
 
 
@@ -97,7 +98,7 @@ def load(path: pathlib.Path | str) -> TrainedModel:
     try:
         with open(path, "rb") as file:
             arrays = npz.load(str(path), file)
-        version = int(arrays["format_version"])
+        version = arrays["format_version"].item()
         if version != FORMAT_VERSION:
             raise DataError(f"{path}: a model of format version {version}; this program reads {FORMAT_VERSION}")
         model = TrainedModel(
@@ -111,15 +112,22 @@ def load(path: pathlib.Path | str) -> TrainedModel:
         stated = str(arrays["color_mode"]), str(arrays["resize"])
     except (DataError, MemoryError):
         raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # Of an archive that is sound, but none of a model.
         raise DataError(f"{path}: not a model that can be read: {brief(error)}") from error
     W, b = model.W, model.b
     expected = (math.prod(model.image_shape), len(model.class_names))
-    if W.shape != expected or b.shape != expected[1:] or W.dtype not in _TYPES or b.dtype != W.dtype:
+    if min(model.image_shape, default=0) < 1 or len(set(model.class_names)) < expected[1]:
+        raise DataError(f"{path}: images of shape {model.image_shape}, or two classes of one name, cannot be right")
+    if W.dtype not in _TYPES or b.dtype != W.dtype:
+        raise DataError(f"{path}: W is {W.dtype} and b {b.dtype}; expected float32, or float64")
+    if W.shape != expected or b.shape != expected[1:]:
         shape = f"images {model.image_shape}, {expected[1]} classes"
         raise DataError(f"{path}: W {W.shape} and b {b.shape} do not fit {shape}")
     if not (np.isfinite(W).all() and np.isfinite(b).all()):
         raise DataError(f"{path}: W or b holds a value that is not finite")
     if stated != (model.color_mode or "none", RESIZE) or not 0 < model.white < math.inf:
-        raise DataError(f"{path}: takes pictures in a way that does not fit images {model.image_shape}")
+        how = f"color_mode {stated[0]}, resize {stated[1]}, white {model.white:g}"
+        raise DataError(f"{path}: {how} do not fit images {model.image_shape}")
     return model

@@ -191,7 +191,7 @@ class TrainConfig:
     class_weight: str | None = _option(
         None,
         "balanced: an example counts N / (K N_k) in the cost that is minimized, for N_k of N training examples in its "
-        "class and K classes, as in scikit-learn; errors and costs of validation and test count each example once",
+        "class, and K classes that have any, as in scikit-learn; validation and test count each example once",
         choices=("balanced",),
     )
     drop_remainder: bool = _option(

@@ -1,25 +1,36 @@
 """Files that reach the disk whole or not at all."""
 
 import contextlib
+import errno
 import os
 import pathlib
+import shutil
 
 
 def write_whole(path: pathlib.Path, data: bytes | memoryview) -> None:
     """Replaces the file at `path` by `data`: a reader, or a crash at any moment, sees the old content or the new one.
 
     Raises:
-      OSError: the file cannot be written; what stood there still stands.
+      OSError: the file cannot be written, or is a folder or a device; what stood there still stands.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is there, and no file", str(path))
+    beside = path.with_name(beside_name(path))
     try:
         _write(beside, data)
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(beside)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync(path.parent)  # Without it a power cut could take the new name back.
+
+
+def beside_name(path: pathlib.Path) -> str:
+    """What is called so, `remove_leftovers` removes."""
+    return f".{path.name}.{os.getpid()}.new"
 
 
 def _write(path: pathlib.Path, data: bytes | memoryview) -> None:
@@ -53,7 +64,10 @@ def sync_all(path: pathlib.Path) -> None:
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what `write_whole` leaves beside its files if the process dies; nothing must be writing there."""
+    """Removes what a process that died has left beside its files; nothing must be writing there."""
     for path in folder.glob(".*.[0-9]*.new"):
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)

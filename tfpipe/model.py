@@ -107,18 +107,19 @@ class SoftmaxRegression(tf.Module):
 
     @classmethod
     def from_keras(cls, model: keras.Model) -> Self:
-        """The way back: of a model with one layer that has weights, a Dense one with a bias.
+        """The way back: of a sequence of Flatten and Dropout layers, if any, and a Dense one with a bias and softmax.
 
         Raises:
-          ValueError: it has others, so that it is no softmax regression.
+          ValueError: it has other layers, or in another order.
         """
-        with_weights = [layer for layer in model.layers if layer.weights]
-        is_one = len(with_weights) == 1 and isinstance(with_weights[0], keras.layers.Dense) and with_weights[0].use_bias
-        activation = keras.activations.serialize(with_weights[0].activation) if is_one else None
-        if not is_one or activation not in ("softmax", "linear"):
-            names = ", ".join(f"{type(layer).__name__} {layer.name}" for layer in with_weights) or "none"
-            raise ValueError(f"layers with weights: {names}; expected one, Dense, with a bias, and softmax or none")
-        return cls.from_arrays(*with_weights[0].get_weights())
+        layers = keras.layers
+        *before, last = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
+        is_dense = isinstance(last, layers.Dense) and last.use_bias
+        activation = keras.activations.serialize(last.activation) if is_dense else None
+        if activation != "softmax" or not all(isinstance(layer, (layers.Flatten, layers.Dropout)) for layer in before):
+            names = ", ".join(type(layer).__name__ for layer in (*before, last))
+            raise ValueError(f"layers {names}; expected Flatten or Dropout, if any, and Dense with a bias and softmax")
+        return cls.from_arrays(*last.get_weights())
 
     def predict_proba(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """P(y = k | x): `[N, n_out]`, in [0, 1], rows sum to 1."""

@@ -36,7 +36,7 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
         raise DataError("{}: images of {}, and the model takes {}".format(examples.name, *shapes))
     if splits.white_pixel != model.white:
         scales = f"from 0 to {splits.white_pixel:g}, and the model takes them from 0 to {model.white:g}"
-        raise DataError(f"{examples.name}: images {scales}")
+        raise DataError(f"{examples.name}: images {scales}; store them as the training data was stored")
     unknown = [name for name in splits.class_names if name not in model.class_names]
     if unknown:
         known = f"the model knows {_enumeration(model.class_names)}"
@@ -79,10 +79,10 @@ def scores(predictions: Predictions, class_names: tuple[str, ...], top_k: int) -
         "error": float(np.mean(predicted != labels)),
         "cost": cost if np.isfinite(cost) else None,
         "top_k": top_k,
-        "top_k_error": float(1 - (order == labels[:, np.newaxis]).any(axis=1).mean()),
+        "top_k_error": float(np.mean((order != labels[:, np.newaxis]).all(axis=1))),
         "calibration_error": diagnosis.calibration().error,
         "classes": [
-            {"class": name} | {key: None if np.isnan(value) else float(value) for key, value in of_class.items()}
+            {"class": name} | {key: None if np.isnan(value) else value for key, value in of_class.items()}
             for name, of_class in zip(class_names, _by_class(figures), strict=True)
         ],
         "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
@@ -91,4 +91,5 @@ def scores(predictions: Predictions, class_names: tuple[str, ...], top_k: int) -
 
 def _by_class(figures: tuple[np.ndarray, ...]) -> list[dict[str, float]]:
     names = ("precision", "recall", "f1", "examples")
-    return [dict(zip(names, of_class, strict=True)) for of_class in zip(*figures, strict=True)]
+    columns = [column.tolist() for column in figures]
+    return [dict(zip(names, of_class, strict=True)) for of_class in zip(*columns, strict=True)]

@@ -1,20 +1,25 @@
 """`tfpipe evaluate`."""
 
+import contextlib
 import csv
 import dataclasses
 import io
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from tfpipe.cli import config_flags, model_flags, streams
 from tfpipe.config import DataConfig
-from tfpipe.exceptions import ConfigError, OptionError
+from tfpipe.exceptions import ConfigError, DataError, OptionError
 from tfpipe.table import aligned
 from tfpipe.workdir import Workdir
+
+if TYPE_CHECKING:
+    from tfpipe.artifact import TrainedModel
+    from tfpipe.data import Splits
 
 _SPLITS = ("train", "validation", "test")
 
@@ -23,7 +28,9 @@ def define(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
     own: dict[str, Any] = {"flag_values": values, "module_name": "evaluate"}
     model_flags.define(values, "evaluate")
-    flags.DEFINE_enum("split", "test", [*_SPLITS, "all"], "which examples; all: of every split", **own)
+    flags.DEFINE_enum(
+        "split", "test", [*_SPLITS, "all"], "which examples; all: of every split, for data that is not divided", **own
+    )
     flags.DEFINE_integer("top_k", 1, "also count as right what is among so many classes", lower_bound=1, **own)
     flags.DEFINE_string("output", None, "a CSV file to write, with a line for each example", **own)
     config_flags.define(DataConfig, values, "evaluate")
@@ -32,17 +39,17 @@ def define(values: flags.FlagValues) -> None:
 def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns prints the figures and returns the exit status."""
     path = model_flags.path(values)
-    workdir = values.workdir
-    # Without a data set, the run's own, as it was divided then.
-    data = None if workdir is not None and not _names_data(values) else config_flags.read(DataConfig, values)
-    output = values.output
-    return lambda: _evaluate(
-        path,
-        data or _data_of(Workdir(workdir)),
-        values.split,
-        values.top_k,
-        None if output is None else pathlib.Path(output).expanduser(),
-    )
+    output = None if values.output is None else pathlib.Path(values.output).expanduser()
+    if output is not None and not output.name:
+        raise ConfigError("output", values.output, "must be the path of a file")
+    split, top_k = values.split, values.top_k
+    if _names_data(values):
+        data = config_flags.read(DataConfig, values)
+        return lambda: _evaluate(path, lambda model: _load(data, model), data.dataset, split, top_k, output)
+    if values.workdir is None:
+        raise ConfigError("dataset", "", "must tell on what data; without --workdir there is no run that had any")
+    workdir = Workdir(values.workdir)
+    return lambda: _evaluate(path, lambda _: _data_of(workdir), "of the run", split, top_k, output)
 
 
 def _names_data(values: flags.FlagValues) -> bool:
@@ -52,42 +59,64 @@ def _names_data(values: flags.FlagValues) -> bool:
     return bool(given)
 
 
-def _data_of(workdir: Workdir) -> DataConfig:
-    """The data of a run."""
+def _load(data: DataConfig, model: "TrainedModel") -> "Splits":
+    """The data; pictures are brought to the size and the colours of the model unless the flags say otherwise."""
+    from tfpipe import data as datasets  # NumPy: not for `--help`.
+
+    options = dataclasses.asdict(data)
+    if model.color_mode is not None and data.image_size is None and data.color_mode is None:
+        with contextlib.suppress(ConfigError):  # It is no data set of pictures.
+            return datasets.load(**options | {"image_size": model.image_shape[:2], "color_mode": model.color_mode})
+    return datasets.load(**options)
+
+
+def _data_of(workdir: Workdir) -> "Splits":
+    """The data of a run, as it was divided then."""
+    from tfpipe import data as datasets
+
     values = flags.FlagValues()
     config_flags.define(DataConfig, values, "evaluate")
+    elsewhere = "--dataset names the data, where it is now"
     try:
-        lines = workdir.flags.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError("workdir", workdir.path, f"{workdir.flags.name} cannot be read; give --dataset") from error
-    own = [line for line in lines if _flag_name(line) in values or _flag_name(line).removeprefix("no") in values]
-    if "--dataset=" in own:
-        raise OptionError("workdir", workdir.path, "its data came from a program; give --dataset")
-    values(["", *own])
-    return config_flags.read(DataConfig, values)
+        lines = [line for line in workdir.flags.read_text("utf-8").splitlines() if _is_of_data(line, values)]
+        values(["", *lines])
+        if not values["dataset"].present or not values.dataset:
+            raise DataError(f"{workdir.flags}: names no data, which came from a program; {elsewhere}")
+        return datasets.load(**dataclasses.asdict(config_flags.read(DataConfig, values)))
+    except (OSError, UnicodeDecodeError, flags.Error) as error:
+        raise DataError(f"{workdir.flags}: cannot be read: {error}; {elsewhere}") from error
+    except (DataError, ConfigError) as error:
+        raise DataError(f"{error}; so says {workdir.flags}; {elsewhere}") from error
 
 
-def _flag_name(line: str) -> str:
-    return line.removeprefix("--").split("=")[0]
+def _is_of_data(line: str, values: flags.FlagValues) -> bool:
+    name = line.removeprefix("--").split("=")[0]
+    return name in values or name.removeprefix("no") in values
 
 
-def _evaluate(model_path: pathlib.Path, data: DataConfig, split: str, top_k: int, output: pathlib.Path | None) -> int:
-    from tfpipe import data as datasets  # NumPy: not for `--help`.
+def _evaluate(
+    model_path: pathlib.Path,
+    load: Callable[["TrainedModel"], "Splits"],
+    dataset: str,
+    split: str,
+    top_k: int,
+    output: pathlib.Path | None,
+) -> int:
     from tfpipe import files, scores
 
     model = model_flags.load(model_path)
     if top_k > len(model.class_names):
         raise OptionError("top_k", top_k, f"the model has {len(model.class_names)} classes")
-    splits = datasets.load(**dataclasses.asdict(data))
+    splits = load(model)
     chosen = _SPLITS if split == "all" else (split,)
     parts = {name: scores.predict(model, splits, getattr(splits, name)) for name in chosen}
+    found = scores.scores(scores.joined(list(parts.values())), model.class_names, top_k)
     if output is not None:
         files.write_whole(output, _lines(parts, model.class_names).encode())
-    found = scores.scores(scores.joined(list(parts.values())), model.class_names, top_k)
     streams.write_error("\n".join(aligned(_table(found))))
     figures = ("examples", "error", "cost", "top_k_error", "calibration_error")
     streams.write_error(", ".join(f"{name.replace('_', ' ')} {_cell(found[name])}" for name in figures))
-    streams.write_output(json.dumps({"model": str(model_path), "dataset": data.dataset, "split": split, **found}))
+    streams.write_output(json.dumps({"model": str(model_path), "dataset": dataset, "split": split, **found}))
     return 0
 
 

@@ -38,6 +38,10 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
         raise ConfigError("format", "", f"must be one of {', '.join(_NAMES)}")
     named = values.output
     output = path.with_name(_NAMES[format]) if named is None else pathlib.Path(named).expanduser()
+    if not output.name:
+        raise ConfigError("output", named, "must be the path of a file, or of a folder for saved_model")
+    if format == "keras" and output.suffix != ".keras":
+        raise ConfigError("output", named, "must end in .keras, by which Keras knows its files")
     return lambda: _export(path, output, format, overwrite=values.overwrite)
 
 

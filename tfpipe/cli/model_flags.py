@@ -23,8 +23,10 @@ def define(values: flags.FlagValues, module: str) -> None:
 def path(values: flags.FlagValues) -> pathlib.Path:
     """Where the model is. Raises ConfigError unless one of the flags tells."""
     workdir, model = values.workdir, values.model
-    if (workdir is None) == (model is None):
-        raise ConfigError("workdir", workdir or "", "give the folder of a run, or --model=FILE, and not both")
+    if workdir is not None and model is not None:
+        raise ConfigError("model", model, "does not go with --workdir, which names a model too")
+    if not (workdir or model):
+        raise ConfigError("workdir", "", "give the folder of a run, or --model=FILE")
     return Workdir(workdir).model if workdir is not None else pathlib.Path(model).expanduser()
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,9 @@ def prepare(values: flags.FlagValues, paths: list[str]) -> Callable[[], int]:
 def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: int) -> int:
     from tfpipe import prediction  # NumPy and Pillow: not for `--help`.
 
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # Names of files are bytes.
+    warnings.simplefilter("ignore")  # Of Pillow, about pictures that it reads all the same.
     model = model_flags.load(path)
     if top_k > len(model.class_names):
         raise OptionError("top_k", top_k, f"the model has {len(model.class_names)} classes")
@@ -96,5 +100,5 @@ def _csv_line(answer: "Answer", top: list[tuple[str, float]], *, top_k: int) -> 
 
 def _csv(cells: list[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\n").writerow(cells)  # It quotes what ends a line.
+    return text.getvalue().removesuffix("\n")

@@ -9,13 +9,13 @@ from tfpipe.exceptions import TfpipeError
 
 def repair() -> None:
     """Gives the process the streams that it was started without, so that writing to them is harmless."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_WRONLY)
+            null = os.open(os.devnull, os.O_RDWR)
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
-            setattr(sys, name, open(number, "w", closefd=False))
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
 
 
 def write_output(text: str) -> None:

@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from tfpipe.exceptions import DataError
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 
@@ -34,10 +36,13 @@ def decoded(path: pathlib.Path, size: tuple[int, int], mode: str) -> np.ndarray:
 
     Raises:
       OSError: it cannot be read.
+      DataError: it has so many pixels that Pillow warns of them, 89 million.
       Exception: it does not decode; which one depends on the format.
     """
     # From memory: of a file, Pillow's PNG reader would allocate whatever length a damaged chunk claims.
     with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as opened:
+        if Image.MAX_IMAGE_PIXELS is not None and opened.width * opened.height > Image.MAX_IMAGE_PIXELS:
+            raise DataError(f"has {opened.width} x {opened.height} pixels; at most {Image.MAX_IMAGE_PIXELS} are read")
         return fitted(opened, size, mode)
 
 
