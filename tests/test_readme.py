@@ -4,13 +4,15 @@ import os
 import pathlib
 import re
 
+import numpy as np
 import tensorflow as tf
 
 import tfpipe
 from tests import made
-from tfpipe import TrainConfig, training
+from tfpipe import TrainConfig, artifact, training
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
+SCRIPT = "experiments/check_exports.py"
 
 
 def python_blocks(name):
@@ -28,7 +30,12 @@ class ReadmeTest(tf.test.TestCase):
         self.addCleanup(os.chdir, before)
         names = {}
         exec(block, names)
-        self.assertEqual(names["logits"].shape, (1, 3))
+        expected = artifact.load("model.npz").probabilities(np.zeros((1, 24)))
+        self.assertAllClose(names["p"], expected, rtol=1e-12)
+        # And it is the program that is asked for all test images of MNIST.
+        program = re.search(r'"numpy": """\nmodel = .*\n((?:.*\n)*?)"""', (REPOSITORY / SCRIPT).read_text())[1]
+        self.assertLen(program.splitlines(), 3)
+        self.assertIn(program, block)
 
     def test_the_python_interface(self):
         block = next(b for b in python_blocks("README.md") if "tfpipe.train(" in b)
