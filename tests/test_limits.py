@@ -105,7 +105,7 @@ class LimitsTest(parameterized.TestCase):
             ("some.npz", (np.lib.format, "read_magic"), {}),
             ("some.pkl", (theano_pickle._ArrayUnpickler, "load"), {}),
             ("pictures", (Image, "open"), {"skip_bad_images": True}),
-            ("pictures", (folder, "fitted"), {"skip_bad_images": True}),
+            ("pictures", (folder, "decoded"), {"skip_bad_images": True}),
         ):
             with self.subTest(name, place=place[1]):
                 patch = mock.patch.object(*place, side_effect=MemoryError)
