@@ -15,6 +15,7 @@ if {variable!r} is not None:
     os.environ["TF_USE_LEGACY_KERAS"] = {variable!r}
 logging.set_verbosity(logging.{verbosity})
 quiet.import_tensorflow()
+import tfpipe.training  # With all that a run needs.
 assert "tensorflow" in sys.modules and "keras" not in sys.modules
 assert os.environ.get("TF_USE_LEGACY_KERAS") == {variable!r}
 import tensorflow as tf

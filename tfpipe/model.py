@@ -14,13 +14,15 @@ class is then done to many examples at once: 10.4 ms an epoch of MNIST, in block
 """
 
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfpipe import products
+
+if TYPE_CHECKING:
+    import keras  # A second, and who trains needs none of it.
 
 
 def logits(x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -93,11 +95,13 @@ class SoftmaxRegression(tf.Module):
         model.b.assign(b)
         return model
 
-    def to_keras(self) -> keras.Sequential:
+    def to_keras(self) -> "keras.Sequential":
         """The same model in Keras' own layers, compiled for labels as numbers: rows `[N, n_in]` -> `predict_proba`.
 
         To train it further: `model.to_keras().fit(x, y)`.
         """
+        import keras
+
         layers = keras.layers
         dense = layers.Dense(self.W.shape[1], "softmax", dtype=self.W.dtype.name, name="softmax_regression")
         model = keras.Sequential([keras.Input(self.W.shape[:1], dtype=self.W.dtype.name), dense])
@@ -106,12 +110,14 @@ class SoftmaxRegression(tf.Module):
         return model
 
     @classmethod
-    def from_keras(cls, model: keras.Model) -> Self:
+    def from_keras(cls, model: "keras.Model") -> Self:
         """The way back: of a sequence of Flatten and Dropout layers, if any, and a Dense one with a bias and softmax.
 
         Raises:
           ValueError: it has other layers, or in another order.
         """
+        import keras
+
         layers = keras.layers
         *before, last = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
         is_dense = isinstance(last, layers.Dense) and last.use_bias
