@@ -44,3 +44,14 @@ def failing(place, error):
         return call()
 
     return at
+
+
+def failing_from(place, error):
+    """For `traced`: from operation number `place` on, none writes any more."""
+
+    def at(number, name, call):
+        if number >= place and name in ("write", "replace"):
+            raise error
+        return call()
+
+    return at
