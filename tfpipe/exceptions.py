@@ -1,6 +1,7 @@
 """The errors that a user can cause. Each message is one line: what is wrong, where, and what would be right."""
 
 import re
+from collections.abc import Sequence
 
 
 class TfpipeError(Exception):
@@ -37,6 +38,11 @@ class DataError(TfpipeError, ValueError):
 
 class DivergedError(TfpipeError, ArithmeticError):
     """The cost of every head stopped being finite."""
+
+
+def enumeration(names: Sequence[str], most: int = 10) -> str:
+    """The names, with commas between them: the first `most`, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def brief(error: Exception) -> str:

@@ -77,11 +77,6 @@ def _pixels(data: Any, model: TrainedModel) -> Any:
 
 def keras(model: TrainedModel, path: pathlib.Path) -> None:
     """A `.keras` file with Keras' own layers alone: images `[N, ...]` as they are stored -> probabilities `[N, K]`."""
-    as_keras(model).save(path)
-
-
-def as_keras(model: TrainedModel) -> Any:
-    """The model as a keras.Sequential in float64."""
     import keras
 
     layers = keras.layers
@@ -94,7 +89,7 @@ def as_keras(model: TrainedModel) -> Any:
         ]
     )
     built.layers[-1].set_weights([model.W, model.b])
-    return built
+    built.save(path)
 
 
 def onnx(model: TrainedModel, path: pathlib.Path) -> None:

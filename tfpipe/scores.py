@@ -7,7 +7,7 @@ import numpy as np
 from tfpipe.artifact import TrainedModel
 from tfpipe.data import Examples, Splits
 from tfpipe.diagnosis import Diagnosis
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, enumeration
 
 _MOST_NAMED = 5
 
@@ -39,8 +39,8 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
         raise DataError(f"{examples.name}: images {scales}; store them as the training data was stored")
     unknown = [name for name in splits.class_names if name not in model.class_names]
     if unknown:
-        known = f"the model knows {_enumeration(model.class_names)}"
-        raise DataError(f"{examples.name}: has the classes {_enumeration(unknown)}, and {known}")
+        known = f"the model knows {enumeration(model.class_names, _MOST_NAMED)}"
+        raise DataError(f"{examples.name}: has the classes {enumeration(unknown, _MOST_NAMED)}, and {known}")
     numbers = np.array([model.class_names.index(name) for name in splits.class_names])
     return Predictions(numbers[examples.labels], model.probabilities(examples.images))
 
@@ -48,11 +48,6 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
 def joined(parts: list[Predictions]) -> Predictions:
     """Those of several splits, one after the other."""
     return Predictions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _enumeration(names: list[str] | tuple[str, ...]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def scores(predictions: Predictions, class_names: tuple[str, ...], top_k: int) -> dict[str, Any]:

@@ -80,20 +80,22 @@ class Workdir:
 
     def name_files(self) -> list[str]:
         """The names of those files of a run that are there, but for its state."""
-        paths = (self.flags, self.metrics, self.tensorboard, self.model, self.report, self.page)
-        return [path.name for path in paths if path.exists()]
+        return [path.name for path in self._files() if path.exists()]
 
     def clear(self) -> None:
         """Removes the files of a run, but for its state.
 
         Raises:
-          WorkdirError: one cannot be removed.
+          OSError: one cannot be removed.
         """
-        with self.writing("files of the run before"):
-            for path in (self.report, self.page, self.metrics, self.model, self.flags):
+        for path in self._files():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
                 path.unlink(missing_ok=True)
-            if self.tensorboard.exists():
-                shutil.rmtree(self.tensorboard)
+
+    def _files(self) -> tuple[pathlib.Path, ...]:
+        return self.flags, self.metrics, self.tensorboard, self.model, self.report, self.page
 
     @contextlib.contextmanager
     def writing(self, what: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ from absl import flags
 
 from tfpipe.cli import config_flags, model_flags, streams
 from tfpipe.config import DataConfig
-from tfpipe.exceptions import ConfigError, DataError, OptionError
+from tfpipe.exceptions import ConfigError, DataError
 from tfpipe.table import aligned
 from tfpipe.workdir import Workdir
 
@@ -104,9 +104,7 @@ def _evaluate(
 ) -> int:
     from tfpipe import files, scores
 
-    model = model_flags.load(model_path)
-    if top_k > len(model.class_names):
-        raise OptionError("top_k", top_k, f"the model has {len(model.class_names)} classes")
+    model = model_flags.load(model_path, top_k)
     splits = load(model)
     chosen = _SPLITS if split == "all" else (split,)
     parts = {name: scores.predict(model, splits, getattr(splits, name)) for name in chosen}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from tfpipe.exceptions import ConfigError
+from tfpipe.exceptions import ConfigError, OptionError
 from tfpipe.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -30,8 +30,11 @@ def path(values: flags.FlagValues) -> pathlib.Path:
     return Workdir(workdir).model if workdir is not None else pathlib.Path(model).expanduser()
 
 
-def load(path: pathlib.Path) -> "TrainedModel":
-    """The model. Raises DataError if it cannot be read."""
+def load(path: pathlib.Path, top_k: int = 1) -> "TrainedModel":
+    """The model. Raises DataError if it cannot be read, OptionError if it has fewer than `top_k` classes."""
     from tfpipe import artifact  # NumPy: not for `--help`.
 
-    return artifact.load(path)
+    model = artifact.load(path)
+    if top_k > len(model.class_names):
+        raise OptionError("top_k", top_k, f"the model has {len(model.class_names)} classes")
+    return model

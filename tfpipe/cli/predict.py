@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from tfpipe.cli import model_flags, streams
-from tfpipe.exceptions import ConfigError, OptionError
+from tfpipe.exceptions import ConfigError
 
 if TYPE_CHECKING:
     import pathlib
@@ -46,9 +46,7 @@ def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: in
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # Names of files are bytes.
     warnings.simplefilter("ignore")  # Of Pillow, about pictures that it reads all the same.
-    model = model_flags.load(path)
-    if top_k > len(model.class_names):
-        raise OptionError("top_k", top_k, f"the model has {len(model.class_names)} classes")
+    model = model_flags.load(path, top_k)
     line_of = _json_line if as_json else functools.partial(_csv_line, top_k=top_k)
     if not as_json:
         streams.write_output(_csv_header(top_k))

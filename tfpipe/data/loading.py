@@ -9,7 +9,7 @@ from tfpipe.config import DataConfig, flag_value
 from tfpipe.data import arrays, digits, folder, idx, scaling, tfds, theano_pickle
 from tfpipe.data.examples import Examples, Splits
 from tfpipe.data.source import Source
-from tfpipe.exceptions import ConfigError, DataError
+from tfpipe.exceptions import ConfigError, DataError, enumeration
 
 # More are not what a linear model of images is for, and one damaged label must not take all memory.
 _MOST_CLASSES = 1 << 16
@@ -196,15 +196,11 @@ def _report_missing_classes(source: Examples, train: Examples, class_names: tupl
     everywhere, left = (np.bincount(e.labels, minlength=len(class_names)) > 0 for e in (source, train))
     if not everywhere.all():
         missing = [class_names[k] for k in np.flatnonzero(~everywhere)]
-        logging.info("%s: no example of the classes %s; they are kept", source.name, _enumeration(missing))
+        logging.info("%s: no example of the classes %s; they are kept", source.name, enumeration(missing))
     if (everywhere & ~left).any():
         missing = [class_names[k] for k in np.flatnonzero(everywhere & ~left)]
         logging.warning(
             "%s: every example of the classes %s went to validation and test; none is left for training",
             source.name,
-            _enumeration(missing),
+            enumeration(missing),
         )
-
-
-def _enumeration(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -57,7 +57,7 @@ class Monitor:
         self._begin = time.monotonic()
         self._next_model = self._begin + _SECONDS_BETWEEN_MODELS
         self._model_since: float | None = None  # When the model was wanted that has not been drawn yet.
-        self._last_model: tuple[int, int] | None = None
+        self._last_model = state.written.last_model
 
     def __enter__(self) -> Self:
         return self
