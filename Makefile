@@ -43,7 +43,7 @@ bench: .venv/installed
 clean:
 	rm -rf .venv build dist *.egg-info
 
-.venv/installed: setup.py pyproject.toml tfpipe/__init__.py
+.venv/installed: setup.py pyproject.toml tfpipe/version.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

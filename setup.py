@@ -6,7 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 here = pathlib.Path(__file__).parent
-(version,) = re.findall(r'^__version__ = "(.+)"$', (here / "tfpipe" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+(version,) = re.findall(r'^__version__ = "(.+)"$', (here / "tfpipe" / "version.py").read_text("utf-8"), re.MULTILINE)
 
 setup(
     name="tfpipe",

@@ -36,15 +36,16 @@ EVERY = {"never": 1e9, "default": 15.0, "always": 0.0}
 def train(name: str, every: float) -> dict[str, float]:
     """One run, in this process: the seconds of its loop and the states that were saved in it."""
     import tfpipe
-    from tfpipe import device, keeping
+    from tfpipe.compute import device
+    from tfpipe.training import saving
 
-    keep, kept = keeping.Keeper.keep_state, []
+    keep, kept = saving.Keeper.keep_state, []
 
-    def count(keeper: keeping.Keeper, state: Any) -> None:
+    def count(keeper: saving.Keeper, state: Any) -> None:
         kept.append(state.iteration)
         keep(keeper, state)
 
-    setattr(keeping.Keeper, "keep_state", count)  # noqa: B010
+    setattr(saving.Keeper, "keep_state", count)  # noqa: B010
     device.use_one_thread()  # As the command does for programs of this size.
     splits = tfpipe.load(os.environ["TFPIPE_MNIST_DIR"], validation_split=10_000, pixel_max=256)
     config = tfpipe.TrainConfig(

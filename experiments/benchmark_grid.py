@@ -25,7 +25,7 @@ import measuring
 import numpy as np
 
 import tfpipe
-from tfpipe import artifact
+from tfpipe.model import artifact
 
 EPOCHS = {1: 60, 4: 40, 16: 20, 64: 8, 256: 3}
 ROUNDS = 3

@@ -34,7 +34,8 @@ SECONDS = 1.0
 def measure(sizes: dict[str, int]) -> dict[str, float]:
     """Trains on made-up images of these sizes, for about SECONDS. Returns nanoseconds an image and epoch."""
     import tfpipe
-    from tfpipe import device, grid
+    from tfpipe.compute import device
+    from tfpipe.training import grid
 
     n, d, k = sizes["N"], sizes["D"], sizes["K"]
     random = np.random.default_rng(0)

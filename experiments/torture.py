@@ -24,9 +24,9 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tfpipe import checkpoint
 from tfpipe.config import TrainConfig
-from tfpipe.workdir import Workdir
+from tfpipe.disk import checkpoints
+from tfpipe.disk.workdir import Workdir
 
 # Two of the heads stop early: they leave the grid while the others train on.
 SETTINGS = {
@@ -98,7 +98,7 @@ def content(files: Workdir) -> list[dict[str, Any]]:
         f"metrics.jsonl, line {number}": without_times(json.loads(line))
         for number, line in enumerate(files.metrics.read_text().splitlines(), start=1)
     }
-    saved = checkpoint.Checkpoints(files.checkpoints).load()
+    saved = checkpoints.Checkpoints(files.checkpoints).load()
     assert saved
     state = {f"{newest(files)}: {name}": array.tobytes().hex() for name, array in saved.arrays.items()}
     return [report, {"lines of metrics.jsonl": len(metrics)} | metrics, state, curves(files)]

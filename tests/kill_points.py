@@ -12,13 +12,13 @@ import sys
 import numpy as np
 
 from tests import faults
-from tfpipe import artifact
-from tfpipe.checkpoint import Checkpoints, Saved
+from tfpipe.disk.checkpoints import Checkpoints, Saved
+from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import WorkdirError
-from tfpipe.patience import FIELDS
-from tfpipe.resumption import restore_or_begin
-from tfpipe.state import AT_THE_START, Origin, pack
-from tfpipe.workdir import Workdir
+from tfpipe.model import artifact
+from tfpipe.training.patience import FIELDS
+from tfpipe.training.resume import restore_or_begin
+from tfpipe.training.state import AT_THE_START, Origin, pack
 
 KILLED = 9
 

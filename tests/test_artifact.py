@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from tfpipe import artifact
 from tfpipe.exceptions import DataError
+from tfpipe.model import artifact
 
 
 def model(**changes):
@@ -123,7 +123,7 @@ class ArtifactTest(parameterized.TestCase):
         self.assertFalse(trace.exists())
 
     def test_needs_no_tensorflow(self):
-        program = "import sys, tfpipe.artifact; sys.exit('tensorflow' in sys.modules)"
+        program = "import sys, tfpipe.model.artifact; sys.exit('tensorflow' in sys.modules)"
         subprocess.run([sys.executable, "-c", program], check=True)
 
 

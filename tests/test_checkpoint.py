@@ -13,8 +13,8 @@ from absl.testing import absltest, parameterized
 
 from tests import faults
 from tests.command import python_module
-from tfpipe import checkpoint
-from tfpipe.checkpoint import Checkpoints, Saved
+from tfpipe.disk import checkpoints
+from tfpipe.disk.checkpoints import Checkpoints, Saved
 from tfpipe.exceptions import DataError
 
 
@@ -26,7 +26,7 @@ def state(number):
 
 def sealed(body):
     """A file with the right checksum, whatever it holds: `body` ends where the checksum goes."""
-    return bytes(body) + checkpoint._digest(body)
+    return bytes(body) + checkpoints._digest(body)
 
 
 class CheckpointsTest(parameterized.TestCase):
@@ -168,7 +168,7 @@ class DamageTest(parameterized.TestCase):
 
     def test_another_version_is_no_damage(self):
         saved = state(3)
-        content = bytes(checkpoint.encode(saved._replace(facts={"format_version": 2})))
+        content = bytes(checkpoints.encode(saved._replace(facts={"format_version": 2})))
         self.newer.write_bytes(content)
         with self.assertRaisesRegex(DataError, "a state of format version 2; this program reads 1"):
             self.checkpoints.load()
@@ -180,7 +180,7 @@ class HostileTest(parameterized.TestCase):
 
     def assert_refused(self, content, message):
         with self.assertRaisesRegex(DataError, f"^here: not a state of a run: .*{message}"):
-            checkpoint.decode("here", content)
+            checkpoints.decode("here", content)
 
     def archive(self, members, compression=zipfile.ZIP_STORED):
         buffer = io.BytesIO()
@@ -241,7 +241,7 @@ class HostileTest(parameterized.TestCase):
         before = sorted(folder.parent.rglob("*"))
         facts = self.npy(np.frombuffer(b'{"format_version": 1}', np.uint8))
         names = ("../evil.npy", "/tmp/evil.npy", "a/../../b.npy", "C:\\evil.npy")
-        saved = checkpoint.decode("here", self.archive({"facts.npy": facts, **dict.fromkeys(names, facts)}))
+        saved = checkpoints.decode("here", self.archive({"facts.npy": facts, **dict.fromkeys(names, facts)}))
         self.assertLen(saved.arrays, 4)
         self.assertEqual(sorted(folder.parent.rglob("*")), before)
 
@@ -255,13 +255,13 @@ class HostileTest(parameterized.TestCase):
         self.assert_refused(sealed(buffer.getbuffer()[:-64]), "two arrays have the same name")
 
     def test_any_bytes_in_any_place(self):
-        content = bytes(checkpoint.encode(state(3)))[:-64]
+        content = bytes(checkpoints.encode(state(3)))[:-64]
         random = np.random.default_rng(0)
         for place, _ in itertools.product(range(len(content)), range(2)):
             changed = bytearray(content)
             changed[place] = random.integers(256)
             try:
-                checkpoint.decode("here", sealed(changed))
+                checkpoints.decode("here", sealed(changed))
             except DataError as error:
                 self.assertStartsWith(str(error), "here: ")
                 self.assertLen(str(error).splitlines(), 1)

@@ -16,8 +16,8 @@ from absl.testing import absltest, parameterized
 
 from tests import made
 from tests.command import python, result, tfpipe, without_root_rights
-from tfpipe import artifact
-from tfpipe.checkpoint import Checkpoints
+from tfpipe.disk.checkpoints import Checkpoints
+from tfpipe.model import artifact
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 143
@@ -324,7 +324,7 @@ class TrainTest(CommandTest):
 
     def test_a_signal_after_the_training_loses_no_result(self):
         program = (
-            "import os; from tfpipe import report; from tfpipe.cli.main import main\n"
+            "import os; from tfpipe.training import report; from tfpipe.cli.main import main\n"
             "table = report.table\n"
             f"report.table = lambda r: os.kill(os.getpid(), {int(signal.SIGTERM)}) or table(r)\n"
             f"main(['tfpipe', 'train', '--epochs=1', '--workdir={self.workdir}'])"
@@ -384,7 +384,7 @@ class ThreadsTest(CommandTest):
     def test_small_programs_have_one_thread(self, n_in, expected):
         np.savez(self.folder / "data.npz", images=np.random.default_rng(0).random((40, n_in)), labels=np.arange(40) % 2)
         program = (
-            "import tensorflow as tf; from tfpipe import training; from tfpipe.cli.main import main\n"
+            "import tensorflow as tf; from tfpipe.training import loop as training; from tfpipe.cli.main import main\n"
             "train = training.train\n"
             "def told(*arguments, **options):\n"
             "    print('threads', tf.config.threading.get_intra_op_parallelism_threads())\n"

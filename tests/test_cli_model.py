@@ -16,7 +16,9 @@ from sklearn import metrics
 
 from tests import made
 from tests.command import python, result, tfpipe, without_root_rights
-from tfpipe import TrainConfig, artifact, load, training
+from tfpipe import TrainConfig, load
+from tfpipe.model import artifact
+from tfpipe.training import loop
 
 
 def rows(process):
@@ -39,7 +41,7 @@ class ModelTest(parameterized.TestCase):
                 Image.fromarray(images[number]).save(path)
         cls.run_ = cls.folder / "run"
         config = TrainConfig(batch_size=10, epochs=30, device="cpu")
-        cls.report = training.train(config, load(cls.folder / "data"), cls.run_).report
+        cls.report = loop.train(config, load(cls.folder / "data"), cls.run_).report
 
     def setUp(self):
         super().setUp()
@@ -252,7 +254,7 @@ class EvaluateTest(ModelTest):
 
     def test_a_run_whose_data_came_from_a_program(self):
         workdir = self.scratch / "run"
-        training.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
+        loop.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
         self.assert_fails(tfpipe("evaluate", f"--workdir={workdir}"), 1, "names no data, which came from a program")
 
     def test_an_output_that_cannot_be_written(self):

@@ -10,9 +10,11 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made
-from tfpipe import TrainConfig, artifact, load, training
-from tfpipe.data import arrays
+from tfpipe import TrainConfig, load
+from tfpipe.data.readers import arrays
 from tfpipe.exceptions import ConfigError, DataError
+from tfpipe.model import artifact
+from tfpipe.training import loop
 
 
 class Hostile:
@@ -59,7 +61,7 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         path = self.npz(images=self.pixels, labels=names)
         splits = load(path)
         self.assertEqual(splits.class_names, ("cat", "dog", "eel"))
-        report = training.train(TrainConfig(epochs=1, device="cpu"), splits).report
+        report = loop.train(TrainConfig(epochs=1, device="cpu"), splits).report
         self.assertEqual(report["class_names"], ["cat", "dog", "eel"])
 
     @parameterized.product(
@@ -75,7 +77,7 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotIsInstance(in_memory.train.images, np.memmap)
         models = []
         for splits in (in_memory, mapped):
-            result = training.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
+            result = loop.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
             models.append((result.model.W.numpy().tobytes(), result.report["validation_error"]))
         self.assertEqual(models[0], models[1])
 
@@ -87,7 +89,7 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         images_path.write_bytes(data[:8] + struct.pack("<H", len(header)) + header + data[start:])
         splits = load(images_path, labels=labels_path)
         self.assertAllEqual(splits.train.images, self.pixels[:36])
-        training.train(TrainConfig(epochs=1, device="cpu"), splits)
+        loop.train(TrainConfig(epochs=1, device="cpu"), splits)
 
     @parameterized.parameters("u1", "f4")
     def test_standardized_features(self, dtype):
@@ -99,7 +101,7 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         train = splits.train.images.astype(np.float64)
         self.assertAllClose(splits.standardization.shift, train.mean(axis=0))  # Of the training split alone.
         workdir = self.folder / "run"
-        result = training.train(TrainConfig(epochs=20, device="cpu"), splits, workdir)
+        result = loop.train(TrainConfig(epochs=20, device="cpu"), splits, workdir)
         model = artifact.load(workdir / "model.npz")
         wrong = (splits.test.images @ model.W + model.b).argmax(axis=1) != splits.test.labels
         self.assertEqual(wrong.mean(), result.report["test_error"])

@@ -9,8 +9,9 @@ from absl.testing import parameterized
 from PIL import Image
 
 from tests import made
-from tfpipe import TrainConfig, load, training
+from tfpipe import TrainConfig, load
 from tfpipe.exceptions import ConfigError, DataError
+from tfpipe.training import loop
 
 NAMES = ("cat", "dog", "eel")
 
@@ -225,7 +226,7 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
             (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(made.idx_bytes(labels))
         from_idx = load(folder, validation_split=5)
         config = TrainConfig(batch_size=4, epochs=5, device="cpu")
-        results = [training.train(config, splits) for splits in (from_folder, from_idx)]
+        results = [loop.train(config, splits) for splits in (from_folder, from_idx)]
         self.assertEqual(*[r.model.W.numpy().tobytes() for r in results])
         self.assertEqual(*[r.report["grid"] for r in results])
         self.assertEqual(results[0].report["class_names"], list(NAMES))
@@ -265,7 +266,7 @@ class MnistAsPicturesTest(tf.test.TestCase, parameterized.TestCase):
 
         config = TrainConfig(batch_size=100, epochs=5, device="cpu")
         results = [
-            training.train(config, splits)
+            loop.train(config, splits)
             for splits in (
                 load(root / "pictures", validation_split=500, image_size=image_size),
                 load(root / "idx", validation_split=500),

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from tests import made
 from tfpipe import load
-from tfpipe.data import idx
+from tfpipe.data.readers import idx
 from tfpipe.exceptions import DataError
 
 

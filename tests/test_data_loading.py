@@ -10,7 +10,7 @@ from tests import made
 from tfpipe import Examples, Splits, load
 from tfpipe.config import DataConfig
 from tfpipe.data.loading import divide
-from tfpipe.data.source import Source
+from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError
 
 

@@ -20,9 +20,10 @@ from tensorflow_datasets.core.download import checksums
 
 from tests import tiny_builders
 from tests.command import result, tfpipe
-from tfpipe import TrainConfig, limits, load, training
-from tfpipe.data import tfds
+from tfpipe import TrainConfig, load, memory
+from tfpipe.data.readers import tfds
 from tfpipe.exceptions import ConfigError, DataError
+from tfpipe.training import loop
 
 PREPARED = "tiny_pictures/labelled/1.2.0"
 
@@ -158,7 +159,7 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
     def test_more_than_memory_holds_in_all_splits_together(self):
         self.load("tiny_pictures")
         with (
-            mock.patch.object(limits, "memory", return_value=24 * 2001),  # The training examples alone would fit.
+            mock.patch.object(memory, "memory", return_value=24 * 2001),  # The training examples alone would fit.
             self.assertRaisesRegex(DataError, "tiny_pictures: would take 0.0 GiB of memory"),
         ):
             self.load("tiny_pictures")
@@ -178,7 +179,7 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             test_images=splits.test.images, test_labels=splits.test.labels,
         )  # fmt: skip
         config = TrainConfig(epochs=3, batch_size=100, device="cpu")
-        models = [training.train(config, s).model for s in (splits, load(path))]
+        models = [loop.train(config, s).model for s in (splits, load(path))]
         self.assertAllEqual(models[0].W, models[1].W)
         self.assertGreater(np.abs(models[0].W).max(), 0)
 

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 
 from tests import made
 from tfpipe import load
-from tfpipe.data import theano_pickle
+from tfpipe.data.readers import theano_pickle
 from tfpipe.exceptions import DataError
 
 

@@ -8,8 +8,10 @@ from unittest import mock
 import tensorflow as tf
 
 from tests import made
-from tfpipe import TrainConfig, device, training
+from tfpipe import TrainConfig
+from tfpipe.compute import device
 from tfpipe.exceptions import DeviceError
+from tfpipe.training import loop
 
 
 class DeviceTest(tf.test.TestCase):
@@ -24,7 +26,7 @@ class DeviceTest(tf.test.TestCase):
 
     def test_a_gpu_that_is_not_there_is_an_error_with_tensorflows_reason(self):
         with self.assertRaisesRegex(DeviceError, r"device=gpu: TensorFlow 2\..* finds no usable GPU: .*cuInit"):
-            training.train(TrainConfig(device="gpu"), made.splits())
+            loop.train(TrainConfig(device="gpu"), made.splits())
 
     def test_the_memory_of_all_gpus_grows_and_one_that_does_not_work_is_an_error(self):
         gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{n}", "GPU") for n in range(2)]
@@ -53,7 +55,7 @@ class DeviceTest(tf.test.TestCase):
             self.assertFalse(device.select("cpu").multiplies_int8)
 
     def test_one_thread_unless_it_is_too_late(self):
-        program = "from tfpipe import device; import tensorflow as tf; {}; print(device.use_one_thread()); {}"
+        program = "from tfpipe.compute import device; import tensorflow as tf; {}; print(device.use_one_thread()); {}"
         asked = "print(tf.config.threading.get_intra_op_parallelism_threads())"
         for first, expected in (("0", "True\n1"), ("tf.add(1, 1)", "False\n0")):
             process = subprocess.run(
@@ -65,7 +67,7 @@ class DeviceTest(tf.test.TestCase):
 class WorkersTest(tf.test.TestCase):
     def test_they_compute_on_the_device(self):
         program = (
-            "import tensorflow as tf; from tfpipe.device import Device, Workers\n"
+            "import tensorflow as tf; from tfpipe.compute.device import Device, Workers\n"
             "cpu, = tf.config.list_physical_devices('CPU')\n"
             "tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
             "with Workers(Device('/CPU:1', 'cpu')) as workers: print(workers.map(lambda a: tf.add(a, 1).device, [1]))"

@@ -1,8 +1,8 @@
 import numpy as np
 from absl.testing import absltest
 
-from tfpipe import diagnosis
-from tfpipe.diagnosis import Diagnosis
+from tfpipe.model import diagnosis
+from tfpipe.model.diagnosis import Diagnosis
 
 
 class DiagnosisTest(absltest.TestCase):

@@ -5,21 +5,22 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe import products, storage
+from tfpipe.compute import int8
+from tfpipe.compute.device import Device, Workers
 from tfpipe.data.scaling import by_pixel_max
-from tfpipe.device import Device, Workers
-from tfpipe.evaluation import Evaluation
-from tfpipe.grid import Parameters
-from tfpipe.pipeline import MinibatchRows
-from tfpipe.steps import Evaluator, Inputs
+from tfpipe.pipeline import residency
+from tfpipe.pipeline.inputs import MinibatchRows
+from tfpipe.solvers.steps import Evaluator, Inputs
+from tfpipe.training.evaluation import Evaluation
+from tfpipe.training.grid import Parameters
 
 
 class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(sizes=[(5,), (2, 2, 1), (1, 4)], chunk=[2, 9], multiplies_int8=[False, True])
     def test_groups_of_all_sizes_against_numpy(self, sizes, chunk, multiplies_int8):
-        self.enter_context(mock.patch.object(products, "_LEAST_SIZE", 0))
+        self.enter_context(mock.patch.object(int8, "_LEAST_SIZE", 0))
         splits = made.splits(n_validation=40)
-        (stored,) = storage.store([splits.validation])
+        (stored,) = residency.store([splits.validation])
         workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=len(sizes))))
         evaluator = Evaluator(Inputs(by_pixel_max(255.0), multiplies_int8=multiplies_int8))
         # Minibatches of 9, of which the last has 4.

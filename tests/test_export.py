@@ -16,8 +16,9 @@ from absl.testing import parameterized
 from PIL import Image
 
 from tests.test_prediction import model
-from tfpipe import SoftmaxRegression, artifact, export
+from tfpipe import SoftmaxRegression
 from tfpipe.exceptions import DataError, OptionError
+from tfpipe.model import artifact, export
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 

@@ -4,7 +4,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from tfpipe import files
+from tfpipe.disk import files
 
 
 class WriteWholeTest(absltest.TestCase):

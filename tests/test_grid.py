@@ -7,12 +7,15 @@ from absl.testing import parameterized
 
 from tests import made
 from tests.test_steps import FOREVER, chunk
-from tfpipe import Examples, Splits, TrainConfig, grid, products, storage
+from tfpipe import Examples, Splits, TrainConfig
+from tfpipe.compute import int8
+from tfpipe.compute.device import Device, Workers
 from tfpipe.config import Head
 from tfpipe.data.scaling import by_pixel_max
-from tfpipe.device import Device, Workers
-from tfpipe.grid import Grid
-from tfpipe.steps import Inputs, Trainer
+from tfpipe.pipeline import residency
+from tfpipe.solvers.steps import Inputs, Trainer
+from tfpipe.training import grid
+from tfpipe.training.grid import Grid
 
 HEADS = [Head(0.1, 0.0), Head(0.5, 0.0), Head(0.1, 0.1), Head(0.3, 0.0), Head(0.2, 0.2)]
 
@@ -68,7 +71,7 @@ class GridTest(tf.test.TestCase, parameterized.TestCase):
             self.grid(8, HEADS + HEADS).train_chunk(self.data, np.full(10, FOREVER))
 
     def test_bytes_in_groups(self):
-        self.enter_context(mock.patch.object(products, "_LEAST_SIZE", 0))
+        self.enter_context(mock.patch.object(int8, "_LEAST_SIZE", 0))
         scaling = by_pixel_max(255.0)
         parts = []
         for programs in (1, 3):
@@ -116,7 +119,7 @@ class ThreadsTest(parameterized.TestCase):
             train = Examples(images, np.arange(600) % 10)
             splits = Splits(train, train, train, tuple("abcdefghij"))
             self.assertTrue(grid.wants_one_thread(TrainConfig(), splits, Device("/CPU:0", "cpu")))
-            with mock.patch.object(storage, "available_memory", return_value=1000):
+            with mock.patch.object(residency, "available_memory", return_value=1000):
                 self.assertFalse(grid.wants_one_thread(TrainConfig(), splits, Device("/CPU:0", "cpu")))
 
 

@@ -16,8 +16,8 @@ from absl.testing import parameterized
 from PIL import Image
 
 from tests import made
-from tfpipe import limits, load
-from tfpipe.data import arrays, folder, theano_pickle
+from tfpipe import load, memory
+from tfpipe.data.readers import arrays, folder, theano_pickle
 from tfpipe.exceptions import DataError
 
 MIB = 1 << 20
@@ -29,7 +29,8 @@ def peak(dataset):
 import resource, sys
 import PIL.Image, tqdm
 import tfpipe
-from tfpipe.data import loading, theano_pickle
+from tfpipe.data import loading
+from tfpipe.data.readers import theano_pickle
 theano_pickle._MOST_BYTES = 64 << 20
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
@@ -69,7 +70,7 @@ class LimitsTest(parameterized.TestCase):
                 load(**options)
 
     def test_the_limit_of_a_container_counts(self):
-        machine = limits.memory()
+        machine = memory.memory()
         for groups, files, expected, available in (
             ("0::/\n", {"memory.max": "1000\n", "memory.stat": "anon 300\nfile 600\n"}, 1000, 700),
             ("0::/a/b\n", {"memory.max": "max\n", "a/memory.max": "2000\n", "a/b/memory.max": "3000\n",
@@ -86,11 +87,11 @@ class LimitsTest(parameterized.TestCase):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / name).write_text(content)
             own = pathlib.Path(self.create_tempfile(content=groups).full_path)
-            with mock.patch.object(limits, "_CGROUPS", root), mock.patch.object(limits, "_OWN_CGROUPS", own):
-                self.assertEqual(limits.memory(), expected)
-                self.assertLess(limits.available_memory(), machine)
+            with mock.patch.object(memory, "_CGROUPS", root), mock.patch.object(memory, "_OWN_CGROUPS", own):
+                self.assertEqual(memory.memory(), expected)
+                self.assertLess(memory.available_memory(), machine)
                 if available is not None:
-                    self.assertEqual(limits.available_memory(), available)
+                    self.assertEqual(memory.available_memory(), available)
 
     def test_too_little_memory_is_not_called_damage_and_skips_nothing(self):
         images, labels = made.images(30)

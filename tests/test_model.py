@@ -3,7 +3,8 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe import SoftmaxRegression, model
+from tfpipe import SoftmaxRegression
+from tfpipe.model import softmax
 
 
 class FormulaTest(tf.test.TestCase, parameterized.TestCase):
@@ -11,22 +12,22 @@ class FormulaTest(tf.test.TestCase, parameterized.TestCase):
         x = tf.constant([[1.0, 2.0]])
         W = tf.constant([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 1.0], [0.0, 0.0]]])  # Two heads, two classes, two inputs.
         b = tf.constant([[0.0, 1.0], [0.0, 0.0]])
-        z = model.logits(x, W, b)
+        z = softmax.logits(x, W, b)
         self.assertAllClose(z, [[[1.0], [3.0]], [[3.0], [0.0]]], rtol=0, atol=0)
-        losses = model.log_losses(z, tf.constant([0]))
+        losses = softmax.log_losses(z, tf.constant([0]))
         self.assertAllClose(losses, [[np.log(1 + np.e**2)], [np.log(1 + np.e**-3)]], rtol=1e-6)
-        self.assertAllEqual(model.predictions(z), [[1], [0]])
+        self.assertAllEqual(softmax.predictions(z), [[1], [0]])
 
     def test_of_equal_logits_the_first_class_is_predicted(self):
-        self.assertAllEqual(model.predictions(tf.constant([[[1.0, 0.0], [2.0, 0.0], [2.0, 0.0]]])), [[1, 0]])
+        self.assertAllEqual(softmax.predictions(tf.constant([[[1.0, 0.0], [2.0, 0.0], [2.0, 0.0]]])), [[1, 0]])
 
     def test_large_logits_stay_finite(self):
-        losses = model.log_losses(tf.constant([[[1e4], [-1e4]]]), tf.constant([1]))
+        losses = softmax.log_losses(tf.constant([[[1e4], [-1e4]]]), tf.constant([1]))
         self.assertAllClose(losses, [[2e4]])
 
     def test_a_label_out_of_range_does_not_pass_for_a_number(self):
         for label in (-1, 2):
-            losses = model.log_losses(tf.zeros([1, 2, 2]), tf.constant([label, 1]))
+            losses = softmax.log_losses(tf.zeros([1, 2, 2]), tf.constant([label, 1]))
             self.assertAllClose(losses, [[np.nan, np.log(2)]])
 
     def test_gradients_against_finite_differences_in_float64(self):
@@ -36,7 +37,7 @@ class FormulaTest(tf.test.TestCase, parameterized.TestCase):
         W, b = random.normal(size=(2, 3, 5)), random.normal(size=(2, 3))
 
         def cost(W, b):
-            return tf.reduce_sum(tf.reduce_mean(model.log_losses(model.logits(x, W, b), y), axis=1))
+            return tf.reduce_sum(tf.reduce_mean(softmax.log_losses(softmax.logits(x, W, b), y), axis=1))
 
         with tf.GradientTape() as tape:
             parameters = tf.constant(W), tf.constant(b)

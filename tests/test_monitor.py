@@ -22,13 +22,15 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tests import made, oracle
-from tfpipe import TrainConfig, artifact, monitor, training
-from tfpipe.diagnosis import Diagnosis, worst_classes
+from tfpipe import TrainConfig, monitor
+from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import OptionError
+from tfpipe.model import artifact
+from tfpipe.model.diagnosis import Diagnosis, worst_classes
 from tfpipe.monitor import Selected, tables
 from tfpipe.monitor.tensorboard import TensorBoard
-from tfpipe.state import AT_THE_START
-from tfpipe.workdir import Workdir
+from tfpipe.training import loop
+from tfpipe.training.state import AT_THE_START
 
 PROGRAM = """
 import tfpipe
@@ -50,7 +52,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.workdir = pathlib.Path(self.create_tempdir().full_path) / "run"
         self.splits = made.splits(n_test=300)
         self.config = TrainConfig(batch_size=10, epochs=8, learning_rate=(0.3, 1e38, 0.01), patience=60, device="cpu")
-        self.result = training.train(self.config, self.splits, self.workdir)
+        self.result = loop.train(self.config, self.splits, self.workdir)
 
     def test_every_validation_is_a_line_of_metrics(self):
         lines = self.metrics()
@@ -101,7 +103,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
     def test_norms_and_patience_against_numpy(self):
         splits = made.splits()
         options = {"batch_size": 25, "epochs": 3, "shuffle": False, "patience": 10, "device": "cpu"}
-        history = training.train(TrainConfig(**options), splits).history
+        history = loop.train(TrainConfig(**options), splits).history
         x, y = made.as_float64(splits.train, splits.pixel_max)
         W, b = np.zeros((24, 3)), np.zeros(3)
         before = W
@@ -172,7 +174,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_tensorboard_can_be_left_out(self):
         workdir = self.workdir.parent / "without"
-        training.train(TrainConfig(batch_size=10, epochs=1, tensorboard=False, device="cpu"), made.splits(), workdir)
+        loop.train(TrainConfig(batch_size=10, epochs=1, tensorboard=False, device="cpu"), made.splits(), workdir)
         self.assertFalse((workdir / "tensorboard").exists())
         self.assertTrue((workdir / "report.html").exists())
 
@@ -180,7 +182,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         workdir = self.workdir.parent / "profiled"
         config = TrainConfig(batch_size=10, epochs=6, profile=True, device="cpu")
         with self.assertLogs("absl", "INFO") as log:
-            training.train(config, self.splits, workdir)
+            loop.train(config, self.splits, workdir)
         self.assertRegex("\n".join(log.output), "a profile is in .*tensorboard; to open it .*pip install xprof")
         (path,) = workdir.glob("tensorboard/plugins/profile/*/*.xplane.pb")
         space = xplane_pb2.XSpace.FromString(path.read_bytes())
@@ -196,7 +198,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(importlib.util, "find_spec", return_value=None),
             self.assertRaisesRegex(OptionError, r"^tensorboard=True: .*pip install tensorboard"),
         ):
-            training.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
+            loop.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
         self.assertFalse(workdir.exists())
 
     @parameterized.parameters("started", "validated", "selected", "finished", "close")
@@ -210,7 +212,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(monitor, "_GROWTH_OF_PAUSES", 0.0),
             self.assertLogs("absl", "WARNING") as log,
         ):
-            result = training.train(self.config, self.splits, workdir)
+            result = loop.train(self.config, self.splits, workdir)
         warnings = [line for line in log.output if "diverged" not in line]
         self.assertLen(warnings, 1)
         self.assertRegex(warnings[0], "tensorboard of the workdir cannot be written: No space left on device;")
@@ -224,7 +226,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(artifact, "save", side_effect=[error, mock.DEFAULT], wraps=save) as saves,
             self.assertLogs("absl", "WARNING") as log,
         ):
-            training.train(self.config, self.splits, workdir)
+            loop.train(self.config, self.splits, workdir)
         self.assertEqual(saves.call_count, 2)
         self.assertRegex("\n".join(log.output), "model.npz cannot be written now: No space left on device; tried again")
         self.assertEqual((workdir / "model.npz").read_bytes(), (self.workdir / "model.npz").read_bytes())
@@ -235,7 +237,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(monitor.pictures, "of_model", side_effect=ValueError("no such font")),
             self.assertLogs("absl", "WARNING") as log,
         ):
-            training.train(self.config, self.splits, workdir)
+            loop.train(self.config, self.splits, workdir)
         (warning,) = (line for line in log.output if "diverged" not in line)
         self.assertRegex(warning, "pictures of the workdir cannot be written: .*no such font")
         events = EventAccumulator(str(workdir / "tensorboard" / "heads" / "0")).Reload()
@@ -253,7 +255,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(monitor, "_GROWTH_OF_PAUSES", 0.0),
             mock.patch.object(monitor.pictures, "of_model", return_value={}),
         ):
-            history = training.train(config, self.splits, workdir).history
+            history = loop.train(config, self.splits, workdir).history
         events = EventAccumulator(str(workdir / "tensorboard" / "train"), {"tensors": 0}).Reload()
         steps = [event.step for event in events.Tensors("weights/W")]
         self.assertGreater(len(steps), 1)
@@ -296,7 +298,7 @@ class PaceTest(tf.test.TestCase):
             mock.patch.object(monitor, "time", clock),
             mock.patch.object(monitor.pictures, "of_model", side_effect=draw),
             mock.patch.object(TensorBoard, "selected") as shown,
-            monitor.Monitor(workdir, TrainConfig(), AT_THE_START) as listener,
+            monitor.Monitor(workdir, TrainConfig(), -1, monitor.Written({}, None)) as listener,
         ):
 
             def wants(seconds, made):

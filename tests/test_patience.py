@@ -3,7 +3,7 @@ from absl.testing import absltest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpipe.patience import Patience
+from tfpipe.training.patience import Patience
 
 
 def tutorial(errors, n_batches, epochs, patience, patience_increase, improvement_threshold, validation_frequency):

@@ -6,8 +6,8 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from tests import made
-from tfpipe.artifact import TrainedModel
-from tfpipe.diagnosis import Diagnosis
+from tfpipe.model.artifact import TrainedModel
+from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.monitor import pictures
 from tfpipe.monitor.events import Selected
 

@@ -5,8 +5,9 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made
-from tfpipe import Examples, pipeline, storage
-from tfpipe.pipeline import MinibatchRows
+from tfpipe import Examples
+from tfpipe.pipeline import inputs, residency
+from tfpipe.pipeline.inputs import MinibatchRows
 
 
 class MinibatchRowsTest(parameterized.TestCase, tf.test.TestCase):
@@ -57,7 +58,7 @@ class ChunkTest(parameterized.TestCase, tf.test.TestCase):
         super().setUp()
         pixels, labels = made.images(11, (2, 3))
         self.examples = Examples(pixels, labels)
-        (self.stored,) = storage.store([self.examples])
+        (self.stored,) = residency.store([self.examples])
 
     @parameterized.product(chunk=[1, 2, 3, 7], validation_frequency=[1, 3, 4, 5], at_hand=[True, False])
     def test_training_chunks_are_the_iterations_in_order_and_end_at_validations(
@@ -65,7 +66,7 @@ class ChunkTest(parameterized.TestCase, tf.test.TestCase):
     ):
         rows = MinibatchRows(11, 4, drop_remainder=False, shuffle=True, seed=3)
         expected, expected_weight = rows.take(0, 10)
-        chunks = pipeline.training_chunks(
+        chunks = inputs.training_chunks(
             self.stored._replace(at_hand=at_hand),
             rows,
             iterations=10,
@@ -88,7 +89,7 @@ class ChunkTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_evaluation_chunks_start_over(self):
         rows = MinibatchRows(11, 4, drop_remainder=False)
-        chunks = pipeline.evaluation_chunks(self.stored, rows, chunk=2)
+        chunks = inputs.evaluation_chunks(self.stored, rows, chunk=2)
         firsts, steps = zip(*((int(c.first), int(c.steps)) for c in itertools.islice(chunks, 6)), strict=True)
         self.assertEqual(firsts, (0, 2, 0, 2, 0, 2))
         self.assertEqual(steps, (2, 1, 2, 1, 2, 1))
@@ -102,7 +103,7 @@ class ChunkTest(parameterized.TestCase, tf.test.TestCase):
         (100, 600, 64, 100 * 7840, 50),  # 53 take the time that a chunk may take.
     )
     def test_chunk_sizes_divide_the_iterations_with_little_waste(self, iterations, batch, image, parameters, expected):
-        self.assertEqual(pipeline.chunk_size(iterations, batch, image, parameters), expected)
+        self.assertEqual(inputs.chunk_size(iterations, batch, image, parameters), expected)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from tfpipe import artifact
-from tfpipe.data import folder
-from tfpipe.prediction import answers
+from tfpipe.data.readers import folder
+from tfpipe.model import artifact
+from tfpipe.model.inference import answers
 
 
 def model(shape=(4, 6), white=255.0, dtype=np.float32):
@@ -192,7 +192,7 @@ class RowsTest(parameterized.TestCase):
     def test_it_needs_no_tensorflow(self):
         from tests.command import python
 
-        process = python("import sys, tfpipe.prediction, tfpipe.scores; sys.exit('tensorflow' in sys.modules)")
+        process = python("import sys, tfpipe.model.inference, tfpipe.model.scores; sys.exit('tensorflow' in sys.modules)")
         self.assertEqual(process.returncode, 0)
 
 

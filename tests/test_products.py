@@ -2,15 +2,15 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tfpipe import products
+from tfpipe.compute import int8
 
 
 @tf.function(jit_compile=True)
 def product_and_gradient(W, images, dz):
-    x = products.centered(images)
+    x = int8.centered(images)
     with tf.GradientTape() as tape:
         tape.watch(W)
-        z = products.of_bytes(W, x)
+        z = int8.of_bytes(W, x)
     return z, tape.gradient(z, W, dz)
 
 
@@ -44,7 +44,7 @@ class ProductsTest(tf.test.TestCase, parameterized.TestCase):
             self.assertTrue((np.abs(measured - exact) <= bound).all())
 
     def test_the_largest_sums_fit(self):
-        n = products.MOST_TERMS
+        n = int8.MOST_TERMS
         W = np.stack([np.ones(n), -np.ones(n)]).astype(np.float32)
         images = np.full((1, n), 255, np.uint8)
         z, g = product_and_gradient(tf.constant(W), tf.constant(images), tf.constant([[1.0], [-1.0]]))
@@ -60,17 +60,17 @@ class ProductsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllLessEqual(np.abs(z - W.astype(np.float64) @ images.T), most * 50 * 255)
 
     def test_when_they_pay(self):
-        self.assertTrue(products.pay(600, 784))
-        self.assertFalse(products.pay(100, 784))  # Large enough, but for the digits of W.
-        self.assertTrue(products.pay(200, 200))
-        self.assertFalse(products.pay(10_000, 64))
-        self.assertTrue(products.pay(600, products.MOST_TERMS))
-        self.assertFalse(products.pay(600, products.MOST_TERMS + 1))
+        self.assertTrue(int8.pay(600, 784))
+        self.assertFalse(int8.pay(100, 784))  # Large enough, but for the digits of W.
+        self.assertTrue(int8.pay(200, 200))
+        self.assertFalse(int8.pay(10_000, 64))
+        self.assertTrue(int8.pay(600, int8.MOST_TERMS))
+        self.assertFalse(int8.pay(600, int8.MOST_TERMS + 1))
 
     def test_more_terms_than_int32_can_hold_are_an_error(self):
-        for shape in ((1, products.MOST_TERMS + 1), (products.MOST_TERMS + 1, 1)):
+        for shape in ((1, int8.MOST_TERMS + 1), (int8.MOST_TERMS + 1, 1)):
             with self.assertRaisesRegex(ValueError, r"int32 holds the sums of 65793 terms"):
-                products.of_bytes(tf.zeros([1, shape[1]]), tf.zeros(shape, tf.int8))
+                int8.of_bytes(tf.zeros([1, shape[1]]), tf.zeros(shape, tf.int8))
 
     @parameterized.parameters(np.inf, -np.inf, np.nan)
     def test_what_is_not_finite_stays_so_in_its_row(self, value):

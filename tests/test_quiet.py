@@ -10,12 +10,12 @@ class ImportTest(parameterized.TestCase):
         program = f"""
 import os, sys
 from absl import logging
-from tfpipe import quiet
+from tfpipe.compute import startup
 if {variable!r} is not None:
     os.environ["TF_USE_LEGACY_KERAS"] = {variable!r}
 logging.set_verbosity(logging.{verbosity})
-quiet.import_tensorflow()
-import tfpipe.training  # With all that a run needs.
+startup.import_tensorflow()
+import tfpipe.training.loop  # With all that a run needs.
 assert "tensorflow" in sys.modules and "keras" not in sys.modules
 assert os.environ.get("TF_USE_LEGACY_KERAS") == {variable!r}
 import tensorflow as tf

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 import tfpipe
 from tests import made
-from tfpipe import TrainConfig, artifact, training
+from tfpipe import TrainConfig
+from tfpipe.model import artifact
+from tfpipe.training import loop
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 SCRIPT = "experiments/check_exports.py"
@@ -24,7 +26,7 @@ class ReadmeTest(tf.test.TestCase):
         block = next(b for b in python_blocks("README.md") if "np.load" in b)
         self.assertNotIn("tfpipe", block)
         folder = pathlib.Path(self.create_tempdir().full_path)
-        training.train(TrainConfig(batch_size=10, epochs=1, device="cpu"), made.splits(), folder / "run")
+        loop.train(TrainConfig(batch_size=10, epochs=1, device="cpu"), made.splits(), folder / "run")
         before = pathlib.Path.cwd()
         os.chdir(folder / "run")
         self.addCleanup(os.chdir, before)

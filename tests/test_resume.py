@@ -20,9 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests import faults, made
 from tests.command import python, result, tfpipe
-from tfpipe import TrainConfig, checkpoint, files, keeping, monitor, run, training
+from tfpipe import TrainConfig, monitor
+from tfpipe.disk import checkpoints, files
 from tfpipe.exceptions import OptionError, WorkdirError
 from tfpipe.monitor import metrics
+from tfpipe.training import loop, run, saving
 
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 # Validations inside epochs, minibatches that are not full, several chunks between validations.
@@ -63,7 +65,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.enter_context(small_chunks())
 
     def train(self, should_stop=lambda: False, workdir=None, **options):
-        return training.train(config(**options), self.splits, workdir or self.workdir, should_stop=should_stop)
+        return loop.train(config(**options), self.splits, workdir or self.workdir, should_stop=should_stop)
 
     def assert_same(self, result, expected):
         """Two runs agree, to the bit, in the folders `run` and `whole` and in what they return."""
@@ -227,7 +229,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
     def test_another_machine_is_said(self):
         self.train(after(2))
         with (
-            mock.patch.object(training.device, "cores", return_value=17),
+            mock.patch.object(loop.device, "cores", return_value=17),
             self.assertLogs("absl", "WARNING") as log,
         ):
             self.train(after(1))
@@ -237,10 +239,10 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.train(after(2), seed=1)
         before = contents(self.workdir)
         with self.assertRaisesRegex(WorkdirError, r"holds a run \(flags.txt\), and --noresume would begin anew"):
-            training.train(config(), self.splits, self.workdir, resume=False)
+            loop.train(config(), self.splits, self.workdir, resume=False)
         self.assertEqual(contents(self.workdir), before)
         expected = self.train(workdir=self.folder / "whole")
-        result = training.train(config(), self.splits, self.workdir, resume=False, overwrite=True)
+        result = loop.train(config(), self.splits, self.workdir, resume=False, overwrite=True)
         self.assert_same(result, expected)
 
     def test_a_run_without_its_state_is_refused(self):
@@ -272,7 +274,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.train(after(4), **GRID)
         path = max((self.workdir / "checkpoints").glob("*.npz"))
         before = watched(self.workdir)
-        saved = checkpoint.decode("", path.read_bytes())
+        saved = checkpoints.decode("", path.read_bytes())
         for changes in (
             {"W": np.zeros((1, 3, 24), np.float32)},
             {"in_grid": np.array([0, 1, 2, 9])},
@@ -283,7 +285,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             {"more": np.zeros(4)},
             {"in_grid": np.zeros((1, 4), np.int64)},
         ):
-            files.write_whole(path, checkpoint.encode(saved._replace(arrays=saved.arrays | changes)))
+            files.write_whole(path, checkpoints.encode(saved._replace(arrays=saved.arrays | changes)))
             with self.assertRaisesRegex(WorkdirError, "the state|not the state"):
                 self.train(**GRID)
         written, origin = (saved.facts[name] for name in ("written", "origin"))
@@ -295,12 +297,12 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             {"origin": None}, {"origin": origin | {"settings": origin["settings"] | {"epochs": [1]}}},
             {"origin": origin | {"sizes": [1, 2]}}, {"origin": origin | {"machine": "mine"}},
         ):  # fmt: skip
-            files.write_whole(path, checkpoint.encode(saved._replace(facts=saved.facts | changes)))
+            files.write_whole(path, checkpoints.encode(saved._replace(facts=saved.facts | changes)))
             with self.assertRaisesRegex(WorkdirError, "not the state of a run"):
                 self.train(**GRID)
         settings = origin["settings"] | {"epochs": "many"}
         changed = saved.facts | {"origin": origin | {"settings": settings}}
-        files.write_whole(path, checkpoint.encode(saved._replace(facts=changed)))
+        files.write_whole(path, checkpoints.encode(saved._replace(facts=changed)))
         with self.assertRaisesRegex(WorkdirError, "holds a run with epochs=many, not 6;"):
             self.train(**GRID)
         self.assertEqual(watched(self.workdir), before)
@@ -315,8 +317,8 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_one_process_at_a_time(self):
         program = (
-            "import sys, tfpipe.workdir\n"
-            f"with tfpipe.workdir.Workdir({str(self.workdir)!r}).owned():\n"
+            "import sys, tfpipe.disk.workdir\n"
+            f"with tfpipe.disk.workdir.Workdir({str(self.workdir)!r}).owned():\n"
             "    print('there', flush=True); sys.stdin.read()"
         )
         holder = subprocess.Popen(
@@ -335,14 +337,14 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(errno.ENOSPC, errno.EIO)
     def test_a_state_that_cannot_be_written_ends_the_run_and_it_goes_on_later(self, number):
         expected = self.train(workdir=self.folder / "whole")
-        save, saves = checkpoint.Checkpoints.save, iter(range(100))
+        save, saves = checkpoints.Checkpoints.save, iter(range(100))
 
         def fail(checkpoints, *arguments):
             if next(saves) >= 3:
                 raise OSError(number, os.strerror(number))
             save(checkpoints, *arguments)
 
-        with mock.patch.object(checkpoint.Checkpoints, "save", fail):
+        with mock.patch.object(checkpoints.Checkpoints, "save", fail):
             for _ in range(2):
                 with self.assertRaisesRegex(
                     WorkdirError, rf"run: the state \(\d kB\) cannot be written: {os.strerror(number)}; when it can"
@@ -478,7 +480,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             clock.monotonic.return_value += 1.0
             return False
 
-        keep = keeping.Keeper.keep_state
+        keep = saving.Keeper.keep_state
 
         def count(keeper, state):
             kept.append((clock.monotonic(), state.iteration))
@@ -486,9 +488,9 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             keeper.wait()
 
         with (
-            mock.patch.object(keeping, "time", clock),
-            mock.patch.object(keeping.Keeper, "keep_state", count),
-            mock.patch.object(keeping.Keeper, "wants_model", return_value=False),
+            mock.patch.object(saving, "time", clock),
+            mock.patch.object(saving.Keeper, "keep_state", count),
+            mock.patch.object(saving.Keeper, "wants_model", return_value=False),
         ):
             self.train(look, checkpoint_every=5.0)
         self.assertEqual([seconds for seconds, _ in kept], [5.0 * n for n in range(1, 1 + len(kept))])
@@ -505,7 +507,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
         def traced_write(path, data):
             if path.parent.name == "checkpoints" and path.stem != "0" * 12:
-                written = checkpoint.decode("", bytes(data)).facts["written"]
+                written = checkpoints.decode("", bytes(data)).facts["written"]
                 expected = [("metrics.jsonl", 0)]
                 expected += [("tensorboard", size) for size in written["events"].values()]
                 for (what, synced), (kind, counted) in zip(calls, expected, strict=True):
@@ -520,7 +522,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_a_profile_needs_a_folder(self):
         with self.assertRaisesRegex(OptionError, "profile=True: has no workdir to be written to"):
-            training.train(config(profile=True), self.splits)
+            loop.train(config(profile=True), self.splits)
 
 
 class CommandTest(tf.test.TestCase):

@@ -5,9 +5,9 @@ from absl.testing import absltest, parameterized
 from sklearn import metrics
 
 from tests import made
-from tfpipe import artifact, scores
 from tfpipe.exceptions import DataError
-from tfpipe.scores import Predictions
+from tfpipe.model import artifact, scores
+from tfpipe.model.scores import Predictions
 
 
 def model(splits, **changes):

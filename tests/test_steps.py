@@ -7,11 +7,12 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe import products, steps
+from tfpipe.compute import int8
 from tfpipe.config import Head
 from tfpipe.data.scaling import Scaling, by_pixel_max
-from tfpipe.pipeline import Chunk
-from tfpipe.steps import Evaluator, Inputs, Trainer
+from tfpipe.pipeline.inputs import Chunk
+from tfpipe.solvers import steps
+from tfpipe.solvers.steps import Evaluator, Inputs, Trainer
 
 FOREVER = 10**9
 
@@ -77,7 +78,7 @@ class TrainChunkTest(tf.test.TestCase, parameterized.TestCase):
         self, dtype, largest_whole, batch_size, multiplies_int8
     ):
         self.enter_context(mock.patch.object(steps, "_LARGEST_WHOLE", largest_whole))
-        self.enter_context(mock.patch.object(products, "_LEAST_SIZE", 0))
+        self.enter_context(mock.patch.object(int8, "_LEAST_SIZE", 0))
         pixels, labels = made.images(3 * batch_size, (48, 24), n_classes=10)
         x = pixels.reshape(3, batch_size, 24 * 48)
         self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
@@ -195,7 +196,7 @@ class BytesTest(tf.test.TestCase, parameterized.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.enter_context(mock.patch.object(products, "_LEAST_SIZE", 0))
+        self.enter_context(mock.patch.object(int8, "_LEAST_SIZE", 0))
 
     @parameterized.parameters(
         (np.uint8, "float32", None, {"s32": 4}),
@@ -229,7 +230,7 @@ class BytesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((4, 6), (2, 3))  # D = 24 is more, or the 10 of a minibatch.
     def test_what_does_not_fit_into_int32_is_multiplied_in_float32(self, height, width):
         most = 23 if height == 4 else 9
-        self.enter_context(mock.patch.object(products, "MOST_TERMS", most))
+        self.enter_context(mock.patch.object(int8, "MOST_TERMS", most))
         pixels, labels = made.images(40, (height, width))
         data = chunk(pixels.reshape(4, 10, -1), labels.reshape(4, 10))
         heads = Heads([Head(0.1, 0.0)], height * width, 3, by_pixel_max(255.0), multiplies_int8=True)

@@ -5,16 +5,18 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tfpipe import Examples, TrainConfig, buffers, load, pipeline, storage, training
-from tfpipe.pipeline import MinibatchRows
+from tfpipe import Examples, TrainConfig, load, memory
+from tfpipe.pipeline import inputs, residency
+from tfpipe.pipeline.inputs import MinibatchRows
+from tfpipe.training import loop
 
-LARGER_THAN_MEMORY = mock.patch.object(storage, "available_memory", return_value=1)
+LARGER_THAN_MEMORY = mock.patch.object(residency, "available_memory", return_value=1)
 
 
 def rows_of(part):
     """The images of a split as the programs see them: [N, D]."""
-    (stored,) = storage.store([part])
-    chunk = next(pipeline.evaluation_chunks(stored, MinibatchRows(len(part), 5, drop_remainder=False), chunk=20))
+    (stored,) = residency.store([part])
+    chunk = next(inputs.evaluation_chunks(stored, MinibatchRows(len(part), 5, drop_remainder=False), chunk=20))
     return tf.gather(chunk.images, tf.reshape(chunk.rows, [-1]))[: len(part)]
 
 
@@ -26,14 +28,14 @@ class StorageTest(parameterized.TestCase, tf.test.TestCase):
         self.labels = (np.arange(60) % 2).astype(np.int32)
 
     def in_one_piece(self, dtype=np.float32):
-        array = buffers.empty((60, 3), dtype)
+        array = memory.empty((60, 3), dtype)
         array[:] = self.features
         return array
 
     def test_what_is_loaded_is_held_once(self):
         array = self.in_one_piece()
         whole = Examples(array, self.labels)
-        train, validation, test = storage.store([whole[:41], whole[41:50], whole[50:]])
+        train, validation, test = residency.store([whole[:41], whole[41:50], whole[50:]])
         self.assertIs(train.images, test.images)
         self.assertEqual((train.first, validation.first, test.first), (0, 41, 50))
         self.assertTrue(train.at_hand)
@@ -42,7 +44,7 @@ class StorageTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_what_begins_anywhere_is_copied(self):
         array = self.in_one_piece().reshape(-1)[1:-2].reshape(59, 3)
-        (stored,) = storage.store([Examples(array, self.labels[:59])])
+        (stored,) = residency.store([Examples(array, self.labels[:59])])
         self.assertEqual((stored.images.shape[0], stored.first, stored.at_hand), (59, 0, True))
         self.assertAllEqual(stored.images, array)
         array[0] = 7.0
@@ -62,7 +64,7 @@ class StorageTest(parameterized.TestCase, tf.test.TestCase):
         part = Examples(self.in_one_piece(), self.labels)
         error = tf.errors.ResourceExhaustedError(None, None, "no more")
         with mock.patch.object(tf, "identity", side_effect=error), self.assertLogs(level="INFO") as log:
-            (stored,) = storage.store([part])
+            (stored,) = residency.store([part])
             self.assertAllEqual(rows_of(part[11:]), self.features[11:])
         self.assertFalse(stored.at_hand)
         self.assertIn("stay on the host", log.output[0])
@@ -70,7 +72,7 @@ class StorageTest(parameterized.TestCase, tf.test.TestCase):
     def test_splits_of_a_mapped_file_begin_at_any_row(self):
         images, labels = self.pair(self.features)
         for available in (1 << 40, 1):
-            with mock.patch.object(storage, "available_memory", return_value=available):
+            with mock.patch.object(residency, "available_memory", return_value=available):
                 splits = load(images, labels=labels, validation_split=7, test_split=11)
                 self.assertAllEqual(rows_of(splits.train), self.features[:42])
                 self.assertAllEqual(rows_of(splits.validation), self.features[42:49])
@@ -95,7 +97,7 @@ class StorageTest(parameterized.TestCase, tf.test.TestCase):
             mapped = np.load(self.folder / "a.npy", mmap_mode="c")
         if kind == "steps":
             mapped, features = mapped[::2], features[::2]
-        with mock.patch.object(storage, "available_memory", return_value=available):
+        with mock.patch.object(residency, "available_memory", return_value=available):
             self.assertAllEqual(rows_of(Examples(mapped, np.arange(len(mapped)) % 2)), features)
 
     def test_a_file_that_the_cache_cannot_hold_trains_to_the_same_bits(self):
@@ -103,11 +105,11 @@ class StorageTest(parameterized.TestCase, tf.test.TestCase):
         images, labels = self.pair(np.random.default_rng(0).integers(0, 256, (60, 64, 64)).astype(np.uint8))
         models = []
         for available in (1 << 40, 1):
-            with mock.patch.object(storage, "available_memory", return_value=available):
+            with mock.patch.object(residency, "available_memory", return_value=available):
                 splits = load(images, labels=labels)
-                result = training.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
+                result = loop.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
                 self.assertEqual(self.will_be_read_in_random_order(images), available == 1)
-                training.train(TrainConfig(epochs=1, shuffle=False, device="cpu"), splits)
+                loop.train(TrainConfig(epochs=1, shuffle=False, device="cpu"), splits)
                 self.assertFalse(self.will_be_read_in_random_order(images))
             models.append(result.model.W.numpy().tobytes())
             del splits, result
@@ -124,9 +126,9 @@ class StorageTest(parameterized.TestCase, tf.test.TestCase):
         mapped = np.load(images, mmap_mode="c")
         with LARGER_THAN_MEMORY:
             for array in (mapped[::-1], np.asarray(mapped), mapped + 0):
-                (stored,) = storage.store([Examples(array, self.labels)])
+                (stored,) = residency.store([Examples(array, self.labels)])
                 self.assertIsNone(stored.announcer(shuffle=True))
-            (stored,) = storage.store([Examples(mapped, self.labels)[7:]])
+            (stored,) = residency.store([Examples(mapped, self.labels)[7:]])
             self.assertIsNone(stored.announcer(shuffle=False))
             announce = stored.announcer(shuffle=True)
             announce(np.array([[0, 52]]))  # The first and the last row: within the file.

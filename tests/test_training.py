@@ -11,8 +11,10 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe import Examples, Splits, TrainConfig, artifact, keeping, run, training
+from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
+from tfpipe.model import artifact
+from tfpipe.training import loop, run, saving
 
 
 def config(**options):
@@ -28,7 +30,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(batch_size=[7, 10, 64, 1000], sizes=[(100, 40, 30), (97, 11, 53)])
     def test_every_example_counts_whatever_the_batch_size(self, batch_size, sizes):
         splits = made.splits(*sizes)
-        result = training.train(config(batch_size=batch_size, epochs=7), splits)
+        result = loop.train(config(batch_size=batch_size, epochs=7), splits)
         expected = by_oracle(splits, batch_size=batch_size, learning_rate=0.13, epochs=7)
         self.assert_same(result, expected, splits)
 
@@ -43,7 +45,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
     def test_stopping_as_in_the_tutorial(self, **options):
         splits = made.splits(95, 41, 30)
         options = {"epochs": 30, "batch_size": 10} | options
-        result = training.train(config(**options), splits)
+        result = loop.train(config(**options), splits)
         expected = by_oracle(splits, learning_rate=0.13, **options)
         self.assert_same(result, expected, splits)
         if "patience" in options:
@@ -61,7 +63,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         weights = compute_class_weight("balanced", classes=np.arange(3), y=train.labels)
         self.assertGreater(weights.max() / weights.min(), 2)
         options = {"batch_size": 140, "epochs": 6}
-        result = training.train(config(class_weight="balanced", **options), splits)
+        result = loop.train(config(class_weight="balanced", **options), splits)
         expected = by_oracle(splits, learning_rate=0.13, class_weight=weights, **options)
         self.assert_same(result, expected, splits)
         unweighted = by_oracle(splits, learning_rate=0.13, **options)
@@ -73,7 +75,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         splits = made.splits()
         weights = compute_class_weight("balanced", classes=np.arange(3), y=splits.train.labels)
         splits = dataclasses.replace(splits, class_names=("0", "1", "2", "none"))
-        result = training.train(config(class_weight="balanced"), splits)
+        result = loop.train(config(class_weight="balanced"), splits)
         parts = (made.as_float64(part, 255.0) for part in (splits.train, splits.validation, splits.test))
         options = {"batch_size": 10, "epochs": 5, "learning_rate": 0.13, "class_weight": np.append(weights, 1.0)}
         self.assert_same(result, oracle.train(*parts, 4, **options), splits)
@@ -107,7 +109,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.workdir = pathlib.Path(self.create_tempdir().full_path) / "run"
 
     def model_arrays(self, name, **options):
-        training.train(config(shuffle=True, **options), made.splits(), self.workdir / name)
+        loop.train(config(shuffle=True, **options), made.splits(), self.workdir / name)
         model = artifact.load(self.workdir / name / "model.npz")
         return model.W.tobytes() + model.b.tobytes()
 
@@ -118,7 +120,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_the_kept_model_takes_images_as_they_are_stored(self):
         splits = made.splits()
-        result = training.train(config(), splits, self.workdir)
+        result = loop.train(config(), splits, self.workdir)
         model = artifact.load(self.workdir / "model.npz")
         self.assertEqual((model.class_names, model.image_shape), (("0", "1", "2"), (4, 6)))
         z = splits.test.images.reshape(30, -1) @ model.W + model.b
@@ -128,7 +130,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_float64_all_the_way(self):
         splits = made.splits()
-        result = training.train(config(precision="float64", learning_rate=(0.13, 0.5)), splits, self.workdir)
+        result = loop.train(config(precision="float64", learning_rate=(0.13, 0.5)), splits, self.workdir)
         model = artifact.load(self.workdir / "model.npz")
         learning_rate = result.report["learning_rate"]
         expected = by_oracle(splits, batch_size=10, learning_rate=learning_rate, epochs=5)
@@ -142,11 +144,11 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_bfloat16_is_refused_where_it_has_no_use(self):
         with self.assertRaisesRegex(DeviceError, "precision=bfloat16: is for GPUs"):
-            training.train(config(precision="bfloat16"), made.splits(), self.workdir)
+            loop.train(config(precision="bfloat16"), made.splits(), self.workdir)
         self.assertFalse(self.workdir.exists())
 
     def test_the_files_of_a_run(self):
-        result = training.train(config(learning_rate=(0.1, 0.2)), made.splits(), self.workdir)
+        result = loop.train(config(learning_rate=(0.1, 0.2)), made.splits(), self.workdir)
         self.assertEqual(
             sorted(path.name for path in self.workdir.iterdir()),
             ["checkpoints", "flags.txt", "metrics.jsonl", "model.npz", "report.html", "report.json", "tensorboard"],
@@ -162,7 +164,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         from sklearn.metrics import confusion_matrix
 
         splits = made.splits()
-        result = training.train(config(batch_size=7, learning_rate=(0.01, 0.13)), splits)
+        result = loop.train(config(batch_size=7, learning_rate=(0.01, 0.13)), splits)
         expected = confusion_matrix(splits.test.labels, result.model.predict(splits.test.images))
         self.assertAllEqual(result.report["confusion_matrix"], expected)
         wrong = np.sum(expected) - np.trace(expected)
@@ -171,7 +173,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_grid_selects_the_head_with_the_best_validation_error(self):
         splits = made.splits()
         grid = config(learning_rate=(1e-4, 0.13, 0.02), l2=(0.0, 0.01), patience=30, epochs=20)
-        report = training.train(grid, splits).report
+        report = loop.train(grid, splits).report
         self.assertEqual(report["heads"], 6)
         for head, row in zip(grid.heads, report["grid"], strict=True):
             self.assertEqual((row["learning_rate"], row["l2"]), head)
@@ -197,7 +199,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         grid = config(
             learning_rate=(1e38, 1e-4, 0.13, 0.02, 0.3), l2=(0.0, 0.01), **({"patience": 30, "epochs": 40} | options)
         )
-        whole = training.train(grid, splits)
+        whole = loop.train(grid, splits)
         sizes = []
         only = run.Grid.only
 
@@ -209,7 +211,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(run, "_FLOPS_WORTH_COMPILING", 1.0),
             mock.patch.object(run.Grid, "only", counted),
         ):
-            compacted = training.train(grid, splits)
+            compacted = loop.train(grid, splits)
         self.assertLen(sizes, times)
         for (before, after), (following, _) in itertools.pairwise(sizes):
             self.assertLessEqual(2 * after, before)
@@ -227,7 +229,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_training_goes_on_while_the_heads_are_validated(self):
         splits = made.splits()
-        expected = training.train(config(), splits)
+        expected = loop.train(config(), splits)
         asked = [threading.Event() for _ in range(5)]  # Before each epoch.
         answers = iter(asked)
         following = iter(asked[1:])
@@ -240,18 +242,18 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             return measure(evaluation, groups)
 
         with mock.patch.object(run.Evaluation, "measure", wait_for_the_next_epoch):
-            result = training.train(config(), splits, should_stop=lambda: next(answers, threading.Event()).set())
+            result = loop.train(config(), splits, should_stop=lambda: next(answers, threading.Event()).set())
         self.assertEqual(went_on, [True] * 4)
         self.assertEqual(result.report["grid"], expected.report["grid"])
 
     def test_a_diverged_head_is_marked_and_the_others_go_on(self):
         splits = made.splits()
         with self.assertLogs("absl", "WARNING") as log:
-            result = training.train(config(learning_rate=(1e38, 0.13)), splits)
+            result = loop.train(config(learning_rate=(1e38, 0.13)), splits)
         self.assertLen(log.output, 1)
         self.assertRegex(log.output[0], r"a head diverged, .*: learning_rate=1e\+38, l2=0 at iteration 1$")
         self.assertEqual([row["diverged"] for row in result.report["grid"]], [True, False])
-        alone = training.train(config(), splits).report
+        alone = loop.train(config(), splits).report
         self.assertEqual(result.report["grid"][1], alone["grid"][0])
         self.assertEqual(result.report["selected"], 1)
         self.assertTrue(all(math.isnan(event.validation_error[0]) for event in result.history))
@@ -260,7 +262,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     def test_if_every_head_diverges_the_run_fails_and_says_how(self):
         message = r"every head diverged.*learning_rate=1e\+38, l2=0 at iteration \d.*learning_rate \(such as 0.13\)"
         with self.assertRaisesRegex(DivergedError, message):
-            training.train(config(learning_rate=(1e38,)), made.splits(), self.workdir)
+            loop.train(config(learning_rate=(1e38,)), made.splits(), self.workdir)
 
     def test_a_head_that_only_the_validation_finds_diverged(self):
         # The single step overflows W; the cost before it was finite.
@@ -269,11 +271,11 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         examples = Examples(images, labels)
         splits = Splits(examples, examples, examples, ("a", "b"))
         with self.assertRaisesRegex(DivergedError, "at iteration 0"):
-            training.train(config(epochs=1, learning_rate=(10.0,)), splits)
+            loop.train(config(epochs=1, learning_rate=(10.0,)), splits)
 
     def test_an_interrupted_run_keeps_what_it_has(self):
         asked = iter([False, False, True])
-        result = training.train(config(), made.splits(), self.workdir, should_stop=lambda: next(asked))
+        result = loop.train(config(), made.splits(), self.workdir, should_stop=lambda: next(asked))
         report = json.loads((self.workdir / "report.json").read_text())
         self.assertTrue(report["interrupted"])
         self.assertEqual(report["iterations"], 20)
@@ -281,7 +283,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue((self.workdir / "model.npz").exists())
 
     def test_a_run_that_is_interrupted_before_its_first_validation_has_no_model(self):
-        result = training.train(config(), made.splits(), self.workdir, should_stop=lambda: True)
+        result = loop.train(config(), made.splits(), self.workdir, should_stop=lambda: True)
         self.assertIsNone(result.model)
         self.assertIsNone(result.report["validation_error"])
         self.assertIsNone(result.report["iterations"])
@@ -301,8 +303,8 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
                 kept.append(float(np.mean(z.argmax(axis=1) != splits.validation.labels)))
             return False
 
-        with mock.patch.object(keeping.time, "monotonic", side_effect=seconds):
-            result = training.train(config(epochs=40, learning_rate=(0.02,)), splits, self.workdir, should_stop=look)
+        with mock.patch.object(saving.time, "monotonic", side_effect=seconds):
+            result = loop.train(config(epochs=40, learning_rate=(0.02,)), splits, self.workdir, should_stop=look)
         # It is whole whenever it is looked at, and at the best of some validation, soon that of the last.
         bests = list(np.minimum.accumulate([event.validation_error[0] for event in result.history]))
         self.assertContainsSubset(kept, bests)
@@ -310,22 +312,22 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(len(set(kept)), 5)
 
     def test_a_workdir_with_a_run_is_never_overwritten(self):
-        training.train(config(), made.splits(), self.workdir)
+        loop.train(config(), made.splits(), self.workdir)
         before = {path: path.read_bytes() for path in self.workdir.iterdir() if path.is_file()}
         with self.assertRaisesRegex(WorkdirError, "holds a run with seed=0, not 1; give another workdir"):
-            training.train(config(seed=1), made.splits(), self.workdir)
+            loop.train(config(seed=1), made.splits(), self.workdir)
         self.assertEqual({path: path.read_bytes() for path in before}, before)
 
     def test_hyper_parameters_that_do_not_fit_the_data(self):
         with self.assertRaisesRegex(ConfigError, "batch_size=50: 40 validation examples fill no minibatch"):
-            training.train(config(batch_size=50, drop_remainder=True), made.splits())
+            loop.train(config(batch_size=50, drop_remainder=True), made.splits())
         with self.assertRaisesRegex(ConfigError, "validation_frequency=51: the run has 50 iterations"):
-            training.train(config(validation_frequency=51), made.splits())
+            loop.train(config(validation_frequency=51), made.splits())
 
     def test_colour_images_and_plain_vectors(self):
         for shape in ((3, 2, 3), (5,)):
             splits = made.splits(shape=shape)
-            result = training.train(config(), splits)
+            result = loop.train(config(), splits)
             expected = by_oracle(splits, batch_size=10, learning_rate=0.13, epochs=5)
             self.assertEqual(result.report["validation_error"], expected.best_wrong / 40)
 

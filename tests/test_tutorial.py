@@ -17,7 +17,8 @@ import tfpipe
 from tests import oracle
 from tests.command import result
 from tests.command import tfpipe as command
-from tfpipe import artifact, device
+from tfpipe.compute import device
+from tfpipe.model import artifact
 
 MNIST = os.environ.get("TFPIPE_MNIST_DIR")
 FLAGFILE = pathlib.Path(__file__).parent.parent / "experiments" / "theano_tutorial.flags"

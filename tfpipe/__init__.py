@@ -8,24 +8,25 @@ result.model.predict(splits.test.images)
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from tfpipe.config import TrainConfig as TrainConfig
     from tfpipe.data import Examples as Examples
     from tfpipe.data import Splits as Splits
     from tfpipe.data import load as load
-    from tfpipe.model import SoftmaxRegression as SoftmaxRegression
-    from tfpipe.training import train as train
+    from tfpipe.model.regression import SoftmaxRegression as SoftmaxRegression
+    from tfpipe.training.loop import train as train
 
-__version__ = "0.1.0"
 
 # Each name is imported when it is first used: TensorFlow takes seconds to import, and `--help` does not need it.
 _HOMES = {
     "Examples": "tfpipe.data",
-    "SoftmaxRegression": "tfpipe.model",
+    "SoftmaxRegression": "tfpipe.model.regression",
     "Splits": "tfpipe.data",
     "TrainConfig": "tfpipe.config",
     "load": "tfpipe.data",
-    "train": "tfpipe.training",
+    "train": "tfpipe.training.loop",
 }
 __all__ = list(_HOMES)
 

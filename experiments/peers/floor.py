@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tutorial
 
-from tfpipe import products
+from tfpipe.compute import int8
 
 STEPS = 6141
 
@@ -33,10 +33,10 @@ def by_floats(W: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def by_integers(W: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    x = products.centered(x)
+    x = int8.centered(x)
     with tf.GradientTape() as tape:
         tape.watch(W)
-        z = products.of_bytes(W, x)
+        z = int8.of_bytes(W, x)
     return tape.gradient(z, W, z) / 65536
 
 

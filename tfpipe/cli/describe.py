@@ -32,8 +32,8 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
 
 def _describe(data: DataConfig, sheet: str | None) -> int:
     from tfpipe import data as datasets
-    from tfpipe import files
     from tfpipe.data import description
+    from tfpipe.disk import files
 
     splits = datasets.load(**dataclasses.asdict(data))
     if sheet is not None:

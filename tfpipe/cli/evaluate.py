@@ -13,13 +13,13 @@ from absl import flags
 
 from tfpipe.cli import config_flags, model_flags, streams
 from tfpipe.config import DataConfig
+from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError
-from tfpipe.table import aligned
-from tfpipe.workdir import Workdir
+from tfpipe.text import aligned
 
 if TYPE_CHECKING:
-    from tfpipe.artifact import TrainedModel
     from tfpipe.data import Splits
+    from tfpipe.model.artifact import TrainedModel
 
 _SPLITS = ("train", "validation", "test")
 
@@ -102,7 +102,8 @@ def _evaluate(
     top_k: int,
     output: pathlib.Path | None,
 ) -> int:
-    from tfpipe import files, scores
+    from tfpipe.disk import files
+    from tfpipe.model import scores
 
     model = model_flags.load(model_path, top_k)
     splits = load(model)

@@ -7,8 +7,8 @@ from typing import Any
 
 from absl import flags, logging
 
-from tfpipe import quiet
 from tfpipe.cli import model_flags, streams
+from tfpipe.compute import startup
 from tfpipe.exceptions import ConfigError
 
 # What each is called if no other name is given.
@@ -48,9 +48,9 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
 def _export(path: pathlib.Path, output: pathlib.Path, format: str, *, overwrite: bool) -> int:
     model = model_flags.load(path)
     if format in ("saved_model", "keras"):
-        quiet.import_tensorflow()
+        startup.import_tensorflow()
         logging.set_verbosity(min(logging.get_verbosity(), logging.WARNING))  # It tells of its assets and shards.
-    from tfpipe import export
+    from tfpipe.model import export
 
     export.write(model, output, format, overwrite=overwrite)
     streams.write_output(json.dumps({"model": str(path), "format": format, "output": str(output)}))

@@ -8,9 +8,9 @@ from typing import NamedTuple, NoReturn
 
 from absl import app, flags, logging
 
-from tfpipe import __version__
 from tfpipe.cli import describe, evaluate, export, help_text, interruption, predict, streams, train
 from tfpipe.exceptions import ConfigError, OptionError, TfpipeError
+from tfpipe.version import __version__
 
 FAILED = 1
 WRONG_USAGE = 2

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, OptionError
-from tfpipe.workdir import Workdir
 
 if TYPE_CHECKING:
-    from tfpipe.artifact import TrainedModel
+    from tfpipe.model.artifact import TrainedModel
 
 
 def define(values: flags.FlagValues, module: str) -> None:
@@ -32,7 +32,7 @@ def path(values: flags.FlagValues) -> pathlib.Path:
 
 def load(path: pathlib.Path, top_k: int = 1) -> "TrainedModel":
     """The model. Raises DataError if it cannot be read, OptionError if it has fewer than `top_k` classes."""
-    from tfpipe import artifact  # NumPy: not for `--help`.
+    from tfpipe.model import artifact  # NumPy: not for `--help`.
 
     model = artifact.load(path)
     if top_k > len(model.class_names):

@@ -18,7 +18,7 @@ from tfpipe.exceptions import ConfigError
 if TYPE_CHECKING:
     import pathlib
 
-    from tfpipe.prediction import Answer
+    from tfpipe.model.inference import Answer
 
 _STDIN = "-"
 
@@ -41,7 +41,7 @@ def prepare(values: flags.FlagValues, paths: list[str]) -> Callable[[], int]:
 
 
 def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: int) -> int:
-    from tfpipe import prediction  # NumPy and Pillow: not for `--help`.
+    from tfpipe.model import inference  # NumPy and Pillow: not for `--help`.
 
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # Names of files are bytes.
@@ -53,7 +53,7 @@ def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: in
     # A list on standard input may come line by line, and each line is answered before the next is read.
     at_once = 1 if _STDIN in paths else 2 * (os.cpu_count() or 1)
     count = failed = 0
-    for answer in prediction.answers(model, _listed(paths), at_once=at_once):
+    for answer in inference.answers(model, _listed(paths), at_once=at_once):
         count += 1
         failed += answer.probabilities is None
         streams.write_output(line_of(answer, _top(answer, model.class_names, top_k)))

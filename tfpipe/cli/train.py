@@ -11,11 +11,11 @@ from typing import Any
 
 from absl import flags, logging
 
-from tfpipe import quiet
 from tfpipe.cli import config_flags, interruption, streams
+from tfpipe.compute import startup
 from tfpipe.config import DataConfig, TrainConfig
+from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, WorkdirError
-from tfpipe.workdir import Workdir
 
 
 def define(values: flags.FlagValues) -> None:
@@ -54,16 +54,17 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None, *, resume: b
     from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
 
     splits = datasets.load(**dataclasses.asdict(data))
-    quiet.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
+    startup.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 
-    from tfpipe import device, grid, report, training
+    from tfpipe.compute import device
+    from tfpipe.training import grid, loop, report
 
     place = device.select(config.device, tf32=config.tf32)
     if grid.wants_one_thread(config, splits, place) and not device.use_one_thread():
         logging.info("TensorFlow has begun to compute already: small programs use more threads than they gain by")
 
     with interruption.deferred() as came, _workdir(path) as workdir:
-        result = training.train(config, splits, workdir, resume=resume, overwrite=overwrite, should_stop=came)
+        result = loop.train(config, splits, workdir, resume=resume, overwrite=overwrite, should_stop=came)
         files = Workdir(workdir)
         lines = [report.table(result.report), f"everything is in {workdir}"]
         if result.report["interrupted"]:

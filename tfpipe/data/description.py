@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from tfpipe.data.examples import Splits
 from tfpipe.data.pictures import brightened
 from tfpipe.exceptions import DataError
-from tfpipe.table import aligned
+from tfpipe.text import aligned
 
 _SPLITS = ("train", "validation", "test")
 _EXAMPLES_A_CLASS = 10

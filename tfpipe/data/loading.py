@@ -6,9 +6,10 @@ import numpy as np
 from absl import logging
 
 from tfpipe.config import DataConfig, flag_value
-from tfpipe.data import arrays, digits, folder, idx, scaling, tfds, theano_pickle
+from tfpipe.data import scaling
 from tfpipe.data.examples import Examples, Splits
-from tfpipe.data.source import Source
+from tfpipe.data.readers import arrays, digits, folder, idx, tfds, theano_pickle
+from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError, enumeration
 
 # More are not what a linear model of images is for, and one damaged label must not take all memory.

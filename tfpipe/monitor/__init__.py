@@ -7,18 +7,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from tfpipe.config import TrainConfig
+from tfpipe.disk.workdir import Workdir
 from tfpipe.monitor import event_files, page, pictures
-from tfpipe.monitor.events import Finished, Selected, Started, Trained, Validated
+from tfpipe.monitor.events import Finished, Selected, Started, Trained, Validated, Written
 from tfpipe.monitor.metrics import MetricsFile
 from tfpipe.monitor.profiler import Profiler
 from tfpipe.monitor.progress import LogLines, ProgressLine, warn
-from tfpipe.state import State, Written
-from tfpipe.workdir import Workdir
 
 if TYPE_CHECKING:
     from tfpipe.monitor.tensorboard import TensorBoard
 
-__all__ = ["Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "warn"]
+__all__ = ["Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "Written", "warn"]
 
 _SECONDS_BETWEEN_MODELS = 5.0
 # So much of the time at most goes into pictures: two cores that train and validate have none to spare.
@@ -35,29 +34,30 @@ class Monitor:
     Args:
       workdir: None: no files.
       config: of the run.
-      state: from which the run goes on; what the files hold of the time after it is cut off.
+      validated: the iteration after which the last validation was made, of a run that goes on; -1 of a new one.
+      written: what the files held then; what they hold of the time after it is cut off.
     """
 
-    def __init__(self, workdir: Workdir | None, config: TrainConfig, state: State):
+    def __init__(self, workdir: Workdir | None, config: TrainConfig, validated: int, written: Written):
         self._progress = ProgressLine(config.epochs) if sys.stderr.isatty() else LogLines(config.epochs)
         self._workdir = workdir
         self._given_up: set[str] = set()
         self._lock = threading.Lock()
-        self._written = state.written
+        self._written = written
         self._metrics: MetricsFile | None = None
         self._tensorboard: TensorBoard | None = None
         if workdir:
-            self._metrics = self._write("metrics.jsonl", MetricsFile, workdir.metrics, state.validated)
-            self._write("tensorboard", event_files.cut, workdir.tensorboard, state.written.events)
+            self._metrics = self._write("metrics.jsonl", MetricsFile, workdir.metrics, validated)
+            self._write("tensorboard", event_files.cut, workdir.tensorboard, written.events)
         if workdir and config.tensorboard:
             from tfpipe.monitor import tensorboard  # Not above: the package need not be there.
 
-            self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, config.heads, state.written)
+            self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, config.heads, written)
         self._profiler = Profiler(workdir.tensorboard) if workdir and config.profile else None
         self._begin = time.monotonic()
         self._next_model = self._begin + _SECONDS_BETWEEN_MODELS
         self._model_since: float | None = None  # When the model was wanted that has not been drawn yet.
-        self._last_model = state.written.last_model
+        self._last_model = written.last_model
 
     def __enter__(self) -> Self:
         return self

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfpipe.artifact import TrainedModel
 from tfpipe.data import Examples
-from tfpipe.diagnosis import Diagnosis
+from tfpipe.model.artifact import TrainedModel
+from tfpipe.model.diagnosis import Diagnosis
 
 
 class Started(NamedTuple):
@@ -113,3 +113,15 @@ class Finished(NamedTuple):
     report: dict[str, Any]
     tables: dict[str, list[tuple[str, ...]]]
     selected: Selected | None
+
+
+class Written(NamedTuple):
+    """What the event files for TensorBoard held at some moment.
+
+    Attributes:
+      events: bytes of each, by its path below their folder.
+      last_model: of which the pictures were written last: its head, and the iteration after which it was made.
+    """
+
+    events: dict[str, int]
+    last_model: tuple[int, int] | None

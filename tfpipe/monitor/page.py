@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfpipe import files
+from tfpipe.disk import files
 from tfpipe.monitor import tables
 from tfpipe.monitor.events import Finished
 

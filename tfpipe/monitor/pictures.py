@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfpipe.artifact import TrainedModel
 from tfpipe.data import Examples
 from tfpipe.data.pictures import brightened
-from tfpipe.diagnosis import Calibration, Diagnosis
+from tfpipe.model.artifact import TrainedModel
+from tfpipe.model.diagnosis import Calibration, Diagnosis
 from tfpipe.monitor.events import Selected
 
 if TYPE_CHECKING:

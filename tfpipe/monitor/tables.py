@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from tfpipe import diagnosis
+from tfpipe.model import diagnosis
 from tfpipe.monitor.events import Selected
 
 _MOST_CLASSES = 20

@@ -32,8 +32,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from tfpipe.config import Head
 from tfpipe.monitor import event_files, pictures, tables
-from tfpipe.monitor.events import Finished, Selected, Started, Validated
-from tfpipe.state import Written
+from tfpipe.monitor.events import Finished, Selected, Started, Validated, Written
 
 _SECONDS_BETWEEN_FLUSHES = 5.0
 _BEST = ("validation_error", "validation_cost", "test_error", "best_iteration", "iterations")

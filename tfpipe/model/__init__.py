@@ -1,0 +1,1 @@
+"""A softmax regression, once it is there: formulas, file, answers, figures, exports."""

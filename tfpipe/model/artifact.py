@@ -1,0 +1,133 @@
+"""The trained model as a file, `model.npz`. Needs NumPy alone: the model takes raw input, so it works anywhere.
+
+probabilities = softmax(images.reshape(len(images), -1) @ W + b)
+"""
+
+import io
+import json
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfpipe.disk import files, npz
+from tfpipe.exceptions import DataError, brief
+
+FORMAT_VERSION = 2
+# How pictures are brought to the model's size, in training and after it: Pillow's filter of this name.
+RESIZE = "bilinear"
+_TYPES = (np.float32, np.float64)
+_BLOCK_BYTES = 32 << 20
+
+
+class TrainedModel(NamedTuple):
+    """What is kept of a run.
+
+    Attributes:
+      W: `[D, K]`, b: `[K]`, both float32 or both float64, as they were trained. They take images as they
+        were stored: the scaling is folded in.
+      class_names: K names, by number.
+      image_shape: the shape of one image; its product is D.
+      white: the value of a white pixel in the images that it takes, above 0: 255 for bytes. Black is 0.
+      summary: figures of the training, by name, as JSON can hold them.
+    """
+
+    W: np.ndarray
+    b: np.ndarray
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, ...]
+    white: float
+    summary: dict[str, Any]
+
+    @property
+    def color_mode(self) -> str | None:
+        """`grayscale` or `rgb`; None if it takes rows of numbers, and no pictures."""
+        if len(self.image_shape) == 2 or self.image_shape[2:] == (1,):
+            return "grayscale"
+        return "rgb" if self.image_shape[2:] == (3,) else None
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """P(y = k | x): `[N, K]` float64 in [0, 1], rows sum to 1; NaN where numbers are too large for float64.
+
+        In float64, because sums of float32 in another order differ by 2e-6 on MNIST, and so would any two programs.
+
+        Args:
+          images: `[N, ...]` with D values each, of any numeric type, as the data set stored them.
+        """
+        W, b = self.W.astype(np.float64), self.b.astype(np.float64)
+        found = np.empty((len(images), len(b)))
+        step = max(1, _BLOCK_BYTES // (8 * len(W)))
+        for start in range(0, len(images), step):
+            rows = np.asarray(images[start : start + step], np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):  # What is not finite gives NaN.
+                z = rows.reshape(len(rows), -1) @ W + b
+                p = np.exp(z - z.max(axis=1, keepdims=True))
+                found[start : start + step] = p / p.sum(axis=1, keepdims=True)
+        return found
+
+
+def save(path: pathlib.Path, model: TrainedModel) -> None:
+    """Writes `model` to `path`, whole or not at all. The same model gives the same bytes.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        W=model.W,
+        b=model.b,
+        class_names=np.array(model.class_names),
+        image_shape=np.array(model.image_shape, np.int64),
+        color_mode=np.array(model.color_mode or "none"),
+        resize=np.array(RESIZE),
+        white=np.array(model.white, np.float64),
+        summary=np.array(json.dumps(model.summary, allow_nan=False)),
+        format_version=np.array(FORMAT_VERSION, np.int64),
+    )
+    files.write_whole(path, buffer.getbuffer())
+
+
+def load(path: pathlib.Path | str) -> TrainedModel:
+    """Reads what `save` wrote; executes nothing that is in the file.
+
+    Raises:
+      DataError: the file is missing, damaged, of another version, or its parts do not fit together.
+    """
+    try:
+        with open(path, "rb") as file:
+            arrays = npz.load(str(path), file)
+        version = arrays["format_version"].item()
+        if version != FORMAT_VERSION:
+            raise DataError(f"{path}: a model of format version {version}; this program reads {FORMAT_VERSION}")
+        model = TrainedModel(
+            arrays["W"],
+            arrays["b"],
+            tuple(str(name) for name in arrays["class_names"]),
+            tuple(int(size) for size in arrays["image_shape"]),
+            float(arrays["white"]),
+            dict(json.loads(str(arrays["summary"]))),
+        )
+        stated = str(arrays["color_mode"]), str(arrays["resize"])
+    except (DataError, MemoryError):
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except Exception as error:  # Of an archive that is sound, but none of a model.
+        raise DataError(f"{path}: not a model that can be read: {brief(error)}") from error
+    W, b = model.W, model.b
+    expected = (math.prod(model.image_shape), len(model.class_names))
+    if min(model.image_shape, default=0) < 1 or len(set(model.class_names)) < expected[1]:
+        raise DataError(f"{path}: images of shape {model.image_shape}, or two classes of one name, cannot be right")
+    if W.dtype not in _TYPES or b.dtype != W.dtype:
+        raise DataError(f"{path}: W is {W.dtype} and b {b.dtype}; expected float32, or float64")
+    if W.shape != expected or b.shape != expected[1:]:
+        shape = f"images {model.image_shape}, {expected[1]} classes"
+        raise DataError(f"{path}: W {W.shape} and b {b.shape} do not fit {shape}")
+    if not (np.isfinite(W).all() and np.isfinite(b).all()):
+        raise DataError(f"{path}: W or b holds a value that is not finite")
+    if stated != (model.color_mode or "none", RESIZE) or not 0 < model.white < math.inf:
+        how = f"color_mode {stated[0]}, resize {stated[1]}, white {model.white:g}"
+        raise DataError(f"{path}: {how} do not fit images {model.image_shape}")
+    return model

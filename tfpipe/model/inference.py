@@ -1,0 +1,136 @@
+"""From pictures, or rows in an `.npy`, to a model's answers, one after the other. NumPy and Pillow only."""
+
+import collections
+import concurrent.futures
+import glob
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from tfpipe.data import pictures
+from tfpipe.data.readers import arrays
+from tfpipe.exceptions import DataError, brief
+from tfpipe.model.artifact import TrainedModel
+
+_ROWS_AT_ONCE = 256
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+class Answer(NamedTuple):
+    """What a model says of one picture.
+
+    Attributes:
+      path: of the picture; for a row of an `.npy`, with its number behind: `batch.npy[3]`.
+      probabilities: `[K]` float64; None if it cannot be read.
+      problem: what is wrong with it then.
+    """
+
+    path: str
+    probabilities: np.ndarray | None
+    problem: str = ""
+
+
+def answers(model: TrainedModel, paths: Iterable[str], *, at_once: int) -> Iterator[Answer]:
+    """The answers of `model`, in the order of `paths`. What cannot be read is reported in its place.
+
+    Args:
+      model: says how pictures become its input.
+      paths: of pictures and of `.npy` files, folders with pictures in them, and patterns (`*.png`) of all these.
+      at_once: how many pictures are read at the same time, and how many are held in memory.
+    """
+
+    def of_picture(path: str) -> Iterator[Answer]:
+        return _of_rows(model, path) if path.lower().endswith(".npy") else iter([_of_picture(model, path)])
+
+    for found in _in_order(of_picture, _files(paths), at_once):
+        yield from found
+
+
+def _of_picture(model: TrainedModel, path: str) -> Answer:
+    try:
+        if os.path.isdir(path):
+            raise DataError(f"holds no pictures ({', '.join(pictures.SUFFIXES)})")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise DataError("is no file")
+        if model.color_mode is None:
+            raise DataError(f"the model takes rows of {len(model.W)} numbers, in an .npy file, and no pictures")
+        height, width = model.image_shape[:2]
+        pixels = pictures.decoded(pathlib.Path(path), (height, width), pictures.MODES[model.color_mode])
+        # Bytes are what they are; other data has another white, such as 16 or 1.
+        scaled = pixels if model.white == 255 else pixels * (model.white / 255)
+        return _answer(path, model.probabilities(scaled[np.newaxis])[0])
+    except MemoryError:
+        return Answer(path, None, "asks for more memory than is free")
+    except UnidentifiedImageError:
+        return Answer(path, None, f"is no picture of a kind that is read: {', '.join(pictures.FORMATS)}")
+    except OSError as error:
+        return Answer(path, None, error.strerror or f"does not decode: {error}")
+    except DataError as error:
+        return Answer(path, None, str(error))
+    except Exception as error:  # Damage shows in many kinds of errors, depending on the format.
+        return Answer(path, None, f"does not decode: {brief(error)}")
+
+
+def _of_rows(model: TrainedModel, path: str) -> Iterator[Answer]:
+    """The answers to the rows of an `.npy`, which may be larger than memory."""
+    try:
+        rows = arrays.mapped(pathlib.Path(path))
+        if rows.shape[1:] not in (model.image_shape, (len(model.W),)):
+            form = " x ".join(map(str, model.image_shape))
+            raise DataError(f"{path}: holds an array of shape {rows.shape}; the model takes [N, {form}] or flat rows")
+        if rows.dtype.kind not in "buif":
+            raise DataError(f"{path}: holds values of type {rows.dtype}; expected numbers")
+    except DataError as error:
+        yield Answer(path, None, str(error).removeprefix(f"{path}: "))
+        return
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        block = np.asarray(rows[start : start + _ROWS_AT_ONCE], np.float64)
+        finite = np.asarray(np.isfinite(block.reshape(len(block), -1)).all(axis=1))
+        found = model.probabilities(np.where(np.isfinite(block), block, 0.0))
+        for number, (probabilities, is_finite) in enumerate(zip(found, finite, strict=True), start=start):
+            name = f"{path}[{number}]"
+            yield _answer(name, probabilities) if is_finite else Answer(name, None, "holds a value that is not finite")
+
+
+def _answer(path: str, probabilities: np.ndarray) -> Answer:
+    if np.isfinite(probabilities).all():
+        return Answer(path, probabilities)
+    return Answer(path, None, "is too much for the model: its sums are not finite")
+
+
+def _files(paths: Iterable[str]) -> Iterator[str]:
+    """Each path by itself; folders and patterns as the files that they stand for, sorted."""
+    for path in paths:
+        if os.path.isdir(path):
+            yield from _pictures(path) or [path]
+        elif not os.path.lexists(path) and (found := sorted(glob.glob(path, recursive=True))):
+            yield from _files(found)
+        else:
+            yield path
+
+
+def _pictures(folder: str) -> list[str]:
+    """The pictures below `folder`, sorted; none that is hidden, or in a hidden folder."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        is_picture = (n for n in names if n.lower().endswith(pictures.SUFFIXES) and not n.startswith("."))
+        found += [os.path.join(place, name) for name in is_picture]
+    return sorted(found)
+
+
+def _in_order(function: Callable[[Item], Outcome], items: Iterable[Item], at_once: int) -> Iterator[Outcome]:
+    """`function` of every item, by several threads, with as many under way as are computed at once."""
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        under_way: collections.deque[concurrent.futures.Future[Outcome]] = collections.deque()
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) >= at_once:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()

@@ -1,0 +1,153 @@
+"""Where the images lie while a run trains: on its device, or in a file that memory cannot hold."""
+
+import mmap
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tfpipe.data import Examples
+from tfpipe.memory import ALIGNMENT, available_memory
+
+# The memory of the host, whatever device trains.
+HOST = "/CPU:0"
+
+
+class Stored(NamedTuple):
+    """The examples of one split.
+
+    Attributes:
+      labels: `[N]` int32.
+      images: `[M, D]`, as stored: the images of the split, perhaps with others around them.
+      at_hand: whether `images` is on the device that trains, which then takes rows from it as it goes. If not, it is
+        on the host, and rows are brought as they are needed.
+      first: the row of the first image of the split.
+      mapped: the memory map that `images` is; None if it is none.
+    """
+
+    labels: np.ndarray
+    images: tf.Tensor
+    at_hand: bool
+    first: int
+    mapped: np.memmap | None
+
+    @property
+    def travel_type(self) -> tf.DType:
+        """The type in which images travel that are not at hand: as stored, but float32 at most."""
+        return tf.float32 if self.images.dtype.size > tf.float32.size else self.images.dtype
+
+    @property
+    def bytes_per_image(self) -> int:
+        """That travel with each chunk."""
+        return 0 if self.at_hand else self.images.shape[1] * self.travel_type.size
+
+    def announcer(self, *, shuffle: bool) -> Callable[[np.ndarray], None] | None:
+        """For a file that memory cannot hold: what tells the kernel which rows of the split will be read; else None.
+
+        Rows of 3 kB in random order from a disk, with a cold cache: 1 MB/s as the kernel reads, which brings 128 kB
+        around each row; 30 MB/s without that; 180 MB/s if it is told beforehand, so that it can read many rows at once.
+        """
+        if self.mapped is None:
+            return None
+        file = self.mapped._mmap  # type: ignore[attr-defined]
+        page, size = mmap.PAGESIZE, self.mapped[0].nbytes
+        begin = self.mapped.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data + self.first * size
+        is_needed = shuffle and _is_larger_than_memory(self.mapped)
+        # Said in any case: the map may have served another run before.
+        order = mmap.MADV_RANDOM if is_needed else mmap.MADV_NORMAL
+        first_page = begin // page * page
+        file.madvise(order, first_page, begin + len(self.labels) * size - first_page)
+
+        def announce(rows: np.ndarray) -> None:
+            starts = begin + np.sort(rows, axis=None) * size
+            firsts = starts // page * page
+            for first, length in zip(firsts.tolist(), (starts + size - firsts).tolist(), strict=True):
+                file.madvise(mmap.MADV_WILLNEED, first, length)
+
+        return announce if is_needed else None
+
+
+def store(splits: Iterable[Examples]) -> list[Stored]:
+    """Brings the images of each split to the current device: once, where they are parts of one array.
+
+    On the CPU nothing is copied if the array begins where TensorFlow wants it to. What is larger than memory, or than
+    the device's, stays on the host.
+    """
+    placed: dict[int, tuple[tf.Tensor, bool]] = {}
+    stored = []
+    for examples in splits:
+        images = examples.images
+        shared, mapped = _shared(images), next(_maps(images), None)
+        if shared is None and mapped is not None:
+            logging.info("a memory map that cannot be shared is copied into memory; open it in mode 'c', in C order")
+            mapped = None
+        whole = images if shared is None else shared
+        address = whole.ctypes.data
+        if address not in placed:
+            with tf.device(HOST):
+                tensor = _copied(images) if shared is None else _tensor(shared)
+            stays = mapped is not None and _is_larger_than_memory(mapped)
+            placed[address] = (tensor, False) if stays else _on_device(tensor)
+        first = (images.ctypes.data - address) // images[0].nbytes
+        stored.append(Stored(examples.labels, *placed[address], first, mapped))
+    return stored
+
+
+def is_too_large(examples: Examples) -> bool:
+    """Whether the images are in a file that memory cannot hold."""
+    mapped = next(_maps(examples.images), None)
+    return mapped is not None and _is_larger_than_memory(mapped)
+
+
+def _shared(images: np.ndarray) -> np.ndarray | None:
+    """The array `[M, D]` that `images` is a part of, if TensorFlow can use that where it lies.
+
+    The whole, because a part seldom begins where TensorFlow wants an array to: from_dlpack would end the process.
+    """
+    whole: Any = next(_maps(images), images)
+    if whole is images and isinstance(images.base, np.ndarray):
+        whole = images.base
+    row = images[0].nbytes
+    if not (whole.flags.c_contiguous and whole.flags.writeable and images.flags.c_contiguous and images.dtype.isnative):
+        return None
+    # A view that does not begin with a row of the whole is none of its rows.
+    begin = images.ctypes.data - whole.ctypes.data
+    if whole.ctypes.data % ALIGNMENT or whole.nbytes % row or begin % row:
+        return None
+    return whole.reshape(-1).view(images.dtype).reshape(-1, images[0].size)
+
+
+def _tensor(array: np.ndarray) -> tf.Tensor:
+    """A tensor that is the array itself: tf.constant would copy it."""
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+def _copied(images: np.ndarray) -> tf.Tensor:
+    """A tensor `[N, D]` with the images in the machine's byte order, as float32 at most."""
+    dtype = np.dtype(np.float32) if images.dtype.itemsize > 4 else images.dtype.newbyteorder("=")
+    return tf.constant(images.reshape(len(images), -1).astype(dtype, copy=False))
+
+
+def _on_device(tensor: tf.Tensor) -> tuple[tf.Tensor, bool]:
+    """The tensor on the current device, and True; or as it is, and False, if the device has not enough memory."""
+    try:
+        return tf.identity(tensor), True
+    except tf.errors.ResourceExhaustedError:
+        logging.info("images %s are too many for the memory of the device: they stay on the host", tensor.shape)
+        return tensor, False
+
+
+def _is_larger_than_memory(mapped: np.memmap) -> bool:
+    return mapped.nbytes >= available_memory()
+
+
+def _maps(images: np.ndarray) -> Iterator[np.memmap]:
+    """The memory maps that `images` is a view of, the whole file's first."""
+    maps = []
+    array: Any = images
+    while isinstance(array, np.memmap) and array._mmap is not None:  # type: ignore[attr-defined]
+        maps.append(array)
+        array = array.base
+    return reversed(maps)

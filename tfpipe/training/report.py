@@ -1,0 +1,197 @@
+"""The figures of a finished run: `report.json`, the line of JSON for scripts, the table for people."""
+
+import json
+import pathlib
+import platform
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import tfpipe
+from tfpipe.compute.device import cores
+from tfpipe.config import TrainConfig
+from tfpipe.data import Splits
+from tfpipe.disk import files
+from tfpipe.exceptions import DataError, brief
+from tfpipe.text import aligned
+from tfpipe.training.patience import NEVER, Patience
+from tfpipe.training.schedule import Schedule
+
+# What scripts read from the last line of stdout.
+_SUMMARY = (
+    "validation_error",
+    "test_error",
+    "test_examples",
+    "learning_rate",
+    "l2",
+    "heads",
+    "epochs",
+    "iterations",
+    "best_iteration",
+    "seconds",
+    "epochs_per_second",
+    "device",
+    "workdir",
+    "interrupted",
+)
+
+
+def build(
+    config: TrainConfig,
+    splits: Splits,
+    schedule: Schedule,
+    patience: Patience,
+    *,
+    last: int,
+    test_error: np.ndarray,
+    confusion_matrix: np.ndarray | None,
+    seconds: float,
+    device: str,
+    products: str,
+    programs: int,
+    workdir: pathlib.Path | None,
+    interrupted: bool,
+) -> dict[str, Any]:
+    """Puts the results of all heads into one object that JSON can hold.
+
+    Args:
+      config: of the run.
+      splits: what it was trained on.
+      schedule: of the run.
+      patience: after the run.
+      last: the last iteration of the run, from 0; -1 if there was none.
+      test_error: `[H]`, at the best validation; NaN where there was none.
+      confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
+      seconds: that the training loop took.
+      device: its label.
+      products: in what type matrices were multiplied.
+      programs: how many ran side by side, at the end.
+      workdir: of the run.
+      interrupted: whether the run was stopped from outside.
+
+    Returns:
+      The selected head's figures at the top level, all heads under `grid`; what is not known is None.
+    """
+    iterations = (np.minimum(patience.last_iteration, last) + 1).tolist()
+    grid = [
+        {
+            "learning_rate": head.learning_rate,
+            "l2": head.l2,
+            "validation_error": _finite(patience.best_error[h]),
+            "validation_cost": _finite(patience.best_cost[h]),
+            "test_error": _finite(test_error[h]),
+            "epochs": schedule.epoch(iterations[h] - 1),
+            "iterations": iterations[h],
+            "best_iteration": int(patience.best_iteration[h]) if patience.best_iteration[h] != NEVER else None,
+            "diverged": bool(patience.diverged[h]),
+        }
+        for h, head in enumerate(config.heads)
+    ]
+    selected = patience.selected()
+    figures = grid[selected] if selected is not None else dict.fromkeys(grid[0])
+    return {name: figures[name] for name in grid[0] if name != "diverged"} | {
+        "train_examples": schedule.train.examples,
+        "validation_examples": schedule.validation.examples,
+        "test_examples": schedule.test.examples,
+        "heads": len(grid),
+        "selected": selected,
+        "grid": grid,
+        "class_names": list(splits.class_names),
+        "confusion_matrix": None if confusion_matrix is None else confusion_matrix.tolist(),
+        "image_shape": list(splits.image_shape),
+        "pixel_max": None if splits.standardization else splits.pixel_max,
+        "standardized": splits.standardization is not None,
+        "seconds": seconds,
+        "epochs_per_second": (last + 1) / schedule.train.per_epoch / seconds,
+        "device": device,
+        "precision": config.precision,
+        "products": products,
+        "programs": programs,
+        "cores": cores(),
+        "workdir": None if workdir is None else str(workdir),
+        "interrupted": interrupted,
+        "versions": {"python": platform.python_version(), **versions()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Those that the figures may depend on."""
+    return {"tfpipe": tfpipe.__version__, "tensorflow": tf.__version__, "numpy": np.__version__}
+
+
+def save(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes the report as JSON, whole or not at all.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    files.write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def load(path: pathlib.Path) -> dict[str, Any]:
+    """Reads what `save` wrote.
+
+    Raises:
+      DataError: it is not there, or is no such report.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        summary(content), tables(content)
+    except Exception as error:  # Whatever it may hold.
+        raise DataError(f"{path}: not a report that can be read: {brief(error)}") from error
+    return content
+
+
+def summary(content: dict[str, Any]) -> str:
+    """The contract with scripts: one line of JSON."""
+    return json.dumps({name: content[name] for name in _SUMMARY}, allow_nan=False)
+
+
+def table(content: dict[str, Any]) -> str:
+    """All heads, best first, the selected one marked."""
+    return "\n".join(aligned(_heads(content)))
+
+
+def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+    """The report for people, by name: rows of cells, the first of each table its header."""
+    return {"heads": _heads(content), "report": _figures(content)}
+
+
+def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    columns = ("learning_rate", "l2", "validation_error", "validation_cost", "test_error", "epochs", "iterations")
+    order = sorted(
+        range(content["heads"]),
+        key=lambda h: (
+            h != content["selected"],
+            content["grid"][h]["diverged"],
+            _last(content["grid"][h]["validation_error"]),
+            _last(content["grid"][h]["validation_cost"]),
+        ),
+    )
+    rows = [("", *(name.replace("_", " ") for name in columns), "best iteration")]
+    for h in order:
+        head = content["grid"][h]
+        end = "diverged" if head["diverged"] else _cell("best_iteration", head["best_iteration"])
+        rows.append(("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in columns), end))
+    return rows
+
+
+def _figures(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    """All that is one figure or word."""
+    single = {name: value for name, value in content.items() if not isinstance(value, (dict, list))}
+    return [("", ""), *((name.replace("_", " "), _cell(name, value)) for name, value in single.items())]
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if name.endswith("error") else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _last(value: float | None) -> float:
+    return np.inf if value is None else value
