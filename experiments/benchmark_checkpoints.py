@@ -36,17 +36,17 @@ EVERY = {"never": 1e9, "default": 15.0, "always": 0.0}
 def train(name: str, every: float) -> dict[str, float]:
     """One run, in this process: the seconds of its loop and the states that were saved in it."""
     import tfpipe
-    from tfpipe.compute import device
-    from tfpipe.training import saving
+    from tfpipe.compute import cpu
+    from tfpipe.disk.checkpoints import Checkpoints
 
-    keep, kept = saving.Keeper.keep_state, []
+    save, kept = Checkpoints.save, []
 
-    def count(keeper: saving.Keeper, state: Any) -> None:
-        kept.append(state.iteration)
-        keep(keeper, state)
+    def count(checkpoints: Checkpoints, number: int, saved: Any) -> None:
+        kept.append(number)
+        save(checkpoints, number, saved)
 
-    setattr(saving.Keeper, "keep_state", count)  # noqa: B010
-    device.use_one_thread()  # As the command does for programs of this size.
+    setattr(Checkpoints, "save", count)  # noqa: B010
+    cpu.use_one_thread()  # As the command does for programs of this size.
     splits = tfpipe.load(os.environ["TFPIPE_MNIST_DIR"], validation_split=10_000, pixel_max=256)
     config = tfpipe.TrainConfig(
         **RUNS[name], patience=2**31 - 1, shuffle=False, drop_remainder=True, device="cpu", checkpoint_every=every

@@ -34,8 +34,8 @@ SECONDS = 1.0
 def measure(sizes: dict[str, int]) -> dict[str, float]:
     """Trains on made-up images of these sizes, for about SECONDS. Returns nanoseconds an image and epoch."""
     import tfpipe
-    from tfpipe.compute import device
-    from tfpipe.training import grid
+    from tfpipe.compute import cpu, device
+    from tfpipe.training import plan
 
     n, d, k = sizes["N"], sizes["D"], sizes["K"]
     random = np.random.default_rng(0)
@@ -54,8 +54,8 @@ def measure(sizes: dict[str, int]) -> dict[str, float]:
             device="auto",
         )
 
-    if grid.wants_one_thread(settings(1), splits, device.select("auto")):  # As the command does.
-        device.use_one_thread()
+    if plan.wants_one_thread(settings(1), splits, device.select("auto")):  # As the command does.
+        cpu.use_one_thread()
 
     def seconds(epochs: int) -> float:
         return tfpipe.train(settings(epochs), splits, workdir=None).report["seconds"]

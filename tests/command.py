@@ -1,13 +1,89 @@
 """Runs the command line as its users do: in a process of its own."""
 
+import concurrent.futures
+import ctypes
 import json
+import multiprocessing
 import os
+import pathlib
+import signal
 import subprocess
 import sys
+import tempfile
+
+# To import TensorFlow takes seconds, so one process does it, and others are forked from that: see tests.preloaded.
+_FORKED = multiprocessing.get_context("forkserver")
+_FORKED.set_forkserver_preload(["tests.preloaded"])
+
+
+class Command:
+    """A command that has begun, in a process of its own in which TensorFlow is imported already.
+
+    Args:
+      arguments: of `tfpipe`.
+      stdout, stderr: paths to which it writes; by default of new files.
+      cwd: its working directory.
+      env: what its environment has besides.
+      prepare: called in the process before the command; a function of a module.
+    """
+
+    def __init__(self, *arguments, stdout=None, stderr=None, cwd=None, env=None, prepare=None):
+        self.args = ["tfpipe", *map(str, arguments)]
+        self._folder = tempfile.TemporaryDirectory()
+        self._output = [stdout or f"{self._folder.name}/stdout", stderr or f"{self._folder.name}/stderr"]
+        options = (self.args, self._output, cwd, env or {}, prepare)
+        self._process = _FORKED.Process(target=_run, args=options, daemon=True)
+        self._process.start()
+
+    def send_signal(self, number):
+        os.kill(self._process.pid, number)
+
+    def kill(self):
+        """Ends it, if it has not ended."""
+        if self._process.is_alive():
+            self._process.kill()
+
+    def finished(self, timeout=300):
+        """The finished process, with what it wrote to new files as text, in `stdout` and `stderr`."""
+        self._process.join(timeout)
+        status = self._process.exitcode
+        if status is None:
+            self._process.kill()
+            self._process.join()
+        texts = [path.read_text() if path.is_file() else None for path in map(pathlib.Path, self._output)]
+        self._folder.cleanup()
+        assert status is not None, f"{self.args} does not end; it said {texts}"
+        return subprocess.CompletedProcess(self.args, status, *texts)
+
+
+def _run(args, output, cwd, env, prepare):
+    for number, path in enumerate(output, start=1):
+        with open(path, "a") as file:
+            os.dup2(file.fileno(), number)
+    os.environ.update(env)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # It is ignored where tests run in the background.
+    if cwd:
+        os.chdir(cwd)
+    if prepare:
+        prepare()
+    from tfpipe.cli.main import main
+
+    sys.exit(main(args))
 
 
 def tfpipe(*arguments, timeout=300, **options):
-    """The finished process, with `stdout` and `stderr` as text."""
+    """The finished process of a Command, with `stdout` and `stderr` as text."""
+    return Command(*arguments, **options).finished(timeout)
+
+
+def in_a_process(function, *arguments):
+    """What `function`, of a module, gives in a process in which TensorFlow is imported and has not computed."""
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=_FORKED) as pool:
+        return pool.submit(function, *arguments).result(timeout=300)
+
+
+def tfpipe_afresh(*arguments, timeout=300, **options):
+    """The finished process of `python -m tfpipe`, with `stdout` and `stderr` as text: nothing is imported before."""
     return subprocess.run(
         [sys.executable, "-m", "tfpipe", *map(str, arguments)],
         capture_output=True,
@@ -37,10 +113,15 @@ def result(process):
 
 
 def without_root_rights():
-    """For `preexec_fn`: file permissions hold for the new process even if root started it."""
+    """Permissions of files hold for this process from now on, even if root started it."""
     if os.geteuid() == 0:
-        import ctypes
-
-        drop_from_bounding_set, override_permissions = 24, 1
-        if ctypes.CDLL(None, use_errno=True).prctl(drop_from_bounding_set, override_permissions) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
+        version, override_permissions = 0x20080522, 1
+        header = (ctypes.c_uint32 * 2)(version, 0)
+        sets = (ctypes.c_uint32 * 6)()  # What is effective, permitted and inherited, 32 bits each; and the next 32.
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.capget(header, sets) == 0:
+            sets[0] &= ~(1 << override_permissions)
+            sets[1] &= ~(1 << override_permissions)
+            if libc.capset(header, sets) == 0:
+                return
+        raise OSError(ctypes.get_errno(), "capset")

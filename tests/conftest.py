@@ -1,12 +1,31 @@
-"""What holds for every test: no greetings from TensorFlow's C++ side, no GPU, absl flags usable under pytest."""
+"""What holds for every test: no greetings from TensorFlow's C++ side, no GPU, absl flags usable under pytest.
+
+With TFPIPE_TEST_ISA, such as AVX2, XLA uses no newer instructions, here and in the processes that tests start: so the
+suite runs as on an older processor. The product never sets XLA_FLAGS.
+"""
 
 import os
 
+# Those of XLA, which lets a name that it does not know pass for none.
+ISAS = ("SSE4_2", "AVX", "AVX2", "AVX512", "AVX512_VNNI", "AVX512_BF16", "AMX", "AMX_FP16")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if isa := os.environ.get("TFPIPE_TEST_ISA"):
+    if isa not in ISAS:
+        raise SystemExit(f"TFPIPE_TEST_ISA={isa}: expected one of {', '.join(ISAS)}")
+    max_isa = f"--xla_cpu_max_isa={isa}"
+    others = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag != max_isa]
+    os.environ["XLA_FLAGS"] = " ".join([*others, max_isa])  # The last one holds.
 
-import pytest
-from absl import flags, logging
+import joblib  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags, logging  # noqa: E402
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    # The cores that this process may use. xdist itself counts those of the machine.
+    return joblib.cpu_count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import unittest
 import urllib.error
 import urllib.request
@@ -40,9 +39,10 @@ class BrowserTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
         self.folder = pathlib.Path(self.create_tempdir().full_path)
+        self.shown = ""
 
     def serve(self, workdir):
-        """TensorBoard on a run."""
+        """TensorBoard on a run. Needs the browser, which waits for it."""
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -74,11 +74,14 @@ class BrowserTest(absltest.TestCase):
         except (urllib.error.URLError, ConnectionError):
             return False
 
-    def wait(self, condition):
-        end = time.monotonic() + SECONDS
-        while not condition():
-            self.assertLess(time.monotonic(), end, f"not within {SECONDS} s: {getattr(self, 'shown', '')[-2000:]}")
-            time.sleep(0.2)
+    def wait(self, condition, every=0.2):
+        from selenium.common.exceptions import TimeoutException
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        try:
+            WebDriverWait(self.browser, SECONDS, poll_frequency=every).until(lambda _: condition())
+        except TimeoutException:
+            self.fail(f"not within {SECONDS} s: {self.shown[-2000:]}")
 
     def wait_for(self, *texts):
         """Until the page shows all of these, regular expressions."""
@@ -91,8 +94,14 @@ class BrowserTest(absltest.TestCase):
 
     def screenshot(self, name):
         if SCREENSHOTS:
-            time.sleep(2)  # Until what moves has come to rest.
-            self.browser.save_screenshot(str(pathlib.Path(SCREENSHOTS, f"{name}.png")))
+            seen = [b""]
+
+            def is_at_rest():
+                seen.append(self.browser.get_screenshot_as_png())
+                return seen[-1] == seen[-2]
+
+            self.wait(is_at_rest, every=1)
+            pathlib.Path(SCREENSHOTS, f"{name}.png").write_bytes(seen[-1])
 
     def check_time_series(self, name, *pictures):
         """What one looks for comes before what one looks up, and pictures are shown as they were drawn."""
@@ -130,8 +139,8 @@ class BrowserTest(absltest.TestCase):
 
     def test_a_run_on_digits(self):
         result(command("train", f"--flagfile={FLAGFILE}", f"--workdir={self.folder / 'run'}"))
-        self.serve(self.folder / "run")
         self.start_browser()
+        self.serve(self.folder / "run")
         self.check_time_series(
             "tensorboard_digits", "confusion_matrix", "heat_map", "mistakes", "reliability", "templates"
         )
@@ -142,8 +151,8 @@ class BrowserTest(absltest.TestCase):
         arguments = ("--learning_rate=log:0.03:1:6", "--l2=0,1e-5,1e-4,1e-3", "--epochs=15")
         figures = result(command("train", f"--dataset={MNIST}", *arguments, f"--workdir={self.folder / 'run'}"))
         self.assertEqual(figures["heads"], 24)
-        self.serve(self.folder / "run")
         self.start_browser()
+        self.serve(self.folder / "run")
         self.check_time_series(
             "tensorboard_mnist", "confusion_matrix", "heat_map", "mistakes", "reliability", "templates"
         )

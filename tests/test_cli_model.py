@@ -1,6 +1,8 @@
 """The commands for a model that is there: evaluate, predict, export."""
 
+import atexit
 import csv
+import functools
 import json
 import os
 import pathlib
@@ -16,36 +18,44 @@ from sklearn import metrics
 
 from tests import made
 from tests.command import python, result, tfpipe, without_root_rights
-from tfpipe import TrainConfig, load
+from tfpipe import load
 from tfpipe.model import artifact
-from tfpipe.training import loop
 
 
 def rows(process):
     return list(csv.DictReader(process.stdout.splitlines()))
 
 
+@functools.cache
+def trained():
+    """A folder with pictures in folders, `data`, and a run on them, `run`."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    images, labels = made.images(120, (6, 5))
+    for split, part in (("train", slice(0, 90)), ("test", slice(90, 120))):
+        save_pictures(folder / "data" / split, images[part], labels[part])
+    train(folder / "data", folder / "run")
+    return folder
+
+
+def save_pictures(folder, images, labels, classes="cde"):
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = folder / classes[label] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def train(data, workdir):
+    flags = ("--batch_size=10", "--epochs=30", "--device=cpu", "--notensorboard")
+    return result(tfpipe("train", f"--dataset={data}", f"--workdir={workdir}", *flags))
+
+
 class ModelTest(parameterized.TestCase):
-    """A run on pictures in folders, once for all tests."""
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.folder = pathlib.Path(tempfile.mkdtemp())
-        cls.addClassCleanup(shutil.rmtree, cls.folder)
-        images, labels = made.images(120, (6, 5))
-        for split, part in (("train", slice(0, 90)), ("test", slice(90, 120))):
-            for number in range(part.start, part.stop):
-                path = cls.folder / "data" / split / "cde"[labels[number]] / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(images[number]).save(path)
-        cls.run_ = cls.folder / "run"
-        config = TrainConfig(batch_size=10, epochs=30, device="cpu")
-        cls.report = loop.train(config, load(cls.folder / "data"), cls.run_).report
-
     def setUp(self):
         super().setUp()
         self.scratch = pathlib.Path(self.create_tempdir().full_path)
+        self.folder = trained()
+        self.run_ = self.folder / "run"
 
     def assert_fails(self, process, status, *words):
         self.assertEqual((process.returncode, process.stdout), (status, ""))
@@ -62,7 +72,7 @@ class PredictTest(ModelTest):
         self.assertEqual(process.stdout.splitlines()[0], "path,class,probability,error")
         self.assertLen(found, 30)
         wrong = sum(row["class"] != pathlib.Path(row["path"]).parent.name for row in found)
-        self.assertEqual(wrong / 30, self.report["test_error"])
+        self.assertEqual(wrong / 30, json.loads((self.run_ / "report.json").read_text())["test_error"])
         model = artifact.load(self.run_ / "model.npz")
         for row in found[:5]:
             pixels = np.asarray(Image.open(row["path"]))
@@ -240,6 +250,7 @@ class EvaluateTest(ModelTest):
 
     @parameterized.parameters(
         (b"garbage", "names no data"),
+        (b"--dataset=", "names no data, which came from a program"),
         (b"--dataset=digits\n--test_split=abc", "test_split=abc"),
         (b"--dataset=digits\n--test_split=-3", "test_split=-3: must be a number"),
         (b"--dataset=moved/elsewhere", "moved/elsewhere: no such"),
@@ -252,15 +263,35 @@ class EvaluateTest(ModelTest):
         process = tfpipe("evaluate", f"--workdir={self.scratch}/run")
         self.assert_fails(process, 1, words, str(flags), "--dataset names the data, where it is now")
 
-    def test_a_run_whose_data_came_from_a_program(self):
-        workdir = self.scratch / "run"
-        loop.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
-        self.assert_fails(tfpipe("evaluate", f"--workdir={workdir}"), 1, "names no data, which came from a program")
+    def test_data_that_has_changed_since_the_run_is_refused(self):
+        # Noise: to be right by more than chance, a model must have seen what it is tested on.
+        random = np.random.default_rng(0)
+        data, workdir = self.scratch / "data", self.scratch / "run"
+        save_pictures(data, random.integers(0, 256, (200, 6, 5), np.uint8), np.arange(200) % 2)
+        summary = train(data, workdir)
+        found = result(tfpipe("evaluate", f"--workdir={workdir}"))
+        self.assertEqual(found["error"], summary["test_error"])
+        Image.new("L", (5, 6)).save(data / "c" / "100a.png")
+        process = tfpipe("evaluate", f"--workdir={workdir}")
+        self.assert_fails(process, 1, f"{workdir}/flags.txt: the data that it names has changed since the run")
+        self.assertEqual(result(tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={data}"))["examples"], 40)
+        (data / "c" / "100a.png").unlink()
+        self.assertEqual(result(tfpipe("evaluate", f"--workdir={workdir}"))["error"], summary["test_error"])
+
+    def test_a_model_that_tells_no_fingerprint_of_its_data(self):
+        shutil.copytree(self.run_, self.scratch / "run")
+        path = self.scratch / "run" / "model.npz"
+        model = artifact.load(path)
+        self.assertEqual(model.summary.pop("fingerprint"), load(self.folder / "data").fingerprint)
+        artifact.save(path, model)
+        process = tfpipe("evaluate", f"--workdir={self.scratch}/run")
+        self.assertEqual(result(process)["examples"], 30)
+        self.assertRegex(process.stderr.splitlines()[0], rf"^\S+ {path}: tells no fingerprint: whether the data is")
 
     def test_an_output_that_cannot_be_written(self):
         self.scratch.chmod(0o555)
         process = tfpipe(
-            "evaluate", f"--workdir={self.run_}", f"--output={self.scratch}/found.csv", preexec_fn=without_root_rights
+            "evaluate", f"--workdir={self.run_}", f"--output={self.scratch}/found.csv", prepare=without_root_rights
         )
         self.assert_fails(process, 1, "found.csv", "Permission denied")
         self.assertEmpty(os.listdir(self.scratch))
@@ -287,7 +318,7 @@ class ExportTest(ModelTest):
         self.scratch.chmod(0o555)
         process = tfpipe(
             "export", f"--workdir={self.run_}", "--format=onnx", f"--output={self.scratch}/model.onnx",
-            preexec_fn=without_root_rights,
+            prepare=without_root_rights,
         )  # fmt: skip
         self.assert_fails(process, 1, "model.onnx", "Permission denied")
         self.assertEmpty(os.listdir(self.scratch))

@@ -1,4 +1,5 @@
 import io
+import itertools
 import os
 import pathlib
 import pickle
@@ -6,15 +7,15 @@ import struct
 import zipfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made
-from tfpipe import TrainConfig, load
+from tfpipe import TrainConfig, load, train
 from tfpipe.data.readers import arrays
 from tfpipe.exceptions import ConfigError, DataError
 from tfpipe.model import artifact
-from tfpipe.training import loop
 
 
 class Hostile:
@@ -58,28 +59,47 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_strings_as_labels_give_the_class_names(self):
         names = np.array(["eel", "cat", "dog"])[self.labels]
-        path = self.npz(images=self.pixels, labels=names)
-        splits = load(path)
+        splits = load(self.npz(images=self.pixels, labels=names))
         self.assertEqual(splits.class_names, ("cat", "dog", "eel"))
-        report = loop.train(TrainConfig(epochs=1, device="cpu"), splits).report
-        self.assertEqual(report["class_names"], ["cat", "dog", "eel"])
+        self.assertAllEqual(np.array(splits.class_names)[splits.train.labels], names[: len(splits.train)])
+
+    def both(self, dtype, shape, order):
+        """The same images in memory and, if they lie as they are needed, in a mapped file."""
+        images = np.array(self.pixels.reshape(60, *shape) / (1 if dtype == "u1" else 255.0), dtype, order=order)
+        in_memory = load(self.npz(images=images, labels=self.labels))
+        images_path, labels_path = self.pair(images)
+        return in_memory, load(images_path, labels=labels_path)
 
     @parameterized.product(
         dtype=["u1", "f2", "f4", "f8", ">f4", ">f8"], shape=[(24,), (4, 6), (2, 4, 3)], order=["C", "F"]
     )
-    def test_npy_trains_like_the_same_array_in_memory(self, dtype, shape, order):
-        images = np.array(self.pixels.reshape(60, *shape) / (1 if dtype == "u1" else 255.0), dtype, order=order)
-        in_memory = load(self.npz(images=images, labels=self.labels))
-        images_path, labels_path = self.pair(images)
-        mapped = load(images_path, labels=labels_path)
+    def test_npy_is_like_the_same_array_in_memory(self, dtype, shape, order):
+        in_memory, mapped = self.both(dtype, shape, order)
         as_needed = np.dtype(dtype).isnative and order == "C"
-        self.assertEqual(isinstance(mapped.train.images, np.memmap), as_needed)
-        self.assertNotIsInstance(in_memory.train.images, np.memmap)
+        self.assertEqual(isinstance(mapped.train.stored, np.memmap), as_needed)
+        self.assertNotIsInstance(in_memory.train.stored, np.memmap)
+        for ours, others in ((mapped.train, in_memory.train), (mapped.test, in_memory.test)):
+            # float64 is converted as it is fetched.
+            self.assertTrue(ours.stored.dtype == others.stored.dtype or (as_needed and dtype == "f8"))
+            self.assertAllEqual(ours.images.astype(others.stored.dtype), others.images)
+            self.assertAllEqual(ours.labels, others.labels)
+
+    def assert_trains_alike(self, dtype, shape, order):
         models = []
+        in_memory, mapped = self.both(dtype, shape, order)
         for splits in (in_memory, mapped):
-            result = loop.train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
+            result = train(TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu"), splits)
             models.append((result.model.W.numpy().tobytes(), result.report["validation_error"]))
         self.assertEqual(models[0], models[1])
+
+    def test_npy_trains_like_the_same_array_in_memory(self):
+        self.assert_trains_alike("f8", (4, 6), "C")
+
+    @pytest.mark.exhaustive
+    def test_every_npy_trains_like_the_same_array_in_memory(self):
+        for form in itertools.product(("u1", "f2", "f4", "f8", ">f4"), ((24,), (2, 4, 3)), "CF"):
+            with self.subTest(form=form):
+                self.assert_trains_alike(*form)
 
     def test_npy_whose_values_begin_anywhere(self):
         images_path, labels_path = self.pair(self.pixels)
@@ -89,19 +109,19 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         images_path.write_bytes(data[:8] + struct.pack("<H", len(header)) + header + data[start:])
         splits = load(images_path, labels=labels_path)
         self.assertAllEqual(splits.train.images, self.pixels[:36])
-        loop.train(TrainConfig(epochs=1, device="cpu"), splits)
+        # In memory, where an array begins at a place that TensorFlow can use.
+        self.assertNotIsInstance(splits.train.stored, np.memmap)
 
-    @parameterized.parameters("u1", "f4")
-    def test_standardized_features(self, dtype):
-        features = np.random.default_rng(0).normal(50, 20, (60, 5)).clip(0, 255).astype(dtype)
+    def test_standardized_features(self):
+        features = np.random.default_rng(0).normal(50, 20, (60, 5)).clip(0, 255).astype(np.float32)
         features[:, 3] = 7
-        features[:, 0] += (self.labels * 20).astype(dtype)
+        features[:, 0] += self.labels * 20
         images_path, labels_path = self.pair(features)
         splits = load(images_path, labels=labels_path, standardize=True)
-        train = splits.train.images.astype(np.float64)
-        self.assertAllClose(splits.standardization.shift, train.mean(axis=0))  # Of the training split alone.
+        columns = splits.train.images.astype(np.float64)
+        self.assertAllClose(splits.standardization.shift, columns.mean(axis=0))  # Of the training split alone.
         workdir = self.folder / "run"
-        result = loop.train(TrainConfig(epochs=20, device="cpu"), splits, workdir)
+        result = train(TrainConfig(epochs=20, device="cpu"), splits, workdir)
         model = artifact.load(workdir / "model.npz")
         wrong = (splits.test.images @ model.W + model.b).argmax(axis=1) != splits.test.labels
         self.assertEqual(wrong.mean(), result.report["test_error"])
@@ -175,13 +195,13 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(DataError, "two arrays have the same name"):
             load(path)
 
-    def assert_error_or_the_same(self, path, data, read, expected):
-        """Every truncation is an error; every flipped byte is one, or changes at most the values."""
-        for size in range(len(data)):
+    def assert_error_or_the_same(self, path, data, read, expected, step):
+        """Truncations are errors; flipped bytes too, or they change values at most. Tries one in `step`."""
+        for size in range(0, len(data), step):
             path.write_bytes(data[:size])
             with self.assertRaises(DataError, msg=size):
                 read()
-        for place in range(len(data)):
+        for place in range(0, len(data), step):
             damaged = bytearray(data)
             damaged[place] ^= 0xFF
             path.write_bytes(bytes(damaged))
@@ -193,17 +213,26 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertEqual(len(source.train), expected)
                 self.assertTrue(np.isfinite(source.train.images).all())
 
-    def test_damaged_npz(self):
+    def damage_npz(self, step):
         for save in (np.savez, np.savez_compressed):
             path = self.npz(save=save, images=self.pixels[:3], labels=self.labels[:3])
-            self.assert_error_or_the_same(path, path.read_bytes(), lambda path=path: arrays.read_npz(path), 3)
+            self.assert_error_or_the_same(path, path.read_bytes(), lambda path=path: arrays.read_npz(path), 3, step)
 
-    def test_damaged_npy(self):
+    def damage_npy(self, step):
         images, labels = self.pair(self.pixels[:3].astype(np.float32), self.labels[:3])
         for path in (images, labels):
             data = path.read_bytes()
-            self.assert_error_or_the_same(path, data, lambda: arrays.read_npy(images, labels), 3)
+            self.assert_error_or_the_same(path, data, lambda: arrays.read_npy(images, str(labels)), 3, step)
             path.write_bytes(data)
+
+    def test_damaged_files(self):
+        self.damage_npz(step=19)
+        self.damage_npy(step=19)
+
+    @pytest.mark.exhaustive
+    def test_every_damaged_byte(self):
+        self.damage_npz(step=1)
+        self.damage_npy(step=1)
 
     def test_a_file_that_cannot_be_read(self):
         images, labels = self.pair(self.pixels)

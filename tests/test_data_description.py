@@ -14,7 +14,7 @@ from tfpipe.exceptions import DataError
 
 def splits(images):
     train = Examples(images, np.array([0, 1, 1]))
-    return Splits(train, train[:1], train[1:], ("cat", "dog"), pixel_max=2.0)
+    return Splits(train, train.take([0]), train.take([1, 2]), ("cat", "dog"), pixel_max=2.0)
 
 
 class DescriptionTest(absltest.TestCase):

@@ -1,22 +1,18 @@
+import contextlib
+import os
 import pathlib
 import pickle
+from unittest import mock
 
 import numpy as np
-from absl.testing import absltest, parameterized
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from absl.testing import absltest
 
 from tests import made
-from tfpipe import Examples, Splits, load
-from tfpipe.config import DataConfig
-from tfpipe.data.loading import divide
+from tfpipe import Examples, load
+from tfpipe.config import DataConfig, flag_lines
+from tfpipe.data.readers import registry
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError
-
-
-def numbered(n):
-    """Examples whose images hold their own number."""
-    return Examples(np.arange(n, dtype=np.float32)[:, np.newaxis], np.arange(n) % 2)
 
 
 class DigitsTest(absltest.TestCase):
@@ -28,60 +24,6 @@ class DigitsTest(absltest.TestCase):
         np.testing.assert_array_equal(images, load_digits().images)
         self.assertEqual((len(splits.train), len(splits.validation), len(splits.test)), (1079, 359, 359))
         self.assertEqual((images.dtype, images.max(), splits.pixel_max, splits.n_out), (np.uint8, 16, 16.0, 10))
-
-
-class DivideTest(parameterized.TestCase):
-    def numbers(self, source, **options):
-        splits = divide(source, DataConfig(**options))
-        return [part.images.ravel().tolist() for part in (splits.train, splits.validation, splits.test)]
-
-    def test_the_ends_of_the_training_examples_the_test_split_last(self):
-        source = Source(numbered(10), None, None, 1.0)
-        parts = self.numbers(source, validation_split=2, test_split=0.3)
-        self.assertEqual(parts, [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
-
-    def test_a_split_that_the_data_brings_is_used(self):
-        parts = self.numbers(Source(numbered(10), None, numbered(4), 1.0), validation_split=3)
-        self.assertEqual(parts, [[0, 1, 2, 3, 4, 5, 6], [7, 8, 9], [0, 1, 2, 3]])
-        parts = self.numbers(Source(numbered(3), numbered(2), numbered(4), 1.0), validation_split=3)
-        self.assertEqual(parts, [[0, 1, 2], [0, 1], [0, 1, 2, 3]])
-
-    @settings(deadline=None)
-    @given(data=st.data())
-    def test_every_example_is_in_one_split(self, data):
-        total = data.draw(st.integers(3, 60))
-        share = st.integers(1, 30) | st.floats(0.01, 0.99)
-        options = {"validation_split": data.draw(share), "test_split": data.draw(share)}
-        try:
-            train, validation, test = self.numbers(Source(numbered(total), None, None, 1.0), **options)
-        except ConfigError:
-            return  # They take more than there is.
-        self.assertEqual(train + validation + test, list(range(total)))
-        self.assertTrue(train and validation and test)
-
-    @parameterized.parameters(
-        ({"validation_split": 10}, "validation_split=10: would take 10 of the 8 examples"),
-        ({"test_split": 10}, "test_split=10: would take 10 of the 10 examples"),
-        ({"test_split": 0.01}, "test_split=0.01: would take 0 of the 10 examples"),
-    )
-    def test_a_split_leaves_and_takes_something(self, options, message):
-        with self.assertRaisesRegex(ConfigError, message):
-            self.numbers(Source(numbered(10), None, None, 1.0), **options)
-
-
-class ClassesTest(absltest.TestCase):
-    def test_a_gap_in_the_numbers_is_kept_and_reported(self):
-        examples = Examples(np.zeros((4, 1)), np.array([0, 3, 0, 3]), "these")
-        with self.assertLogs("absl", "INFO") as log:
-            splits = divide(Source(examples, examples, examples, 1.0), DataConfig())
-        self.assertEqual(splits.class_names, ("0", "1", "2", "3"))
-        self.assertIn("these: no example of the classes 1, 2; they are kept", log.output[0])
-
-    def test_a_class_that_no_training_example_is_left_of_is_reported(self):
-        examples = Examples(np.zeros((6, 1)), np.array([0, 1, 0, 1, 2, 2]), "these")
-        with self.assertLogs("absl", "WARNING") as log:
-            divide(Source(examples, None, None, 1.0), DataConfig(validation_split=1, test_split=1))
-        self.assertIn("every example of the classes 2 went to validation and test", log.output[0])
 
 
 class LoadTest(absltest.TestCase):
@@ -114,53 +56,97 @@ class LoadTest(absltest.TestCase):
         self.assertEqual(load(str(folder), pixel_max=100).config, DataConfig(str(folder), pixel_max=100))
 
 
-class ExamplesTest(parameterized.TestCase):
-    @parameterized.parameters(
-        (np.zeros((2, 3)), np.zeros(3, int), "2 images but 3 labels"),
-        (np.zeros(3), np.zeros(3, int), r"images of shape \(3,\)"),
-        (np.zeros((0, 3)), np.zeros(0, int), r"images of shape \(0, 3\)"),
-        (np.zeros((2, 3), int), np.zeros(2, int), "images of type int64"),
-        (np.zeros((2, 3)), np.zeros((2, 1), int), r"labels of shape \(2, 1\)"),
-        (np.zeros((2, 3)), np.zeros(2), "type float64"),
-        (np.zeros((2, 3)), np.array([0, -7]), "label -7 of example 1"),
-        (np.zeros((2, 3)), np.array([0, 2**31]), "label 2147483648 of example 1"),
-        (np.array([[1.0], [np.nan]]), np.zeros(2, int), "image 1 holds a value that is not finite"),
-        (np.array([[1.0], [1e300]]), np.zeros(2, int), "image 1 holds a value that is not finite"),
-    )
-    def test_what_does_not_fit_is_refused(self, images, labels, message):
-        with self.assertRaisesRegex(DataError, f"^these: .*{message}"):
-            Examples(images, labels, "these")
+class FormatsTest(absltest.TestCase):
+    def test_the_name_of_the_digits_is_no_path(self):
+        with contextlib.chdir(self.create_tempdir().full_path):
+            os.makedirs("digits/cat")
+            splits = load("digits")
+            self.assertEqual((splits.n_in, splits.config.dataset), (64, "digits"))
+            with self.assertRaisesRegex(ConfigError, "skip_bad_images=True: is for folders of pictures, and digits is"):
+                load("digits", skip_bad_images=True)
 
-    def test_a_nan_far_down_is_found(self):
-        images = np.zeros((10_000, 2), np.float32)
-        images[9_999, 1] = np.inf
-        with self.assertRaisesRegex(DataError, "image 9999 "):
-            Examples(images, np.zeros(10_000, int))
+    def test_a_new_format_is_an_entry_of_the_table(self):
+        def recognise(dataset, path):
+            return path if path.suffix == ".txt" else None
 
-    def test_types_of_images_and_labels(self):
-        for dtype, kept in ((np.float16, np.float16), (np.float32, np.float32), (np.float64, np.float32)):
-            examples = Examples(np.full((2, 3), 0.5, dtype), np.array([0, 1], np.uint8))
-            self.assertEqual((examples.images.dtype, examples.labels.dtype), (kept, np.int32))
-        self.assertEqual(Examples(np.zeros((1, 1), np.uint8), [0]).images.dtype, np.uint8)
+        def read(path, pixel_max):
+            rows = np.loadtxt(path)
+            return Source(Examples(rows[:, :-1], rows[:, -1].astype(int), str(path)), None, None, pixel_max or 7.0)
 
+        path = pathlib.Path(self.create_tempdir().full_path) / "rows.txt"
+        rows = np.column_stack([np.arange(20).reshape(10, 2), np.arange(10) % 2])
+        np.savetxt(path, rows)
+        entry = registry.Format(recognise, read, ("pixel_max",))
+        with mock.patch.object(registry, "FORMATS", (*registry.FORMATS, entry)):
+            splits = load(path)
+        np.testing.assert_array_equal(splits.train.images, rows[:6, :2])
+        self.assertEqual((splits.pixel_max, splits.config.dataset), (7.0, str(path)))
+        with self.assertRaisesRegex(DataError, "rows.txt: not a known format"):
+            load(path)
 
-class SplitsTest(parameterized.TestCase):
-    def test_splits_that_do_not_fit_together(self):
-        def examples(shape=(2, 2), dtype=np.uint8, label=1, name="it"):
-            return Examples(np.zeros((3, *shape), dtype), np.array([0, 1, label]), name)
-
-        with self.assertRaisesRegex(DataError, r"^it: images of shape \(4,\), but train has shape \(2, 2\)"):
-            Splits(examples(name="train"), examples((4,)), examples(), ("a", "b"))
-        with self.assertRaisesRegex(DataError, "^it: images of type float32, but train has type uint8"):
-            Splits(examples(name="train"), examples(), examples(dtype=np.float32), ("a", "b"))
+    def test_options_are_looked_at_before_the_data(self):
         with self.assertRaisesRegex(
-            DataError, "^it: label 2 of example 2 is out of range; the training labels are 0 to 1"
+            ConfigError, "download=False: is for data sets of TensorFlow Datasets, and /no/such"
         ):
-            Splits(examples(name="train"), examples(label=2), examples(), ("a", "b"))
-        with self.assertRaisesRegex(DataError, "1 class; expected at least two"):
-            Splits(*[Examples(np.zeros((1, 1)), [0])] * 3, ("a",))
-        with self.assertRaisesRegex(DataError, "pixel_max is 0"):
-            Splits(*[examples()] * 3, ("a", "b"), pixel_max=0)
+            load("/no/such", download=False)
+        with self.assertRaisesRegex(ConfigError, "labels=x: goes with images in an .npy file, and /no/such is none"):
+            load("/no/such", labels="x", download=False)
+
+    def test_the_folder_of_somebody_who_is_not_there(self):
+        with self.assertRaisesRegex(DataError, "^~nobody-of-this-name/x: cannot be found: [^\n]*home directory"):
+            load("~nobody-of-this-name/x")
+
+
+class AbsolutePathsTest(absltest.TestCase):
+    """`Splits.config` means the same from any folder."""
+
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        self.enter_context(contextlib.chdir(self.folder))
+
+    def test_paths_that_are_there(self):
+        images, labels = made.images(30)
+        np.savez("some.npz", images=images, labels=labels)
+        np.save("images.npy", images)
+        np.save("labels.npy", labels)
+        made.write_idx_folder("idx")
+        os.symlink("idx", "link")
+        for options, expected in (
+            ({"dataset": "some.npz"}, {"dataset": self.folder / "some.npz"}),
+            ({"dataset": "./idx/../idx"}, {"dataset": self.folder / "idx/../idx"}),
+            ({"dataset": "link"}, {"dataset": self.folder / "link"}),
+            ({"dataset": self.folder / "idx"}, {"dataset": self.folder / "idx"}),
+            (
+                {"dataset": "images.npy", "labels": "labels.npy"},
+                {"dataset": self.folder / "images.npy", "labels": self.folder / "labels.npy"},
+            ),
+        ):
+            config = load(**options).config
+            self.assertEqual(config, DataConfig(**{name: str(path) for name, path in expected.items()}))
+        with contextlib.chdir("/"):  # The same again from elsewhere.
+            self.assertEqual(load(config.dataset, labels=config.labels).config, config)
+        self.assertIn(f"--labels={self.folder}/labels.npy", flag_lines(config))
+
+    def test_the_home_folder(self):
+        made.write_idx_folder("idx")
+        with mock.patch.dict(os.environ, HOME=str(self.folder)):
+            self.assertEqual(load("~/idx").config.dataset, str(self.folder / "idx"))
+
+    def test_messages_name_what_was_given(self):
+        os.mkdir("empty")
+        with self.assertRaisesRegex(DataError, "^empty: no file train-images"):
+            load("empty")
+        made.write_idx_folder("idx")
+        (self.folder / "idx" / "t10k-labels-idx1-ubyte").write_bytes(b"")
+        with self.assertRaisesRegex(DataError, "^idx/t10k-labels-idx1-ubyte: 0 bytes"):
+            load("idx")
+
+    def test_what_a_flagfile_cannot_hold_stays(self):
+        os.mkdir("a\nb")
+        os.chdir("a\nb")
+        made.write_idx_folder("idx")
+        self.assertEqual(load("idx").config.dataset, "idx")
 
 
 if __name__ == "__main__":

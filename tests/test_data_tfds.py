@@ -1,4 +1,6 @@
 import collections
+import contextlib
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -6,24 +8,22 @@ import json
 import pathlib
 import shutil
 import socket
-import subprocess
 import sys
+import tempfile
 import threading
-import time
 from unittest import mock
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets.core.utils.tqdm_utils as tfds_bars
+import tensorflow_datasets
 from absl.testing import parameterized
 from tensorflow_datasets.core.download import checksums
 
 from tests import tiny_builders
 from tests.command import result, tfpipe
-from tfpipe import TrainConfig, load, memory
+from tfpipe import load, memory
 from tfpipe.data.readers import tfds
 from tfpipe.exceptions import ConfigError, DataError
-from tfpipe.training import loop
 
 PREPARED = "tiny_pictures/labelled/1.2.0"
 
@@ -32,14 +32,17 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        # Prepared once; each test that damages something has a folder of its own.
-        cls.folder = cls.enterClassContext(cls.create_tempdir_of_class())
+        # Prepared once; each test that damages something has a copy.
+        cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        load("tiny_pictures", data_dir=cls.folder)
 
-    @classmethod
-    def create_tempdir_of_class(cls):
-        import tempfile
-
-        return tempfile.TemporaryDirectory()
+    def damaged(self, name, damage):
+        """The folder of a copy in which something has happened to a file of `tiny_pictures`."""
+        copy = pathlib.Path(self.create_tempdir().full_path) / "copy"
+        shutil.copytree(self.folder, copy)
+        path = copy / PREPARED / name
+        path.write_bytes(damage(path.read_bytes()))
+        return copy
 
     def load(self, name, **options):
         return load(name, data_dir=options.pop("data_dir", self.folder), **options)
@@ -63,21 +66,15 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(again.train.images, splits.train.images)
         self.assertEqual(again.fingerprint, splits.fingerprint)
 
-    def test_prepared_data_needs_no_builder(self):
-        self.load("tiny_pictures")
-        program = f"import tfpipe; s = tfpipe.load('tiny_pictures/labelled', data_dir='{self.folder}', download=False)"
-        process = subprocess.run(
-            [sys.executable, "-c", f"{program}; print(len(s.train), s.class_names, s.train.labels[:8].tolist())"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        labels = self.load("tiny_pictures").train.labels[:8].tolist()
-        self.assertEqual(process.stdout, f"2000 ('cat', 'dog', 'eel') {labels}\n")
-        self.assertEqual(process.stderr, "")
-
-    def test_the_command_says_no_more_than_for_other_data(self):
-        self.load("tiny_pictures")
+    def test_prepared_data_needs_no_builder_and_the_command_says_no_more_than_for_other_data(self):
+        expected = self.load("tiny_pictures:train[:100]")
+        # The process of the command does not know the builder.
         process = tfpipe("describe", "--dataset=tiny_pictures/labelled:train[:100]", f"--data_dir={self.folder}")
-        self.assertEqual(result(process)["splits"]["train"]["examples"], 100)
+        figures = result(process)
+        self.assertEqual(figures["splits"]["train"]["examples"], 100)
+        self.assertEqual(
+            (figures["fingerprint"], figures["class_names"]), (expected.fingerprint, ["cat", "dog", "eel"])
+        )
         self.assertEqual(len(process.stdout.splitlines()), 1)
         self.assertEqual(
             process.stderr.splitlines()[0], "tiny_pictures/labelled:train[:100]: 4 x 6 uint8, divided by 255"
@@ -148,28 +145,19 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             ):
                 self.load("tiny_rows", **{option: value})
 
-    def test_nothing_of_the_program_around_it_is_changed(self):
-        with mock.patch.object(tfds_bars, "_active", True):
-            self.load("tiny_rows")
-            self.assertTrue(tfds_bars._active)
-        with mock.patch.object(tfds_bars, "_active", False):
-            self.load("tiny_rows")
-            self.assertFalse(tfds_bars._active)
-
     def test_more_than_memory_holds_in_all_splits_together(self):
-        self.load("tiny_pictures")
         with (
-            mock.patch.object(memory, "memory", return_value=24 * 2001),  # The training examples alone would fit.
+            mock.patch.object(memory, "total_memory", return_value=24 * 2001),  # The training examples alone would fit.
             self.assertRaisesRegex(DataError, "tiny_pictures: would take 0.0 GiB of memory"),
         ):
             self.load("tiny_pictures")
         with (
-            mock.patch.object(tfds, "_batches", side_effect=MemoryError),
+            mock.patch.object(memory, "empty", side_effect=MemoryError),
             self.assertRaisesRegex(DataError, "tiny_pictures: asks for more memory than is free"),
         ):
             self.load("tiny_pictures")
 
-    def test_it_trains_to_the_bits_of_the_same_arrays(self):
+    def test_the_same_data_as_the_same_arrays(self):
         splits = self.load("tiny_pictures")
         path = pathlib.Path(self.create_tempdir().full_path) / "same.npz"
         np.savez(
@@ -178,10 +166,8 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             validation_images=splits.validation.images, validation_labels=splits.validation.labels,
             test_images=splits.test.images, test_labels=splits.test.labels,
         )  # fmt: skip
-        config = TrainConfig(epochs=3, batch_size=100, device="cpu")
-        models = [loop.train(config, s).model for s in (splits, load(path))]
-        self.assertAllEqual(models[0].W, models[1].W)
-        self.assertGreater(np.abs(models[0].W).max(), 0)
+        same = dataclasses.replace(load(path), class_names=splits.class_names)
+        self.assertEqual(same.fingerprint, splits.fingerprint)
 
     @parameterized.parameters(
         ("tiny_sentences", "the input 'text' is a Text"),
@@ -207,33 +193,25 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         how = r"`tfpipe describe --dataset=tiny_download --data_dir=DIR` .* copy DIR/tiny_download to .*/tiny_download"
         with self.assertRaisesRegex(DataError, f"not prepared in .*1.0.0, and downloads are off; .*{how}"):
             self.load("tiny_download", download=False)
-        begin = time.monotonic()
         with self.assertRaisesRegex(DataError, f"there is no way to 127.0.0.1: Connection refused; .*{how}"):
-            self.load("tiny_download")
-        self.assertLess(time.monotonic() - begin, 5)
-        # A network that swallows everything, the answers of its name server included.
-        answer = threading.Event()
-        self.addCleanup(answer.set)
-        with (
-            mock.patch.object(socket, "create_connection", side_effect=lambda *_: answer.wait() and mock.MagicMock()),
-            mock.patch.object(tfds, "_SECONDS_TO_CONNECT", 0.1),
-            self.assertRaisesRegex(DataError, f"127.0.0.1 did not answer in 0.1 s; .*{how}"),
-        ):
             self.load("tiny_download")
         self.assertFalse((pathlib.Path(self.folder) / "tiny_download").exists())
 
-    def test_a_name_server_that_does_not_answer_takes_no_longer(self):
+    def test_a_network_that_swallows_everything(self):
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
+            for _ in range(3):  # Fill the queue, which nobody empties: what comes then is dropped.
+                client = stack.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(server.getsockname())
+            url = f"http://127.0.0.1:{server.getsockname()[1]}/rows.txt"
+            self.assertEqual(tfds.no_way_to([url], seconds=0.2), "there is no way to 127.0.0.1: timed out")
+
+    def test_a_name_server_that_does_not_answer(self):
         answer = threading.Event()
         self.addCleanup(answer.set)
-        begin = time.monotonic()
-        with (
-            mock.patch.object(socket, "getaddrinfo", side_effect=lambda *_, **__: answer.wait() and []),
-            self.assertRaisesRegex(
-                DataError, "mnist: not prepared in .*, and .* did not answer in 5 s; with a network"
-            ),
-        ):
-            self.load("mnist", data_dir=self.create_tempdir().full_path)
-        self.assertLess(time.monotonic() - begin, 10)
+        with mock.patch.object(socket, "getaddrinfo", side_effect=lambda *_, **__: answer.wait() and []):
+            problem = tfds.no_way_to(["http://nowhere.invalid/x"], seconds=0.2)
+        self.assertEqual(problem, "nowhere.invalid did not answer in 0.2 s")
 
     def test_what_was_downloaded_before_needs_no_way(self):
         rows = np.column_stack([np.arange(30).reshape(10, 3), np.arange(10) % 2])
@@ -265,22 +243,22 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_what_was_put_into_the_folder_for_manual_downloads_needs_no_way(self):
         folder = pathlib.Path(self.create_tempdir().full_path)
-        builder = tfds._builder(tfds.parse("mnist"), str(folder))
-        self.assertSameElements(tfds._missing_downloads(builder), builder.url_infos)
+        builder = tensorflow_datasets.builder("mnist", data_dir=folder)
+        self.assertSameElements(tfds.missing_downloads(builder), builder.url_infos)
         (folder / "downloads" / "manual").mkdir(parents=True)
         for info in builder.url_infos.values():
             (folder / "downloads" / "manual" / info.filename).touch()
-        self.assertEqual(tfds._missing_downloads(builder), [])
-        self.assertEqual(tfds._no_route([]), "")
+        self.assertEqual(tfds.missing_downloads(builder), [])
+        self.assertEqual(tfds.no_way_to([]), "")
 
     def test_the_way_leads_through_a_proxy_where_there_is_one(self):
         with socket.create_server(("127.0.0.1", 0)) as proxy:
             way = f"http://127.0.0.1:{proxy.getsockname()[1]}"
             environment = {"http_proxy": way, "https_proxy": way, "no_proxy": ""}
             with mock.patch.dict("os.environ", environment):
-                self.assertEqual(tfds._no_route(["http://nowhere.invalid/x"]), "")
+                self.assertEqual(tfds.no_way_to(["http://nowhere.invalid/x"]), "")
         with mock.patch.dict("os.environ", environment):
-            self.assertIn("no way to 127.0.0.1", tfds._no_route(["https://nowhere.invalid/x"]))
+            self.assertIn("no way to 127.0.0.1", tfds.no_way_to(["https://nowhere.invalid/x"]))
 
     def test_damaged_files(self):
         records = "tiny_pictures-train.tfrecord-00000-of-00001"
@@ -292,12 +270,8 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             ("features.json", lambda d: d[:-20], "features.json: damaged"),
             ("features.json", lambda d: b"[" * 100000, "features.json: damaged"),
         ):  # fmt: skip
-            folder = self.create_tempdir().full_path
-            self.load("tiny_pictures", data_dir=folder)
-            path = pathlib.Path(folder) / PREPARED / name
-            path.write_bytes(damage(path.read_bytes()))
             with self.assertRaisesRegex(DataError, problem):
-                self.load("tiny_pictures", data_dir=folder)
+                self.load("tiny_pictures", data_dir=self.damaged(name, damage))
 
     @parameterized.parameters(
         ({"pythonClassName": "antigravity.Feature"},),
@@ -306,8 +280,7 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         ({"type": "antigravity.Feature", "content": "{}"},),
     )
     def test_a_feature_of_another_package_is_never_imported(self, feature):
-        folder = pathlib.Path(self.create_tempdir().full_path)
-        self.load("tiny_pictures", data_dir=folder)
+        folder = self.damaged("features.json", lambda data: data)
         path = folder / PREPARED / "features.json"
         content = json.loads(path.read_text())
         for damaged in (feature, content | {"featuresDict": {"features": {"image": feature}}}):

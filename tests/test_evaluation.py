@@ -1,51 +1,104 @@
-from unittest import mock
-
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from tests import made, oracle
-from tfpipe.compute import int8
-from tfpipe.compute.device import Device, Workers
-from tfpipe.data.scaling import by_pixel_max
+from tests.minibatches import BY_255
+from tfpipe.compute.device import Device
+from tfpipe.compute.workers import Workers
 from tfpipe.pipeline import residency
-from tfpipe.pipeline.inputs import MinibatchRows
-from tfpipe.solvers.steps import Evaluator, Inputs
+from tfpipe.pipeline.sampler import Sampler
+from tfpipe.solvers.objective import Objective
 from tfpipe.training.evaluation import Evaluation
-from tfpipe.training.grid import Parameters
+from tfpipe.training.heads import Parameters
 
 
 class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.product(sizes=[(5,), (2, 2, 1), (1, 4)], chunk=[2, 9], multiplies_int8=[False, True])
-    def test_groups_of_all_sizes_against_numpy(self, sizes, chunk, multiplies_int8):
-        self.enter_context(mock.patch.object(int8, "_LEAST_SIZE", 0))
-        splits = made.splits(n_validation=40)
-        (stored,) = residency.store([splits.validation])
-        workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=len(sizes))))
-        evaluator = Evaluator(Inputs(by_pixel_max(255.0), multiplies_int8=multiplies_int8))
-        # Minibatches of 9, of which the last has 4.
-        evaluation = Evaluation(evaluator, stored, MinibatchRows(40, 9, drop_remainder=False), chunk, workers)
+    def setUp(self):
+        super().setUp()
+        self.examples = made.splits(n_validation=40).validation
+        self.x, self.y = made.as_float64(self.examples, 255.0)
         random = np.random.default_rng(0)
-        W, b = random.normal(size=(5, 3, 24)).astype(np.float32), random.normal(size=(5, 3)).astype(np.float32)
-        bounds = np.cumsum(sizes)[:-1]
-        groups = [
-            Parameters(*map(tf.constant, part)) for part in zip(np.split(W, bounds), np.split(b, bounds), strict=True)
+        self.W = random.normal(size=(5, 3, 24)).astype(np.float32)
+        self.b = random.normal(size=(5, 3)).astype(np.float32)
+
+    def evaluation(self, length, programs=1, *, arithmetic="float32", drop_remainder=False, is_resident=True):
+        workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=programs)))
+        (split,) = residency.place([self.examples])
+        # Minibatches of 9, of which the last has 4.
+        sampler = Sampler(40, 9, drop_remainder=drop_remainder)
+        objective = Objective.of(BY_255, split.labels, np.ones((1, 40), np.float32), sampler.examples, arithmetic)
+        return Evaluation(split._replace(is_resident=is_resident), objective, sampler, length, workers)
+
+    def groups(self, sizes, padding=0):
+        """Groups of so many heads; in the last one others fill up."""
+        ends = np.cumsum(sizes)
+        places = [np.arange(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        padded = [*places[:-1], np.append(places[-1], np.zeros(padding, np.int64))]
+        return [
+            Parameters(tf.constant(self.W[rows]), tf.constant(self.b[rows]), size)
+            for rows, size in zip(padded, sizes, strict=True)
         ]
-        evaluation.compile(groups, groups)
-        x, y = made.as_float64(splits.validation, 255.0)
-        expected = [oracle.measure(W[head].T, b[head], x, y) for head in range(5)]
-        for _ in range(2):
-            errors, costs = evaluation.measure(groups)
-            self.assertAllEqual(np.round(errors * 40), [wrong for wrong, _ in expected])
-            self.assertAllClose(costs, [cost for _, cost in expected], rtol=1e-5)
-            for head in range(5):
-                found = evaluation.diagnose(Parameters(tf.constant(W[[head]]), tf.constant(b[[head]])))
-                expected_log = oracle.log_probabilities(W[head].T, b[head], x)
-                self.assertAllEqual(found.labels, y)
-                self.assertAllEqual(found.predicted, expected_log.argmax(axis=1))
-                self.assertAllClose(found.confidence, np.exp(expected_log.max(axis=1)), rtol=1e-5)
-                self.assertEqual(found.n_out, 3)
+
+    def assert_measures(self, found, n_examples=40):
+        errors, costs = found
+        x, y = self.x[:n_examples], self.y[:n_examples]
+        expected = [oracle.measure(W.T, b, x, y) for W, b in zip(self.W, self.b, strict=True)]
+        self.assertAllEqual(np.round(errors * n_examples), [wrong for wrong, _ in expected])
+        # A logit sums 24 products, and is below 10: in float32 off by 24 2^-24 10 = 1.4e-5 at worst, with bytes by
+        # 4e-6; the mean of 40 losses by sqrt(40) less.
+        self.assertAllClose(costs, [cost for _, cost in expected], rtol=1e-5)
         self.assertLen(set(np.round(costs, 3)), 5)  # No two heads could be exchanged.
+
+    @parameterized.parameters(
+        ((5,), 1, 9, "float32"),
+        ((5,), 1, 2, "float32"),
+        ((2, 2, 1), 0, 2, "float32"),
+        ((1, 4), 2, 9, "int8"),
+    )
+    def test_groups_of_all_sizes_against_numpy(self, sizes, padding, length, arithmetic):
+        groups = self.groups(sizes, padding)
+        evaluation = self.evaluation(length, len(sizes), arithmetic=arithmetic)
+        self.assertEqual(evaluation.whole is None, length == 2)
+        evaluation.compile(groups, groups[:1])
+        for _ in range(2):
+            self.assert_measures(evaluation.measure(groups))
+
+    @parameterized.parameters((9, "float32"), (2, "int8"))
+    def test_what_a_head_does_on_each_example(self, length, arithmetic):
+        evaluation = self.evaluation(length, arithmetic=arithmetic)
+        for W, b in zip(self.W, self.b, strict=True):
+            found = evaluation.diagnose(Parameters(tf.constant(W[np.newaxis]), tf.constant(b[np.newaxis]), 1))
+            expected = oracle.log_probabilities(W.T, b, self.x)
+            self.assertAllEqual(found.labels, self.y)
+            self.assertAllEqual(found.predicted, expected.argmax(axis=1))
+            self.assertAllClose(found.confidence, np.exp(expected.max(axis=1)), rtol=1e-5)
+            self.assertEqual(found.n_out, 3)
+
+    @parameterized.parameters(9, 2)
+    def test_full_minibatches_only(self, length):
+        evaluation, groups = self.evaluation(length, drop_remainder=True), self.groups((5,), 1)
+        self.assert_measures(evaluation.measure(groups), 36)
+        self.assertAllEqual(evaluation.labels, self.y[:36])
+        found = evaluation.diagnose(Parameters(groups[0].W[:1], groups[0].b[:1], 1))
+        self.assertAllEqual(
+            found.predicted, oracle.log_probabilities(self.W[0].T, self.b[0], self.x[:36]).argmax(axis=1)
+        )
+
+    def test_images_that_come_with_each_span(self):
+        self.assert_measures(self.evaluation(2, is_resident=False).measure(self.groups((5,), 1)))
+
+    def test_figures_of_many_sums_at_once(self):
+        sums = np.arange(24.0).reshape(4, 2, 3)
+        error, cost = self.evaluation(9).figures(sums)
+        self.assertAllEqual(error, sums[:, 0] / 40)
+        self.assertAllEqual(cost, sums[:, 1] / 40)
+
+    def test_after_a_failure_the_next_pass_begins_at_the_beginning(self):
+        evaluation, groups = self.evaluation(2), self.groups((5,), 1)
+        with self.assertRaisesRegex(ValueError, "Dimensions must be equal"):
+            evaluation.measure([groups[0]._replace(W=groups[0].W[:, :, :3])])
+        self.assert_measures(evaluation.measure(groups))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import keras
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
 
-from tests.test_prediction import model
+from tests.test_inference import model
 from tfpipe import SoftmaxRegression
 from tfpipe.exceptions import DataError, OptionError
 from tfpipe.model import artifact, export
@@ -32,13 +33,7 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
         super().setUp()
         self.folder = pathlib.Path(self.create_tempdir().full_path)
 
-    @parameterized.product(
-        format=["saved_model", "keras", "onnx"],
-        shape=[(4, 6), (4, 6, 3), (24,)],
-        white=[255.0, 1.0],
-        dtype=[np.float32, np.float64],
-    )
-    def test_each_form_gives_the_same_probabilities(self, format, shape, white, dtype):
+    def check_form(self, format, shape, white, dtype):
         trained = model(shape, white=white, dtype=dtype)
         path = self.folder / f"model.{format}"
         export.write(trained, path, format)
@@ -48,6 +43,23 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
         expected = trained.probabilities(images)
         self.assertAllClose(found, expected, rtol=0, atol=1e-7)
         self.assertAllEqual(numbers, expected.argmax(axis=1))
+
+    @parameterized.product(
+        format=["saved_model", "keras", "onnx"],
+        kind=[((4, 6), 255.0, np.float32), ((4, 6, 3), 1.0, np.float64), ((24,), 255.0, np.float64)],
+    )
+    def test_each_form_gives_the_same_probabilities(self, format, kind):
+        self.check_form(format, *kind)
+
+    @parameterized.product(
+        format=["saved_model", "keras", "onnx"],
+        shape=[(4, 6), (4, 6, 3), (24,)],
+        white=[255.0, 1.0],
+        dtype=[np.float32, np.float64],
+    )
+    @pytest.mark.exhaustive
+    def test_each_form_gives_the_same_probabilities_for_all_kinds_of_models(self, format, shape, white, dtype):
+        self.check_form(format, shape, white, dtype)
 
     def ask_saved_model(self, path, images):
         answers = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(images))
@@ -171,6 +183,7 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
         ):
             export.write(model(), self.folder / "model.onnx", "onnx")
 
+    @pytest.mark.exhaustive
     def test_every_program_says_the_same_of_mnist(self):
         if not os.environ.get("TFPIPE_MNIST_DIR"):
             self.skipTest("TFPIPE_MNIST_DIR does not name a folder with MNIST's IDX files")

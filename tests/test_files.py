@@ -66,7 +66,8 @@ class WriteWholeTest(absltest.TestCase):
     def test_what_a_dead_process_left_is_removed(self):
         (self.folder / ".model.keras.12.new").mkdir()
         (self.folder / ".model.keras.12.new" / "model.keras").touch()
-        for name in ("model.npz", ".file.123.new", ".model.npz.4.new", ".mine", ".notes.new"):
+        own = files.temporary_name(self.path)
+        for name in ("model.npz", own, ".file.123.new", ".model.npz.4.new", ".mine", ".notes.new"):
             (self.folder / name).touch()
         files.remove_leftovers(self.folder)
         self.assertEqual(sorted(os.listdir(self.folder)), [".mine", ".notes.new", "model.npz"])

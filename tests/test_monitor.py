@@ -30,16 +30,20 @@ from tfpipe.model.diagnosis import Diagnosis, worst_classes
 from tfpipe.monitor import Selected, tables
 from tfpipe.monitor.tensorboard import TensorBoard
 from tfpipe.training import loop
-from tfpipe.training.state import AT_THE_START
 
 PROGRAM = """
 import tfpipe
 from tests import made
-tfpipe.train(tfpipe.TrainConfig(batch_size=10, epochs=300, device="cpu"), made.splits())
+from tfpipe.training.loop import Pace
+config = tfpipe.TrainConfig(batch_size=10, epochs=300, device="cpu")
+tfpipe.train(config, made.splits(), pace=Pace(flops_inside=0.0))
 """
 
 
-PER_HEAD = ("cost", "gradient_norm", "W_norm", "patience_left", "validation_error", "validation_cost", "test_error")
+PER_HEAD = ("W_norm", "patience_left", "validation_error", "validation_cost", "test_error")
+OF_SOLVER = ("cost", "gradient_norm")
+# A picture of every model that is better than all before, and a validation at a time.
+WATCHED = loop.Pace(flops_inside=0.0, monitor=monitor.Pace(pause=0.0, share=1e9, growth=0.0))
 
 
 def is_number(value):
@@ -63,6 +67,10 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             for name in PER_HEAD:
                 values = [np.nan if value is None else value for value in line[name]]
                 self.assertAllEqual(np.float64(values), getattr(event, name))
+            for name in OF_SOLVER:
+                values = [np.nan if value is None else value for value in line[name]]
+                self.assertAllEqual(np.float64(values), event.columns[name])
+            self.assertEqual(set(line), {*event._fields, *OF_SOLVER} - {"columns", "best_error"})
         self.assertIsNone(lines[-1]["validation_error"][1])  # The head that diverged.
 
     def metrics(self):
@@ -84,7 +92,8 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             ("train", "training/patience_left"): lambda line: line["patience_left"][line["leader"]],
             ("train", "training/examples_per_second"): lambda line: line["examples_per_second"],
             ("train", "weights/norm"): lambda line: line["W_norm"][line["leader"]],
-            ("train", "weights/norm_of_gradient"): lambda line: line["gradient_norm"][line["leader"]],
+            ("train", "training/l2"): lambda line: 0.0,
+            ("train", "training/gradient_norm"): lambda line: line["gradient_norm"][line["leader"]],
             ("validation", "cost"): lambda line: line["validation_cost"][line["leader"]],
             ("validation", "error"): lambda line: line["validation_error"][line["leader"]],
             ("test", "error"): lambda line: line["test_error"][line["leader"]],
@@ -106,14 +115,14 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         history = loop.train(TrainConfig(**options), splits).history
         x, y = made.as_float64(splits.train, splits.pixel_max)
         W, b = np.zeros((24, 3)), np.zeros(3)
-        before = W
         for i in range(12):
             rows = slice(25 * (i % 4), 25 * (i % 4 + 1))
+            before = W
             _, W, b = oracle.step(W, b, x[rows], y[rows], 0.13)
             if i % 4 == 3:
                 event = history[i // 4]
-                self.assertAllClose(event.gradient_norm, [np.linalg.norm(W - before) / (4 * 0.13)], rtol=1e-5)
-                before = W
+                of_step = np.linalg.norm(W - before) / 0.13  # The gradient of the last minibatch.
+                self.assertAllClose(event.columns["gradient_norm"], [of_step], rtol=1e-5)
                 self.assertAllClose(event.W_norm, [np.linalg.norm(W)], rtol=1e-5)
         # Patience 10 lets iteration 10 be the last. The improvement after 3 leaves it there, that after 7 makes it 14;
         # but three epochs end with iteration 11.
@@ -182,13 +191,13 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         workdir = self.workdir.parent / "profiled"
         config = TrainConfig(batch_size=10, epochs=6, profile=True, device="cpu")
         with self.assertLogs("absl", "INFO") as log:
-            loop.train(config, self.splits, workdir)
+            loop.train(config, self.splits, workdir, pace=WATCHED)
         self.assertRegex("\n".join(log.output), "a profile is in .*tensorboard; to open it .*pip install xprof")
         (path,) = workdir.glob("tensorboard/plugins/profile/*/*.xplane.pb")
         space = xplane_pb2.XSpace.FromString(path.read_bytes())
         names = [plane.event_metadata[event.metadata_id].name for plane in space.planes for line in plane.lines
                  for event in line.events]  # fmt: skip
-        trained = sum("_train_chunk" in name and name.startswith("EagerLocalExecute") for name in names)
+        trained = sum("_advance" in name and name.startswith("EagerLocalExecute") for name in names)
         self.assertEqual(trained, 3)
 
     def test_without_the_package_it_is_an_error_before_anything_is_written(self):
@@ -207,12 +216,9 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         error = tf.errors.ResourceExhaustedError(None, None, "No space left on device")
         with (
             mock.patch.object(TensorBoard, method, side_effect=error),
-            mock.patch.object(monitor, "_SECONDS_BETWEEN_MODELS", 0.0),
-            mock.patch.object(monitor, "_SHARE_OF_MODELS", 1e9),
-            mock.patch.object(monitor, "_GROWTH_OF_PAUSES", 0.0),
             self.assertLogs("absl", "WARNING") as log,
         ):
-            result = loop.train(self.config, self.splits, workdir)
+            result = loop.train(self.config, self.splits, workdir, pace=WATCHED)
         warnings = [line for line in log.output if "diverged" not in line]
         self.assertLen(warnings, 1)
         self.assertRegex(warnings[0], "tensorboard of the workdir cannot be written: No space left on device;")
@@ -250,12 +256,9 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         workdir = self.workdir.parent / "watched"
         config = TrainConfig(batch_size=10, epochs=100, learning_rate=0.01, device="cpu")
         with (
-            mock.patch.object(monitor, "_SECONDS_BETWEEN_MODELS", 0.0),
-            mock.patch.object(monitor, "_SHARE_OF_MODELS", 1e9),
-            mock.patch.object(monitor, "_GROWTH_OF_PAUSES", 0.0),
             mock.patch.object(monitor.pictures, "of_model", return_value={}),
         ):
-            history = loop.train(config, self.splits, workdir).history
+            history = loop.train(config, self.splits, workdir, pace=WATCHED).history
         events = EventAccumulator(str(workdir / "tensorboard" / "train"), {"tensors": 0}).Reload()
         steps = [event.step for event in events.Tensors("weights/W")]
         self.assertGreater(len(steps), 1)
@@ -286,23 +289,23 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
 
 class PaceTest(tf.test.TestCase):
     def test_pictures_take_a_fiftieth_of_the_time_and_fewer_come_as_a_run_grows_old(self):
-        clock = mock.Mock()
-        clock.monotonic.return_value = 100.0
+        now = [100.0]
 
         def draw(event):
-            clock.monotonic.return_value += 2.0
+            now[0] += 2.0
             return {}
 
         workdir = Workdir(self.create_tempdir().full_path)
         with (
-            mock.patch.object(monitor, "time", clock),
             mock.patch.object(monitor.pictures, "of_model", side_effect=draw),
             mock.patch.object(TensorBoard, "selected") as shown,
-            monitor.Monitor(workdir, TrainConfig(), -1, monitor.Written({}, None)) as listener,
+            monitor.Monitor(
+                workdir, TrainConfig(), [{"rate": 0.1}], 5, -1, monitor.Written({}, None), clock=lambda: now[0]
+            ) as listener,
         ):
 
             def wants(seconds, made):
-                clock.monotonic.return_value = 100.0 + seconds
+                now[0] = 100.0 + seconds
                 return listener.wants_model(made)
 
             self.assertFalse(wants(4.9, (0, 3)))
@@ -310,7 +313,7 @@ class PaceTest(tf.test.TestCase):
             self.assertTrue(wants(5.0, (0, 3)))
             self.assertFalse(wants(6.0, (0, 5)))  # The one before is still being tested.
             listener.selected(lambda: selected)
-            self.assertEqual(clock.monotonic.return_value, 108.0)
+            self.assertEqual(now[0], 108.0)
             self.assertFalse(wants(157.9, (0, 5)))  # Test and pictures took 3 s: 150 s for the others.
             self.assertFalse(wants(158.1, (0, 3)))
             self.assertTrue(wants(158.1, (0, 5)))
@@ -326,7 +329,7 @@ class PaceTest(tf.test.TestCase):
         W, b = np.eye(2, 3, dtype=np.float32), np.zeros(3, np.float32)
         model = artifact.TrainedModel(W, b, ("a", "b", "c"), (2,), 1.0, {})
         diagnosis = Diagnosis(np.array([0, 1]), np.array([0, 2]), np.array([0.5, 0.9]), 3)
-        tensorboard = TensorBoard(folder, TrainConfig().heads, AT_THE_START.written)
+        tensorboard = TensorBoard(folder, [{"rate": 0.1}], monitor.Written({}, None))
         for iteration, key in ((500, (0, 499)), (600, (1, 299)), (700, (1, 299))):
             tensorboard.selected(Selected(iteration, key, model, diagnosis, None), {})
         # Without waiting for the end: it can be seen at once.

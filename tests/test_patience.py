@@ -30,21 +30,24 @@ def tutorial(errors, n_batches, epochs, patience, patience_increase, improvement
     return iter_ + 1, best_validation_loss, best_iter
 
 
-def ours(errors, n_batches, epochs, chunk, validation_frequency, **patience):
-    """The same by Patience, several heads at once, in chunks as a run makes them."""
+def ours(errors, n_batches, epochs, span, validation_frequency, *, inside, **patience):
+    """The same by Patience, several heads at once, in spans as a run makes them.
+
+    `inside`: as where one program makes several validations, of which the host hears at its end.
+    """
     heads = Patience(len(errors), **patience)
     last = n_batches * epochs
-    iteration = -1
-    validations = zip(*errors, strict=True)
-    while iteration + 1 < last and heads.steps(iteration + 1, 1):
-        due = (iteration + 1) // validation_frequency * validation_frequency + validation_frequency
-        steps = min(chunk, due - (iteration + 1), last - (iteration + 1))
-        iteration += heads.steps(iteration + 1, steps)
-        if (iteration + 1) % validation_frequency == 0:
-            error = np.array(next(validations))
-            heads.observe(iteration, error, np.zeros(len(errors)))
+    steps = 0
+    validations = iter(list(zip(*errors, strict=True)))
+    while steps < last and not heads.over(steps):
+        following = steps // validation_frequency * validation_frequency + validation_frequency
+        until = min(steps + span, heads.certain(steps, following), last)
+        done = until if inside else min(until, following)
+        for validated in range(following, done + 1, validation_frequency):
+            heads.observe(validated, np.array(next(validations)), np.zeros(len(errors)))
+        steps = done
     return [
-        (int(min(heads.last_iteration[h], iteration)) + 1, heads.best_error[h], int(heads.best_iteration[h]))
+        (int(min(heads.allowed[h], steps)), heads.best_error[h], int(heads.best_steps[h]) - 1)
         for h in range(len(errors))
     ]
 
@@ -65,56 +68,60 @@ class PatienceTest(absltest.TestCase):
         error = st.integers(0, 40).map(lambda wrong: wrong / 40)
         heads = data.draw(st.integers(1, 3), "heads")
         errors = [data.draw(st.lists(error, min_size=validations, max_size=validations)) for _ in range(heads)]
-        chunk = data.draw(st.integers(1, 7), "chunk")
+        span = data.draw(st.integers(1, 40), "span")
 
         expected = [tutorial(of_head, n_batches, epochs, **options) for of_head in errors]
-        self.assertEqual(ours(errors, n_batches, epochs, chunk, **options), expected)
+        for inside in (False, True):
+            self.assertEqual(ours(errors, n_batches, epochs, span, inside=inside, **options), expected)
 
     def test_the_stop_inside_an_epoch_of_the_tutorials_own_run(self):
         patience = Patience(1, patience=5000, patience_increase=2, improvement_threshold=0.995)
         for epoch in range(1, 74):  # Every epoch improves by more than 0.5 % until 37, by less from then on.
             error = 0.2 * 0.98 ** min(epoch, 37) - 1e-6 * epoch
-            patience.observe(epoch * 83 - 1, np.array([error]), np.array([1.0]))
-        self.assertEqual(patience.last_iteration.tolist(), [6140])  # 2 * 3070: iteration 80 of the 83 of epoch 74.
-        self.assertEqual(patience.best_iteration.tolist(), [6058])
+            patience.observe(epoch * 83, np.array([error]), np.array([1.0]))
+        self.assertEqual(patience.allowed.tolist(), [6141])  # 2 * 3070 + 1: 81 of the 83 steps of epoch 74.
+        self.assertEqual(patience.best_steps.tolist(), [6059])
 
     def test_patience_that_is_no_whole_number_ends_at_the_next_iteration(self):
         patience = Patience(1, patience=3, patience_increase=1.5, improvement_threshold=0.995)
-        patience.observe(3, np.array([0.5]), np.array([1.0]))
-        self.assertEqual(patience.last_iteration.tolist(), [5])  # max(3, 4.5), and 4.5 <= 5.
+        patience.observe(4, np.array([0.5]), np.array([1.0]))
+        self.assertEqual(patience.allowed.tolist(), [6])  # max(3, 3 * 1.5), and iteration 5 is the first above.
 
     def test_patience_without_end_does_not_overflow(self):
         patience = Patience(1, patience=10, patience_increase=1e300, improvement_threshold=0.995)
-        patience.observe(10, np.array([0.5]), np.array([1.0]))
-        self.assertGreater(patience.last_iteration[0], 2**61)
-        self.assertEqual(patience.steps(11, 7), 7)
+        patience.observe(11, np.array([0.5]), np.array([1.0]))
+        self.assertGreater(patience.allowed[0], 2**61)
+        self.assertFalse(patience.over(2**61))
 
-    def test_steps_end_where_the_last_head_stops(self):
-        patience = Patience(2, patience=5, patience_increase=2, improvement_threshold=0.995)
-        patience.observe(4, np.array([0.5, np.inf]), np.array([1.0, 1.0]))
-        self.assertEqual(patience.last_iteration.tolist(), [8, 5])
-        self.assertEqual([patience.steps(first, 3) for first in (5, 6, 7, 8, 9)], [3, 3, 2, 1, 0])
+    def test_how_far_it_is_certain_who_goes_on(self):
+        patience = Patience(3, patience=4, patience_increase=2, improvement_threshold=0.995)
+        patience.observe(5, np.array([0.5, np.inf, np.inf]), np.array([1.0] * 3))
+        patience.patience[2] = 6
+        self.assertEqual(patience.allowed.tolist(), [9, 5, 7])
+        # A validation after 6 steps may prolong the heads that end after 7 and 9, one after 8 the latter alone.
+        self.assertEqual([patience.certain(5, following) for following in (6, 7, 8, 9, 10)], [7, 7, 9, 9, 9])
+        self.assertEqual([patience.over(steps) for steps in (7, 8, 9)], [False, False, True])
 
     def test_a_head_that_has_stopped_is_not_observed(self):
         patience = Patience(2, patience=2, patience_increase=2, improvement_threshold=0.995)
-        patience.observe(2, np.array([0.5, np.inf]), np.array([1.0, 1.0]))
-        self.assertEqual(patience.last_iteration.tolist(), [4, 2])
-        improved = patience.observe(4, np.array([0.4, 0.1]), np.array([1.0, 1.0]))
+        patience.observe(3, np.array([0.5, np.inf]), np.array([1.0, 1.0]))
+        self.assertEqual(patience.allowed.tolist(), [5, 3])
+        improved = patience.observe(5, np.array([0.4, 0.1]), np.array([1.0, 1.0]))
         self.assertEqual(improved.tolist(), [True, False])
 
     def test_of_equal_errors_the_smaller_cost_is_selected_then_the_first(self):
         patience = Patience(4, patience=9, patience_increase=2, improvement_threshold=0.995)
         self.assertIsNone(patience.selected())
-        patience.observe(0, np.array([0.2, 0.1, 0.1, 0.1]), np.array([0.1, 0.5, 0.3, 0.3]))
+        patience.observe(1, np.array([0.2, 0.1, 0.1, 0.1]), np.array([0.1, 0.5, 0.3, 0.3]))
         self.assertEqual(patience.selected(), 2)
 
     def test_a_diverged_head_stops_and_is_not_selected(self):
         patience = Patience(2, patience=9, patience_increase=2, improvement_threshold=0.995)
-        patience.observe(3, np.array([0.1, 0.2]), np.array([1.0, 1.0]))
-        patience.diverge(np.array([True, False]), np.array([5, 5]))
-        self.assertEqual(patience.last_iteration.tolist(), [5, 9])
+        patience.observe(4, np.array([0.1, 0.2]), np.array([1.0, 1.0]))
+        patience.diverge(np.array([True, False]), np.array([6, 6]))
+        self.assertEqual(patience.allowed.tolist(), [6, 10])
         self.assertEqual(patience.selected(), 1)
-        improved = patience.observe(5, np.array([0.0, 0.1]), np.array([1.0, 1.0]))
+        improved = patience.observe(6, np.array([0.0, 0.1]), np.array([1.0, 1.0]))
         self.assertEqual(improved.tolist(), [False, True])
 
 

@@ -11,6 +11,8 @@ from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.monitor import pictures
 from tfpipe.monitor.events import Selected
 
+SETTINGS = ("learning_rate", "l2")
+
 
 def opened(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
@@ -94,23 +96,51 @@ class OthersTest(parameterized.TestCase):
             {"learning_rate": rate, "l2": l2, "validation_error": error, "diverged": error is None}
             for rate, l2, error in ((0.1, 0.0, 0.25), (0.1, 0.5, 0.125), (1.0, 0.0, None), (1.0, 0.5, 0.5))
         ]
-        axis = pictures.heat_map(grid).axes[0]
+        axis = pictures.heat_map(grid, SETTINGS).axes[0]
         np.testing.assert_array_equal(axis.images[0].get_array().filled(np.nan), [[0.25, np.nan], [0.125, 0.5]])
         self.assertEqual([text.get_text() for text in axis.texts], ["25.00%", "-", "12.50%", "50.00%"])
         (frame,) = axis.patches
         self.assertEqual((round(frame.get_x() + 0.47, 6), round(frame.get_y() + 0.45, 6)), (0, 1))
 
+    def test_a_heat_map_shows_the_two_settings_that_vary_and_of_others_the_best(self):
+        grid = [
+            {
+                "tolerance": 1e-3,
+                "l2": l2,
+                "momentum": momentum,
+                "fold": fold,
+                "validation_error": error,
+                "diverged": False,
+            }
+            for l2, momentum, fold, error in (
+                (0.1, 0.5, 1, 0.5),
+                (0.1, 0.5, 2, 0.25),
+                (0.1, 0.9, 1, 0.75),
+                (0.2, 0.9, 1, 1),
+            )
+        ]
+        axis = pictures.heat_map(grid, ("tolerance", "l2", "momentum", "fold")).axes[0]
+        self.assertEqual((axis.get_xlabel(), axis.get_ylabel()), ("l2", "momentum"))
+        np.testing.assert_array_equal(axis.images[0].get_array().filled(np.nan), [[0.25, np.nan], [0.75, 1.0]])
+
+    def test_a_heat_map_of_one_setting_has_one_row(self):
+        grid = [{"l2": l2, "validation_error": l2 / 2, "diverged": False} for l2 in (0.5, 0.25)]
+        axis = pictures.heat_map(grid, ("l2",)).axes[0]
+        np.testing.assert_array_equal(axis.images[0].get_array(), [[0.125, 0.25]])
+        self.assertEqual([label.get_text() for label in axis.get_xticklabels()], ["0.25", "0.5"])
+        self.assertEqual((axis.get_xlabel(), axis.get_ylabel(), list(axis.get_yticks())), ("l2", "", []))
+
     def test_a_heat_map_of_hundreds_of_rates_has_a_size_that_can_be_drawn(self):
         grid = [
             {"learning_rate": 1 + n, "l2": 0.0, "validation_error": 1 / (1 + n), "diverged": False} for n in range(1000)
         ]
-        drawn = opened(pictures.of_grid(grid)["heat_map"])
+        drawn = opened(pictures.of_grid(grid, SETTINGS)["heat_map"])
         self.assertLessEqual(max(drawn.shape), 1200)
 
     def test_a_grid_without_two_errors_has_no_heat_map(self):
         head = {"learning_rate": 1.0, "l2": 0.0, "validation_error": None, "diverged": False}
         others = [head | {"validation_error": 0.5}, head | {"validation_error": 0.1, "diverged": True}]
-        self.assertEqual(pictures.of_grid([head, *others]), {})
+        self.assertEqual(pictures.of_grid([head, *others], SETTINGS), {})
 
     @parameterized.parameters(((224, 224),), ((300, 100),))
     def test_large_images_are_made_smaller(self, shape):

@@ -2,23 +2,21 @@
 
 import os
 import pathlib
-import re
 
 import numpy as np
 import tensorflow as tf
 
 import tfpipe
+from experiments.check_exports import PROGRAMS
 from tests import made
-from tfpipe import TrainConfig
 from tfpipe.model import artifact
-from tfpipe.training import loop
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
-SCRIPT = "experiments/check_exports.py"
 
 
 def python_blocks(name):
-    return re.findall(r"```python\n(.*?)```", (REPOSITORY / name).read_text(), re.DOTALL)
+    """The examples on a page."""
+    return [rest.split("```")[0] for rest in (REPOSITORY / name).read_text("utf-8").split("```python\n")[1:]]
 
 
 class ReadmeTest(tf.test.TestCase):
@@ -26,7 +24,7 @@ class ReadmeTest(tf.test.TestCase):
         block = next(b for b in python_blocks("README.md") if "np.load" in b)
         self.assertNotIn("tfpipe", block)
         folder = pathlib.Path(self.create_tempdir().full_path)
-        loop.train(TrainConfig(batch_size=10, epochs=1, device="cpu"), made.splits(), folder / "run")
+        tfpipe.train(tfpipe.TrainConfig(batch_size=10, epochs=1, device="cpu"), made.splits(), folder / "run")
         before = pathlib.Path.cwd()
         os.chdir(folder / "run")
         self.addCleanup(os.chdir, before)
@@ -35,9 +33,10 @@ class ReadmeTest(tf.test.TestCase):
         expected = artifact.load("model.npz").probabilities(np.zeros((1, 24)))
         self.assertAllClose(names["p"], expected, rtol=1e-12)
         # And it is the program that is asked for all test images of MNIST.
-        program = re.search(r'"numpy": """\nmodel = .*\n((?:.*\n)*?)"""', (REPOSITORY / SCRIPT).read_text())[1]
-        self.assertLen(program.splitlines(), 3)
-        self.assertIn(program, block)
+        model, *program = PROGRAMS["numpy"].strip().splitlines()
+        self.assertEqual(model, "model = np.load(model)")
+        self.assertLen(program, 3)
+        self.assertIn("\n".join(program), block)
 
     def test_the_python_interface(self):
         block = next(b for b in python_blocks("README.md") if "tfpipe.train(" in b)

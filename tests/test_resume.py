@@ -1,6 +1,5 @@
 """A run that was ended, in whatever way, goes on as if nothing had happened."""
 
-import contextlib
 import errno
 import json
 import os
@@ -11,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from unittest import mock
 
 import numpy as np
@@ -21,10 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests import faults, made
 from tests.command import python, result, tfpipe
 from tfpipe import TrainConfig, monitor
+from tfpipe.compute import cpu
 from tfpipe.disk import checkpoints, files
 from tfpipe.exceptions import OptionError, WorkdirError
 from tfpipe.monitor import metrics
-from tfpipe.training import loop, run, saving
+from tfpipe.solvers.sgd import Sgd
+from tfpipe.training import loop
 
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 # Validations inside epochs, minibatches that are not full, several chunks between validations.
@@ -50,10 +52,9 @@ def config(**options):
     return TrainConfig(**(OPTIONS | options))
 
 
-@contextlib.contextmanager
-def small_chunks(steps=3):
-    with mock.patch.object(run.pipeline, "chunk_size", lambda iterations, *_: min(steps, iterations)):
-        yield
+# Spans of three minibatches, and validations beside them; or two intervals with their validations in one program.
+BESIDE = loop.Pace(span_bytes=3 * 10 * 16, flops_inside=0.0)
+INSIDE = loop.Pace(span_bytes=2 * 7 * 10 * 16)
 
 
 class ResumeTest(tf.test.TestCase, parameterized.TestCase):
@@ -62,10 +63,12 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.folder = pathlib.Path(self.create_tempdir().full_path)
         self.workdir = self.folder / "run"
         self.splits = made.splits()
-        self.enter_context(small_chunks())
+        self.pace = BESIDE
 
     def train(self, should_stop=lambda: False, workdir=None, **options):
-        return loop.train(config(**options), self.splits, workdir or self.workdir, should_stop=should_stop)
+        return loop.train(
+            config(**options), self.splits, workdir or self.workdir, should_stop=should_stop, pace=self.pace
+        )
 
     def assert_same(self, result, expected):
         """Two runs agree, to the bit, in the folders `run` and `whole` and in what they return."""
@@ -83,47 +86,55 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(result.model.W.numpy().tobytes(), expected.model.W.numpy().tobytes())
         self.assertLen(result.history, len(expected.history))
         for mine, other in zip(result.history, expected.history, strict=True):
-            for name, value in mine._asdict().items():
-                if name not in TIMES:
-                    np.testing.assert_array_equal(value, getattr(other, name), name)
+            mine, other = (event._asdict() | dict(event.columns) for event in (mine, other))
+            self.assertEqual(mine.keys(), other.keys())
+            for name, value in mine.items():
+                if name not in (*TIMES, "columns"):
+                    np.testing.assert_array_equal(value, other[name], name)
         self.assertEqual(*(curves(self.folder / name / "tensorboard") for name in ("run", "whole")))
 
     @parameterized.named_parameters(
-        ("in_order", {"shuffle": False}),
-        ("shuffled", {"seed": 3}),
-        ("until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}),
-        ("grid", GRID),
-        ("float64", {"precision": "float64", "learning_rate": (0.1, 0.2)}),
+        ("in_order", {"shuffle": False}, BESIDE),
+        ("shuffled", {"seed": 3}, BESIDE),
+        ("until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, BESIDE),
+        ("grid", GRID, BESIDE),
+        ("float64", {"precision": "float64", "learning_rate": (0.1, 0.2)}, BESIDE),
+        ("inside_until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, INSIDE),
+        ("inside_grid", GRID, INSIDE),
     )
-    def test_a_run_that_is_stopped_again_and_again(self, options):
+    def test_a_run_that_is_stopped_again_and_again(self, options, pace):
+        self.pace = pace
+        spans = 5 if pace is BESIDE else 1
         expected = self.train(workdir=self.folder / "whole", **options)
-        parts = [result := self.train(after(5), **options)]
+        parts = [result := self.train(after(spans), **options)]
         while result.report["interrupted"]:
-            parts.append(result := self.train(after(5), **options))
+            parts.append(result := self.train(after(spans), **options))
         self.assertGreater(len(parts), 2)
         self.assert_same(result, expected)
 
-    def test_heads_that_left_the_grid_stay_away(self):
-        with mock.patch.object(run, "_FLOPS_WORTH_COMPILING", 1.0):
-            options = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "l2": (0.0, 0.01), "patience": 20, "epochs": 12}
-            expected = self.train(workdir=self.folder / "whole", **options)
-            with self.assertLogs("absl", "INFO") as log:
-                while True:
-                    result = self.train(after(8), **options)
-                    if not result.report["interrupted"]:
-                        break
+    @parameterized.parameters((BESIDE, 8), (INSIDE, 2))
+    def test_heads_that_left_the_others_stay_away(self, pace, spans):
+        self.pace = pace._replace(flops_worth_leaving=1.0)
+        options = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "l2": (0.0, 0.01), "patience": 20, "epochs": 12}
+        expected = self.train(workdir=self.folder / "whole", **options)
+        with self.assertLogs("absl", "INFO") as log:
+            while True:
+                result = self.train(after(spans), **options)
+                if not result.report["interrupted"]:
+                    break
         self.assertRegex("\n".join(log.output), "heads have stopped")
         self.assertRegex("\n".join(log.output), r"[1-4] heads? in \d programs?")
         self.assert_same(result, expected)
 
-    @parameterized.parameters(0, 1, 5)
-    def test_a_run_that_dies(self, chunks):
+    @parameterized.parameters((0, BESIDE), (1, BESIDE), (5, BESIDE), (2, INSIDE))
+    def test_a_run_that_dies(self, spans, pace):
+        self.pace = pace
         expected = self.train(workdir=self.folder / "whole", **GRID)
         with self.assertRaises(Died):
-            self.train(after(chunks, die), **GRID)
+            self.train(after(spans, die), **GRID)
         # As if all states since some time had not been there yet, while lines and events had.
         newest = max((self.workdir / "checkpoints").glob("*.npz"))
-        if chunks == 5:
+        if spans == 5:
             newest.unlink()
         result = self.train(**GRID)
         self.assert_same(result, expected)
@@ -138,11 +149,13 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_finished_run_gives_its_result_and_trains_nothing(self):
         expected = self.train()
         before = contents(self.workdir)
-        with (
-            mock.patch.object(run.Grid, "train_chunk", side_effect=AssertionError),
-            self.assertLogs("absl", "INFO") as log,
-        ):
-            result = self.train()
+
+        class Idle(Sgd):
+            def advance(self, *arguments):
+                raise AssertionError
+
+        with self.assertLogs("absl", "INFO") as log:
+            result = loop.train(config(), self.splits, self.workdir, solver=Idle, pace=self.pace)
         self.assertRegex(log.output[-1], "run: the run is finished; with more --epochs or --patience it would go on")
         self.assertEqual(result.report, expected.report)
         self.assertEqual(result.model.W.numpy().tobytes(), expected.model.W.numpy().tobytes())
@@ -229,7 +242,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
     def test_another_machine_is_said(self):
         self.train(after(2))
         with (
-            mock.patch.object(loop.device, "cores", return_value=17),
+            mock.patch.object(cpu, "cores", return_value=17),
             self.assertLogs("absl", "WARNING") as log,
         ):
             self.train(after(1))
@@ -239,10 +252,10 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.train(after(2), seed=1)
         before = contents(self.workdir)
         with self.assertRaisesRegex(WorkdirError, r"holds a run \(flags.txt\), and --noresume would begin anew"):
-            loop.train(config(), self.splits, self.workdir, resume=False)
+            loop.train(config(), self.splits, self.workdir, resume=False, pace=self.pace)
         self.assertEqual(contents(self.workdir), before)
         expected = self.train(workdir=self.folder / "whole")
-        result = loop.train(config(), self.splits, self.workdir, resume=False, overwrite=True)
+        result = loop.train(config(), self.splits, self.workdir, resume=False, overwrite=True, pace=self.pace)
         self.assert_same(result, expected)
 
     def test_a_run_without_its_state_is_refused(self):
@@ -277,31 +290,34 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         saved = checkpoints.decode("", path.read_bytes())
         for changes in (
             {"W": np.zeros((1, 3, 24), np.float32)},
-            {"in_grid": np.array([0, 1, 2, 9])},
-            {"in_grid": np.array([0.0, 1, 2, 3])},
+            {"numbers": np.array([0, 1, 2, 9])},
+            {"numbers": np.array([0.0, 1, 2, 3])},
+            {"numbers": np.zeros((1, 4), np.int64)},
             {"best_b": np.array(["a"])},
-            {"patience.best_error": np.zeros(5)},
-            {"patience.diverged": np.zeros(4)},
+            {"best_error": np.zeros(5)},
+            {"diverged": np.zeros(4)},
             {"more": np.zeros(4)},
-            {"in_grid": np.zeros((1, 4), np.int64)},
+            {"memory.more": np.zeros(4)},
+            {"memory.cost_sum": np.zeros(5)},
+            {"columns.cost": np.zeros((4, 4))},
         ):
             files.write_whole(path, checkpoints.encode(saved._replace(arrays=saved.arrays | changes)))
             with self.assertRaisesRegex(WorkdirError, "the state|not the state"):
                 self.train(**GRID)
-        written, origin = (saved.facts[name] for name in ("written", "origin"))
+        written, identity = (saved.facts[name] for name in ("written", "identity"))
         events = {"../../run": 0}, {"/etc/passwd": 0}, {"train/x": -1}, {"train/x": 1.5}, []
         for changes in (
-            {"iteration": "4"}, {"iteration": 10**30}, {"iteration": -7}, {"validated": 10**9}, {"seconds": -1.0},
+            {"steps": "4"}, {"steps": 10**30}, {"steps": -7}, {"validated": 10**9}, {"seconds": -1.0},
             {"x": 0}, {"written": None}, {"written": {"events": {}}}, {"written": written | {"last_model": "ab"}},
             *({"written": written | {"events": paths}} for paths in events),
-            {"origin": None}, {"origin": origin | {"settings": origin["settings"] | {"epochs": [1]}}},
-            {"origin": origin | {"sizes": [1, 2]}}, {"origin": origin | {"machine": "mine"}},
+            {"identity": None}, {"identity": identity | {"settings": identity["settings"] | {"epochs": [1]}}},
+            {"identity": identity | {"sizes": [1, 2]}}, {"identity": identity | {"machine": "mine"}},
         ):  # fmt: skip
             files.write_whole(path, checkpoints.encode(saved._replace(facts=saved.facts | changes)))
             with self.assertRaisesRegex(WorkdirError, "not the state of a run"):
                 self.train(**GRID)
-        settings = origin["settings"] | {"epochs": "many"}
-        changed = saved.facts | {"origin": origin | {"settings": settings}}
+        settings = identity["settings"] | {"epochs": "many"}
+        changed = saved.facts | {"identity": identity | {"settings": settings}}
         files.write_whole(path, checkpoints.encode(saved._replace(facts=changed)))
         with self.assertRaisesRegex(WorkdirError, "holds a run with epochs=many, not 6;"):
             self.train(**GRID)
@@ -404,27 +420,29 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
     def test_lines_that_waited_for_the_disk_when_the_run_ended_are_not_lost(self):
         expected = self.train(workdir=self.folder / "whole")
         full = OSError(errno.ENOSPC, "No space left on device")
-        flush = metrics.MetricsFile.flush
+        flush, close = metrics.MetricsFile.flush, metrics.MetricsFile.close
+        room = threading.Event()
 
-        def flush_and_close(file):  # There is room again at the very end.
+        def flush_if_there_is_room(file):
+            if not room.is_set():
+                raise full
             flush(file)
-            file._file.close()
+
+        def close_with_room(file):  # There is some again at the very end.
+            room.set()
+            close(file)
 
         with (
-            mock.patch.object(metrics.MetricsFile, "flush", side_effect=full),
-            mock.patch.object(metrics.MetricsFile, "close", flush_and_close),
+            mock.patch.object(metrics.MetricsFile, "flush", flush_if_there_is_room),
+            mock.patch.object(metrics.MetricsFile, "close", close_with_room),
         ):
             self.train(after(9))
         self.assert_same(self.train(), expected)
 
     def test_pictures_are_not_shown_twice(self):
-        with (
-            mock.patch.object(monitor, "_SECONDS_BETWEEN_MODELS", 0.0),
-            mock.patch.object(monitor, "_SHARE_OF_MODELS", 1e9),
-            mock.patch.object(monitor, "_GROWTH_OF_PAUSES", 0.0),
-        ):
-            while self.train(after(9), epochs=8, learning_rate=0.02).report["interrupted"]:
-                pass
+        self.pace = BESIDE._replace(monitor=monitor.Pace(pause=0.0, share=1e9, growth=0.0))
+        while self.train(after(9), epochs=8, learning_rate=0.02).report["interrupted"]:
+            pass
         events = EventAccumulator(str(self.workdir / "tensorboard" / "train"), {"tensors": 0}).Reload()
         steps = [event.step for event in events.Tensors("weights/W")]
         self.assertEqual(steps, sorted(set(steps)))
@@ -459,42 +477,47 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_the_disk_may_be_full_from_any_moment_on(self):
         expected = self.train(workdir=self.folder / "whole")
-        with faults.traced(faults.nothing) as names:
-            self.train()
-        for place in range(0, len(names) * 9 // 10, len(names) // 7):
-            shutil.rmtree(self.workdir)
-            full = faults.failing_from(place, OSError(errno.ENOSPC, "No space left on device"))
+        for spans in (None, 0, 4, 9, 16):  # None: before the run begins.
+            shutil.rmtree(self.workdir, ignore_errors=True)
+            is_full = threading.Event()
+            if spans is None:
+                is_full.set()
+
+            def fail_if_full(number, name, call, is_full=is_full):
+                if is_full.is_set() and name in ("write", "replace"):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return call()
+
             with (
-                faults.traced(full),
+                faults.traced(fail_if_full),
                 self.assertRaisesRegex(WorkdirError, "run: .* cannot be written: No space left on device; when it can"),
             ):
-                self.train()
+                self.train(after(spans, is_full.set))
             self.assert_same(self.train(), expected)
 
     def test_a_state_is_kept_as_often_as_asked(self):
-        clock = mock.Mock()
-        clock.monotonic.return_value = 0.0
-        kept = []
+        seconds, kept = [0.0], []
+        saved = threading.Event()
 
         def look():
-            clock.monotonic.return_value += 1.0
+            if seconds[0] and seconds[0] % 5 == 0:  # The span before began to save a state.
+                self.assertTrue(saved.wait(timeout=600))
+                saved.clear()
+            seconds[0] += 1.0
             return False
 
-        keep = saving.Keeper.keep_state
+        def count(_, number, saved_state):
+            kept.append((seconds[0], number))
+            if number:  # Nobody waits for that of the beginning.
+                saved.set()
 
-        def count(keeper, state):
-            kept.append((clock.monotonic(), state.iteration))
-            keep(keeper, state)
-            keeper.wait()
-
-        with (
-            mock.patch.object(saving, "time", clock),
-            mock.patch.object(saving.Keeper, "keep_state", count),
-            mock.patch.object(saving.Keeper, "wants_model", return_value=False),
-        ):
-            self.train(look, checkpoint_every=5.0)
-        self.assertEqual([seconds for seconds, _ in kept], [5.0 * n for n in range(1, 1 + len(kept))])
-        self.assertGreater(len(kept), 2)
+        self.pace = BESIDE._replace(clock=lambda: seconds[0])
+        with mock.patch.object(checkpoints.Checkpoints, "save", count):
+            self.train(look, checkpoint_every=5.0, learning_rate=1e-6)
+        *regular, last = kept[1:]  # The first one is of the beginning.
+        self.assertEqual([at for at, _ in regular], [5.0 * n for n in range(1, 1 + len(regular))])
+        self.assertEqual(last[1], 60)
+        self.assertGreater(len(regular), 2)
 
     def test_lines_and_events_are_on_the_disk_before_the_state_that_counts_them(self):
         calls = []

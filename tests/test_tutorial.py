@@ -17,7 +17,7 @@ import tfpipe
 from tests import oracle
 from tests.command import result
 from tests.command import tfpipe as command
-from tfpipe.compute import device
+from tfpipe.compute import cpu
 from tfpipe.model import artifact
 
 MNIST = os.environ.get("TFPIPE_MNIST_DIR")
@@ -79,7 +79,7 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
     def test_with_both_kinds_of_products(self, products, has_amx):
         splits = tfpipe.load(MNIST, validation_split=10000, pixel_max=256.0)
         config = tfpipe.TrainConfig(shuffle=False, drop_remainder=True, device="cpu")
-        with mock.patch.object(device, "_has_amx", return_value=has_amx):
+        with mock.patch.object(cpu, "has_amx", return_value=has_amx):
             report = tfpipe.train(config, splits).report
         self.assert_is_the_published_run(report)
         self.assertEqual(report["products"], products)

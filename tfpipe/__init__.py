@@ -28,6 +28,7 @@ _HOMES = {
     "load": "tfpipe.data",
     "train": "tfpipe.training.loop",
 }
+_NEED_TENSORFLOW = ("SoftmaxRegression", "train")
 __all__ = list(_HOMES)
 
 
@@ -38,4 +39,6 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tfpipe' has no attribute {name!r}")
+    if name in _NEED_TENSORFLOW:
+        importlib.import_module("tfpipe.compute.startup").import_tensorflow()
     return getattr(importlib.import_module(_HOMES[name]), name)

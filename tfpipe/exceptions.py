@@ -32,6 +32,10 @@ class WorkdirError(OptionError, RuntimeError):
     """The folder of the run cannot be written, or holds another run already."""
 
 
+class ProcessError(TfpipeError, RuntimeError):
+    """The process cannot compute."""
+
+
 class DataError(TfpipeError, ValueError):
     """A data set cannot be found, is damaged, or is not of the promised form."""
 

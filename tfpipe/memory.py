@@ -13,28 +13,32 @@ from tfpipe.exceptions import DataError
 # Deflate, in gzip and zip, cannot expand a byte to more than this many (zlib's technical details): a larger claim is
 # false, and is found out before memory is taken for it.
 DEFLATE_MOST = 1032
-_CGROUPS = pathlib.Path("/sys/fs/cgroup")
-_OWN_CGROUPS = pathlib.Path("/proc/self/cgroup")
+_ROOT = pathlib.Path("/")
 
 
-def memory() -> int:
-    """How many bytes this process may use at most: the machine's memory, or the limit of a container."""
-    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *(group.limit for group in _groups())])
+def total_memory(root: pathlib.Path = _ROOT) -> int:
+    """How many bytes this process may use at most: the machine's memory, or the limit of a container.
+
+    Args:
+      root: where `proc` and `sys` lie.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *(group.limit for group in _groups(root))])
 
 
-def available_memory() -> int:
-    """How many bytes this process could still use, for the system's cache of files too."""
+def available_memory(root: pathlib.Path = _ROOT) -> int:
+    """How many bytes this process could still use, for the system's cache of files too; `root` as above."""
     try:
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text().splitlines()
     except OSError:
         lines = []
     available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return min([memory(), *available, *(group.limit - group.held for group in _groups())])
+    return min([total_memory(root), *available, *(group.limit - group.held for group in _groups(root))])
 
 
 def check_fits_memory(where: str, size: int) -> None:
     """Raises DataError if `size` bytes, which a file asks for, are more than there are: before they are taken."""
-    most = memory()
+    most = total_memory()
     if size > most:
         raise DataError(
             f"{where}: would take {size / 2**30:.1f} GiB of memory, and there are {most / 2**30:.1f}; an .npy "
@@ -49,21 +53,22 @@ class _Group(NamedTuple):
     held: int
 
 
-def _groups() -> list[_Group]:
+def _groups(root: pathlib.Path) -> list[_Group]:
     """Those that this process is in, and those around them, as far as they have a limit: versions 1 and 2."""
+    cgroups = root / "sys/fs/cgroup"
     try:
-        lines = [line.split(":", 2) for line in _OWN_CGROUPS.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
     except OSError:
         return []  # Not Linux.
     groups = []
     for _, controllers, path in lines:
         if controllers and "memory" not in controllers.split(","):
             continue
-        root = _CGROUPS / "memory" if controllers else _CGROUPS
+        top = cgroups / "memory" if controllers else cgroups
         names = ("memory.limit_in_bytes", "rss") if controllers else ("memory.max", "anon")
-        own = root / path.lstrip("/")
+        own = top / path.lstrip("/")
         for folder in (own, *own.parents):
-            if folder.is_relative_to(root):
+            if folder.is_relative_to(top):
                 groups += _group(folder, *names)
     return groups
 

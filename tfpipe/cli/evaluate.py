@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
+from absl import flags, logging
 
 from tfpipe.cli import config_flags, model_flags, streams
 from tfpipe.config import DataConfig
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tfpipe.model.artifact import TrainedModel
 
 _SPLITS = ("train", "validation", "test")
+_ELSEWHERE = "--dataset names the data, where it is now"
 
 
 def define(values: flags.FlagValues) -> None:
@@ -49,7 +50,7 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     if values.workdir is None:
         raise ConfigError("dataset", "", "must tell on what data; without --workdir there is no run that had any")
     workdir = Workdir(values.workdir)
-    return lambda: _evaluate(path, lambda _: _data_of(workdir), "of the run", split, top_k, output)
+    return lambda: _evaluate(path, lambda model: _data_of(workdir, model), "of the run", split, top_k, output)
 
 
 def _names_data(values: flags.FlagValues) -> bool:
@@ -70,23 +71,41 @@ def _load(data: DataConfig, model: "TrainedModel") -> "Splits":
     return datasets.load(**options)
 
 
-def _data_of(workdir: Workdir) -> "Splits":
-    """The data of a run, as it was divided then."""
+def _data_of(workdir: Workdir, model: "TrainedModel") -> "Splits":
+    """The data of a run, divided as it was then.
+
+    Raises:
+      DataError: it cannot be loaded; or it has changed since, so that examples that the model was trained on may be
+        among those of the test.
+    """
+    splits = _load_again(workdir)
+    of_run = model.summary.get("fingerprint")
+    if of_run is None:
+        logging.warning("%s: tells no fingerprint: whether the data is still the same is not known", workdir.model)
+    elif splits.fingerprint != of_run:
+        raise DataError(
+            f"{workdir.flags}: the data that it names has changed since the run, so training examples may be in the "
+            f"test split now; bring it back as it was, or name other data by --dataset"
+        )
+    return splits
+
+
+def _load_again(workdir: Workdir) -> "Splits":
+    """What the flags of a run name as its data."""
     from tfpipe import data as datasets
 
     values = flags.FlagValues()
     config_flags.define(DataConfig, values, "evaluate")
-    elsewhere = "--dataset names the data, where it is now"
     try:
         lines = [line for line in workdir.flags.read_text("utf-8").splitlines() if _is_of_data(line, values)]
         values(["", *lines])
         if not values["dataset"].present or not values.dataset:
-            raise DataError(f"{workdir.flags}: names no data, which came from a program; {elsewhere}")
+            raise DataError(f"{workdir.flags}: names no data, which came from a program; {_ELSEWHERE}")
         return datasets.load(**dataclasses.asdict(config_flags.read(DataConfig, values)))
     except (OSError, UnicodeDecodeError, flags.Error) as error:
-        raise DataError(f"{workdir.flags}: cannot be read: {error}; {elsewhere}") from error
+        raise DataError(f"{workdir.flags}: cannot be read: {error}; {_ELSEWHERE}") from error
     except (DataError, ConfigError) as error:
-        raise DataError(f"{error}; so says {workdir.flags}; {elsewhere}") from error
+        raise DataError(f"{error}; so says {workdir.flags}; {_ELSEWHERE}") from error
 
 
 def _is_of_data(line: str, values: flags.FlagValues) -> bool:

@@ -1,4 +1,4 @@
-"""What `--help` prints."""
+"""What `tfpipe COMMAND --help` prints."""
 
 import textwrap
 
@@ -16,15 +16,6 @@ def is_asked_for(arguments: list[str]) -> bool:
     """Whether a flag among `arguments` asks for help."""
     names = (argument.lstrip("-").split("=")[0] for argument in arguments if argument.startswith("-"))
     return not _ASKING.isdisjoint(names)
-
-
-def overview(summaries: dict[str, str]) -> str:
-    """The help of the program."""
-    commands = "\n".join(f"  {name:<10} {summary}" for name, summary in summaries.items())
-    return (
-        f"Softmax regression on image matrices, with TensorFlow.\n\nusage: tfpipe COMMAND [flags]\n\n{commands}\n\n"
-        "tfpipe COMMAND --help lists the flags of a command; tfpipe --version prints the version."
-    )
 
 
 def of_command(name: str, summary: str, arguments: str, values: flags.FlagValues, everything: bool) -> str:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: they end a command at once, or a run with what it has; then a second one ends it at once."""
+"""SIGTERM, SIGINT and SIGHUP: they end a command at once, or a run with what it has."""
 
 import contextlib
 import os
@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 
 STATUS = 143
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # The terminal was closed, or its line dropped. Not on Windows.
+
 _deferred = False
 _came = False
+_came_by_hand = False
 
 
 class Interrupted(BaseException):
@@ -17,18 +20,21 @@ class Interrupted(BaseException):
 
 
 def listen() -> None:
-    """Takes over both signals, from now on; not one that is ignored, as a shell has it for jobs in the background.
+    """Takes over the signals, from now on; not one that is ignored, as by nohup, or by a shell for background jobs.
 
     They raise Interrupted in the main thread.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    for number in (signal.SIGTERM, signal.SIGINT, _HANGUP):
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Within it, a signal is only noted, and a second one ends the process; gives the function that tells."""
+    """Within it, a signal is only noted, and a second SIGTERM or SIGINT ends the process.
+
+    Gives the function that tells whether one came.
+    """
     global _deferred
     _deferred = True
     try:
@@ -38,12 +44,17 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 
 def _handle(number: int, frame: types.FrameType | None) -> None:
-    global _came
+    global _came, _came_by_hand
+    # A closed terminal can send SIGHUP twice, once by the shell; and nobody is there who could mean it.
+    by_hand = number != _HANGUP
+    if by_hand and _came_by_hand:
+        os._exit(STATUS)
+    is_first = not _came
+    _came, _came_by_hand = True, _came_by_hand or by_hand
+    if not is_first:
+        return
     if not _deferred:
         raise Interrupted(signal.Signals(number).name)
-    if _came:
-        os._exit(STATUS)
-    _came = True
     # Not by the log: a signal may come while that holds its lock. On a line of its own: there may be a live line.
     with contextlib.suppress(OSError):
         os.write(2, f"\n{signal.Signals(number).name}: ending with what there is; once more to end at once\n".encode())

@@ -1,12 +1,18 @@
-"""`tfpipe COMMAND [flags]`: finds the command, parses its flags, turns errors into one line and an exit status."""
+"""`tfpipe COMMAND [flags]`: finds the command, parses its flags, turns errors into one line and an exit status.
 
+argparse finds the command, by absl's argparse_flags; absl parses what follows, for argparse would take away spellings
+(`--shuffle=false`, `-epochs=3`, `--learning_rate -1e-3`) and the suggestions for a misspelled flag.
+"""
+
+import argparse
 import logging as python_logging
 import os
 import sys
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags, logging
+from absl.flags import argparse_flags
 
 from tfpipe.cli import describe, evaluate, export, help_text, interruption, predict, streams, train
 from tfpipe.exceptions import ConfigError, OptionError, TfpipeError
@@ -40,25 +46,30 @@ COMMANDS = {
     "export": Command("write a trained model in the form of other programs", export.define, export.prepare),
     "describe": Command("tell what a data set holds, and show examples", describe.define, describe.prepare),
 }
+_THE_COMMANDS = f"the commands are: {', '.join(COMMANDS)} (see tfpipe --help)"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's own). Ends the process with SystemExit, as absl does.
 
     Exit status: 0 done, 1 failed (data, files, devices), 2 wrong usage (what the command line alone shows), 143
-    stopped by SIGTERM or SIGINT, with the results so far saved if the training had begun.
+    stopped by SIGTERM, SIGINT or SIGHUP, with the results so far saved if the training had begun.
     """
     streams.repair()
     argv = sys.argv if argv is None else argv
     arguments = argv[1:]
-    name = arguments[0] if arguments else ""
-    if name in ("--version", "-version"):
+    parser = _parser_of_commands()
+    try:
+        asked = parser.parse_args(arguments[:1])
+    except argparse.ArgumentError:
+        _fail("tfpipe", f"unknown command '{arguments[0]}'; {_THE_COMMANDS}", WRONG_USAGE)
+    if asked.version:
         return _answer(__version__)
-    if help_text.is_asked_for([name]):
-        return _answer(help_text.overview({name: command.summary for name, command in COMMANDS.items()}))
-    if name not in COMMANDS:
-        what = f"unknown command '{name}'" if name else "no command"
-        _fail("tfpipe", f"{what}; the commands are: {', '.join(COMMANDS)} (see tfpipe --help)", WRONG_USAGE)
+    if asked.help:
+        return _answer(parser.format_help().rstrip())
+    name = asked.command
+    if name is None:
+        _fail("tfpipe", f"no command; {_THE_COMMANDS}", WRONG_USAGE)
 
     command = COMMANDS[name]
     command.define(flags.FLAGS)
@@ -72,6 +83,33 @@ def main(argv: list[str] | None = None) -> int:
         flags_parser=lambda argv: _parse(name, command, argv),
     )
     raise AssertionError("absl's app.run does not return")
+
+
+class _Parser(argparse_flags.ArgumentParser):
+    """Raises what is wrong, where argparse would print its own words and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise argparse.ArgumentError(None, message)
+
+
+def _parser_of_commands() -> argparse.ArgumentParser:
+    """Takes one argument: the name of a command, or a flag instead of one."""
+    options: dict[str, Any] = {"inherited_absl_flags": None, "add_help": False}
+    parser = _Parser(
+        prog="tfpipe",
+        usage="tfpipe COMMAND [flags]",
+        description="Softmax regression on image matrices, with TensorFlow.",
+        epilog="tfpipe COMMAND --help lists the flags of a command; tfpipe --version prints the version.",
+        exit_on_error=False,
+        **options,
+    )
+    parser.add_argument("-version", "--version", action="store_true", help=argparse.SUPPRESS)
+    forms = ["-h", "--help", "--helpshort", "--helpfull", "--helpxml"]
+    parser.add_argument(*forms, dest="help", nargs="?", const=True, help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND [flags]")
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.summary, **options)
+    return parser
 
 
 def _answer(text: str) -> int:

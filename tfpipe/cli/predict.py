@@ -18,7 +18,7 @@ from tfpipe.exceptions import ConfigError
 if TYPE_CHECKING:
     import pathlib
 
-    from tfpipe.model.inference import Answer
+    from tfpipe.model.inference import Prediction
 
 _STDIN = "-"
 
@@ -32,7 +32,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def prepare(values: flags.FlagValues, paths: list[str]) -> Callable[[], int]:
-    """Checks the flags; what it returns prints the answers and returns the exit status."""
+    """Checks the flags; what it returns prints the predictions and returns the exit status."""
     if not paths:
         problem = "no FILE; give pictures, .npy files, folders, patterns, or - for a list of such on standard input"
         raise ConfigError("model", model_flags.path(values), problem)
@@ -53,10 +53,10 @@ def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: in
     # A list on standard input may come line by line, and each line is answered before the next is read.
     at_once = 1 if _STDIN in paths else 2 * (os.cpu_count() or 1)
     count = failed = 0
-    for answer in inference.answers(model, _listed(paths), at_once=at_once):
+    for prediction in inference.predict(model, _listed(paths), at_once=at_once):
         count += 1
-        failed += answer.probabilities is None
-        streams.write_output(line_of(answer, _top(answer, model.class_names, top_k)))
+        failed += prediction.probabilities is None
+        streams.write_output(line_of(prediction, _top(prediction, model.class_names, top_k)))
     if failed:
         lines = "its line says" if failed == 1 else "their lines say"
         streams.write_error(f"tfpipe predict: {failed} of {count} could not be read; {lines} why")
@@ -71,19 +71,19 @@ def _listed(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def _top(answer: "Answer", class_names: tuple[str, ...], top_k: int) -> list[tuple[str, float]]:
+def _top(prediction: "Prediction", class_names: tuple[str, ...], top_k: int) -> list[tuple[str, float]]:
     """The most probable classes, of equals the one with the smaller number first."""
-    if answer.probabilities is None:
+    if prediction.probabilities is None:
         return []
-    order = (-answer.probabilities).argsort(kind="stable")[:top_k]
-    return [(class_names[k], float(answer.probabilities[k])) for k in order]
+    order = (-prediction.probabilities).argsort(kind="stable")[:top_k]
+    return [(class_names[k], float(prediction.probabilities[k])) for k in order]
 
 
-def _json_line(answer: "Answer", top: list[tuple[str, float]]) -> str:
+def _json_line(prediction: "Prediction", top: list[tuple[str, float]]) -> str:
     if not top:
-        return json.dumps({"path": answer.path, "error": answer.problem})
+        return json.dumps({"path": prediction.path, "error": prediction.problem})
     classes = [{"class": name, "probability": probability} for name, probability in top]
-    return json.dumps({"path": answer.path, **classes[0]} | ({"top": classes} if len(classes) > 1 else {}))
+    return json.dumps({"path": prediction.path, **classes[0]} | ({"top": classes} if len(classes) > 1 else {}))
 
 
 def _csv_header(top_k: int) -> str:
@@ -91,9 +91,9 @@ def _csv_header(top_k: int) -> str:
     return _csv(["path", "class", "probability", *more, "error"])
 
 
-def _csv_line(answer: "Answer", top: list[tuple[str, float]], *, top_k: int) -> str:
+def _csv_line(prediction: "Prediction", top: list[tuple[str, float]], *, top_k: int) -> str:
     cells = [str(cell) for pair in top for cell in pair] or [""] * (2 * top_k)
-    return _csv([answer.path, *cells, answer.problem])
+    return _csv([prediction.path, *cells, prediction.problem])
 
 
 def _csv(cells: list[str]) -> str:

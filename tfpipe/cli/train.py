@@ -56,11 +56,14 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None, *, resume: b
     splits = datasets.load(**dataclasses.asdict(data))
     startup.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 
-    from tfpipe.compute import device
-    from tfpipe.training import grid, loop, report
+    from tfpipe.compute import cpu, device
+    from tfpipe.training import loop, plan, report
 
-    place = device.select(config.device, tf32=config.tf32)
-    if grid.wants_one_thread(config, splits, place) and not device.use_one_thread():
+    # What holds for the whole process is the command's to set.
+    if config.device != "cpu" and not device.grow_gpu_memory():
+        logging.info("TensorFlow has begun to compute already: it takes all the memory of GPUs")
+    selected = device.select(config.device, tf32=config.tf32)
+    if plan.wants_one_thread(config, splits, selected) and not cpu.use_one_thread():
         logging.info("TensorFlow has begun to compute already: small programs use more threads than they gain by")
 
     with interruption.deferred() as came, _workdir(path) as workdir:

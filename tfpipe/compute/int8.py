@@ -46,10 +46,8 @@ def of_bytes(W: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor
     1e-31: below that places are lost, and none are left below 1e-38. A row that is not finite gives a row that is not.
 
     Raises:
-      ValueError: D or B is more than MOST_TERMS.
+      ValueError: D is more than MOST_TERMS; or B, over which the gradient sums, where that is taken.
     """
-    if max(x.shape) > MOST_TERMS:
-        raise ValueError(f"a product of bytes {x.shape}: int32 holds the sums of {MOST_TERMS} terms at most")
 
     def gradient(dz: tf.Tensor) -> tuple[tf.Tensor, None]:
         return _product(dz, x, transpose=False), None
@@ -62,6 +60,8 @@ def _product(a: tf.Tensor, x: tf.Tensor, *, transpose: bool) -> tf.Tensor:
 
     `x` is the bytes as `centered` gives them, `[B, D]`.
     """
+    if a.shape[1] > MOST_TERMS:
+        raise ValueError(f"a product of bytes {x.shape}: int32 holds the sums of {MOST_TERMS} terms at most")
     unit = _largest(a) / _TOP
     unit = tf.where(unit < _SMALLEST_UNIT, _SMALLEST_UNIT, unit)
     # A product with the inverse XLA would compute again in everything that takes the digits: 16.2 ms an epoch for 10.7.

@@ -1,32 +1,55 @@
-"""TensorFlow as the commands import it: without its greetings, and without Keras."""
+"""How TensorFlow is imported: without its greetings, and without Keras."""
 
 import contextlib
 import os
-import tempfile
+import re
+import sys
+import threading
 from collections.abc import Iterator
 
 from absl import logging
 
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# TensorFlow's levels: 0 logs all, 1 no information, 2 no warnings, 3 no errors either, only what is fatal.
+_QUIET = "3"
+_LETTERS = "IWE"
+# One after the other: each takes file descriptor 2 over, and gives it back.
+_importing = threading.Lock()
+
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow, and keeps its greetings back unless `--verbosity` asks for them."""
-    with contextlib.ExitStack() as stack:
+    """Imports TensorFlow, unless that is done.
+
+    Its C++ side greets, of its CPU instructions, of GPUs that are not there, on file descriptor 2. That is kept back
+    unless it is asked for, by TF_CPP_MIN_LOG_LEVEL=0 or by absl's verbosity of DEBUG (`--verbosity=1`). TensorFlow
+    reads the variable once, so without it nothing but fatal errors is logged by that side as long as this process
+    lives; what fails raises an exception all the same. Afterwards variable and file descriptor are as they were.
+    """
+    with _importing, contextlib.ExitStack() as stack:
+        if "tensorflow" in sys.modules:
+            return
         stack.enter_context(_without_keras())
         if logging.get_verbosity() < logging.DEBUG:
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            stack.enter_context(_quiet())  # Some lines come before TensorFlow reads that variable.
+            level = os.environ.get(_LEVEL, _QUIET)
+            stack.enter_context(_variable(_LEVEL, level))
+            if unwanted := _LETTERS[: int(level)] if level.isdecimal() else "":
+                stack.enter_context(_without_log_lines(unwanted))  # Some come before TensorFlow reads the variable.
         import tensorflow  # noqa: F401
 
 
-@contextlib.contextmanager
-def _without_keras() -> Iterator[None]:
+def _without_keras() -> contextlib.AbstractContextManager[None]:
     """Keeps TensorFlow from importing Keras at once, which here nothing needs; `tf.keras` imports it when it is used.
 
     The import then takes 1.5 s instead of 2.5, and 1.5 instead of 5.1 where JAX is installed; and 110 MB less.
     """
-    name = "TF_USE_LEGACY_KERAS"  # An older Keras, in a package of its own that TensorFlow does not bring.
+    return _variable("TF_USE_LEGACY_KERAS", "1")  # An older Keras, in a package that TensorFlow does not bring.
+
+
+@contextlib.contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Gives an environment variable another value for a while."""
     before = os.environ.get(name)
-    os.environ[name] = "1"
+    os.environ[name] = value
     try:
         yield
     finally:
@@ -37,23 +60,50 @@ def _without_keras() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps back what is written to file descriptor 2, unless an exception comes: then it is shown after all.
+def _without_log_lines(levels: str) -> Iterator[None]:
+    """Keeps log lines of C++ from file descriptor 2, unless an exception comes: then they are shown after all.
 
-    The C++ side of TensorFlow writes there past Python.
+    Other lines pass, those of other threads and of processes that they start.
+
+    Args:
+      levels: the first letters of the lines.
     """
-    with tempfile.TemporaryFile() as file:
-        original = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        failed = False
-        try:
-            yield
-        except Exception:
-            failed = True
-            raise
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-            if failed:
-                file.seek(0)
-                os.write(2, file.read())
+    # A log of Python's absl looks alike, but names files that end in .py.
+    log_line = re.compile(
+        rf"[{levels}]\d{{4}} [\d:.]+ +\d+ \S+\.(cc|h):\d+\] |WARNING: All log messages before".encode()
+    )
+    try:
+        stderr = os.dup(2)
+    except OSError:  # It is closed.
+        yield
+        return
+    source, sink = os.pipe()
+    kept: list[bytes] = []
+    reader = threading.Thread(target=_pass_on, args=(source, stderr, log_line, kept), daemon=True)
+    reader.start()
+    os.dup2(sink, 2)
+    os.close(sink)
+    failed = False
+    try:
+        yield
+    except Exception:
+        failed = True
+        raise
+    finally:
+        os.dup2(stderr, 2)
+        # Which closes the pipe, unless a process that was started meanwhile has it too: then the reader goes on.
+        reader.join(timeout=1)
+        if failed:
+            with contextlib.suppress(OSError):
+                os.write(2, b"".join(kept))
+
+
+def _pass_on(source: int, sink: int, unwanted: re.Pattern[bytes], kept: list[bytes]) -> None:
+    """Writes to `sink` the lines that come from `source`; those that begin with what is `unwanted` are `kept`."""
+    with open(source, "rb") as lines, open(sink, "wb", buffering=0) as output:
+        for line in lines:
+            if unwanted.match(line):
+                kept.append(line)
+            else:
+                with contextlib.suppress(OSError):
+                    output.write(line)

@@ -31,14 +31,14 @@ def describe(splits: Splits) -> dict[str, Any]:
         "dataset": splits.config.dataset if splits.config else None,
         "form": splits.form,
         "image_shape": list(splits.image_shape),
-        "dtype": str(splits.train.images.dtype),
+        "dtype": str(splits.train.stored.dtype),
         "pixel_max": None if splits.standardization else splits.pixel_max,
         "standardized": splits.standardization is not None,
         "class_names": list(splits.class_names),
         "splits": {
             name: {
                 "examples": len(part),
-                "range": [part.images.min().item(), part.images.max().item()],
+                "range": list(part.value_range()),
                 "classes": np.bincount(part.labels, minlength=splits.n_out).tolist(),
             }
             for name, part in parts.items()
@@ -77,8 +77,10 @@ def contact_sheet(splits: Splits) -> Image.Image:
     for k, name in enumerate(names):
         top = _MARGIN + k * (height + _MARGIN)
         draw.text((_MARGIN, top + height // 2), name, fill="black", anchor="lm")
-        rows = np.flatnonzero(splits.train.labels == k)[:_EXAMPLES_A_CLASS]
-        for column, pixels in enumerate(brightened(splits.train.images[rows])):
+        numbers = np.flatnonzero(splits.train.labels == k)[:_EXAMPLES_A_CLASS]
+        if not len(numbers):
+            continue
+        for column, pixels in enumerate(brightened(splits.train.take(numbers).images)):
             tile = Image.fromarray(pixels.squeeze()).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(tile, (text + column * (width + _MARGIN), top))
     return sheet

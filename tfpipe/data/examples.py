@@ -2,86 +2,132 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 
 from tfpipe.config import DataConfig
 from tfpipe.data import scaling
-from tfpipe.data.fingerprint import fingerprint
+from tfpipe.data.fingerprint import Part, fingerprint
+from tfpipe.data.rows import blocks, chosen
 from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import DataError
 
-_BYTES_PER_CHECK = 8 << 20
+BLOCK_BYTES = 8 << 20
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Examples:
-    """N images with their labels.
+    """N images with their labels: rows of an array that may hold the images of other splits too.
 
     Attributes:
-      images: `[N, ...]`, finite; the shape of one image is free (`[H, W]`, `[H, W, C]`, `[D]`). uint8, float16 or
-        float32; float64 becomes float32 here, or when a minibatch is fetched from a memory map, which stays one.
-      labels: `[N]`, int32, numbers of the classes, at least 0.
+      stored: `[M, ...]`, finite in these rows; the shape of one image is free (`[H, W]`, `[H, W, C]`, `[D]`). uint8,
+        float16 or float32; a memory map stays one, and may then be float64 or of another byte order as well.
+      rows: `[N]` int64, at least one: the numbers of these examples in `stored`, ascending, none twice.
+      labels: `[N]` int32, the numbers of their classes, at least 0.
       name: what error messages call these examples, e.g. the file they come from.
-
-    Raises:
-      DataError: on construction, when images and labels do not fit together or hold values that cannot be used.
     """
 
-    images: np.ndarray
+    stored: np.ndarray
+    rows: np.ndarray
     labels: np.ndarray
-    name: str = "examples"
+    name: str
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "images", self._checked_images(np.asanyarray(self.images)))
-        object.__setattr__(self, "labels", self._checked_labels(np.asarray(self.labels)))
+    def __init__(self, images: np.ndarray, labels: np.ndarray, name: str = "examples"):
+        """All of `images`, `[N, ...]` uint8 or floating point, with `labels`, `[N]` integers.
+
+        float64 becomes float32 here, or when a minibatch is fetched from a memory map.
+
+        Raises:
+          DataError: images and labels do not fit together or hold values that cannot be used.
+        """
+        stored = _checked_images(np.asanyarray(images), name)
+        self._fill(stored, np.arange(len(stored)), _checked_labels(np.asarray(labels), len(stored), name), name)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.rows)
 
-    def __getitem__(self, rows: slice) -> "Examples":
+    @property
+    def images(self) -> np.ndarray:
+        """The images of these examples, `[N, ...]`: a view of `stored` if the rows are consecutive, else a copy."""
+        return chosen(self.stored, self.rows)
+
+    def blocks(self, most_bytes: int = BLOCK_BYTES, itemsize: int | None = None) -> Iterator[np.ndarray]:
+        """The images in pieces `[n, ...]`, from the first to the last, without having all of them in memory.
+
+        Args:
+          most_bytes: what a piece takes at most, if it is more than a single image.
+          itemsize: the bytes of a value, where the pieces are to be converted; None: as it is stored.
+        """
+        return blocks(self.stored, self.rows, most_bytes, itemsize or self.stored.itemsize)
+
+    def value_range(self) -> tuple[float, float]:
+        """The least and the largest value of the images."""
+        ranges = [(block.min().item(), block.max().item()) for block in self.blocks()]
+        return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+    def take(self, numbers: np.ndarray) -> "Examples":
+        """Some of these examples. No image is copied.
+
+        Args:
+          numbers: `[n]` integers in [0, N), at least one: the places of the wanted examples among these, ascending,
+            none twice.
+
+        Raises:
+          DataError: the numbers are others.
+        """
+        numbers = np.asarray(numbers)
+        expected = f"expected integers from 0 to {len(self) - 1}, ascending, none twice"
+        if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
+            raise DataError(f"{self.name}: {numbers.dtype} {numbers.shape} as numbers of examples; {expected}")
+        wrong = (numbers < 0) | (numbers >= len(self))
+        wrong[1:] |= numbers[1:] <= numbers[:-1]
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            before = f" after {numbers[place - 1]}" * bool(place)
+            raise DataError(f"{self.name}: {numbers[place]}{before} as number of an example; {expected}")
         part = object.__new__(Examples)  # Checked already: the images may be larger than memory.
-        for name, value in (("images", self.images[rows]), ("labels", self.labels[rows]), ("name", self.name)):
-            object.__setattr__(part, name, value)
+        part._fill(self.stored, self.rows[numbers], self.labels[numbers], self.name)
         return part
 
-    def _checked_images(self, images: np.ndarray) -> np.ndarray:
-        if images.ndim < 2 or images.size == 0:
-            raise DataError(
-                f"{self.name}: images of shape {images.shape}; expected [N, ...] with at least one pixel each"
-            )
-        if images.dtype == np.uint8:
-            return images
-        if images.dtype.kind != "f":
-            raise DataError(f"{self.name}: images of type {images.dtype}; expected uint8 or floating point")
-        stays = (
-            images.dtype.itemsize <= 8 if isinstance(images, np.memmap) else images.dtype in (np.float16, np.float32)
-        )
-        if not stays:
-            with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
-                images = images.astype(np.float32)
-        step = max(1, _BYTES_PER_CHECK // images[0].nbytes)
-        for start in range(0, len(images), step):
-            with np.errstate(over="ignore"):
-                rows = np.asarray(images[start : start + step], np.float32).reshape(-1, images[0].size)
-            finite = np.isfinite(rows).all(axis=1)
-            if not finite.all():
-                row = start + int(np.argmin(finite))
-                raise DataError(f"{self.name}: image {row} holds a value that is not finite (NaN or infinity)")
-        return images
+    def _fill(self, stored: np.ndarray, rows: np.ndarray, labels: np.ndarray, name: str) -> None:
+        for field, value in (("stored", stored), ("rows", rows), ("labels", labels), ("name", name)):
+            object.__setattr__(self, field, value)
 
-    def _checked_labels(self, labels: np.ndarray) -> np.ndarray:
-        if labels.dtype.kind not in "iu" or labels.ndim != 1:
-            raise DataError(
-                f"{self.name}: labels of shape {labels.shape} and type {labels.dtype}; expected [N] integers"
-            )
-        if len(labels) != len(self.images):
-            raise DataError(f"{self.name}: {len(self.images)} images but {len(labels)} labels; expected as many")
-        wrong = (labels < 0) | (labels > np.iinfo(np.int32).max)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise DataError(f"{self.name}: label {labels[row]} of example {row} is out of range; expected 0 or more")
-        return labels.astype(np.int32, copy=False)
+
+def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
+    if images.ndim < 2 or images.size == 0:
+        raise DataError(f"{name}: images of shape {images.shape}; expected [N, ...] with at least one pixel each")
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise DataError(f"{name}: images of type {images.dtype}; expected uint8 or floating point")
+    stays = images.dtype.itemsize <= 8 if isinstance(images, np.memmap) else images.dtype in (np.float16, np.float32)
+    if not stays:
+        with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
+            images = images.astype(np.float32)
+    start = 0
+    for block in blocks(images, np.arange(len(images)), BLOCK_BYTES, images.itemsize):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(np.asarray(block, np.float32)).reshape(len(block), -1).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise DataError(f"{name}: image {row} holds a value that is not finite (NaN or infinity)")
+        start += len(block)
+    return images
+
+
+def _checked_labels(labels: np.ndarray, n_images: int, name: str) -> np.ndarray:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"{name}: labels of shape {labels.shape} and type {labels.dtype}; expected [N] integers")
+    if len(labels) != n_images:
+        raise DataError(f"{name}: {n_images} images but {len(labels)} labels; expected as many")
+    wrong = (labels < 0) | (labels > np.iinfo(np.int32).max)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{name}: label {labels[row]} of example {row} is out of range; expected 0 or more")
+    return labels.astype(np.int32, copy=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,14 +136,14 @@ class Splits:
 
     Attributes:
       train, validation, test: examples with images of one shape and type, and labels in `[0, K)`.
-      class_names: the K >= 2 classes, by number.
-      pixel_max: above 0; images are divided by it before they reach the model.
-      standardization: takes the place of pixel_max if there is one.
-      config: how the data was loaded, if it was loaded.
+      class_names: the K >= 2 classes, by number: different texts that a model file can hold.
+      pixel_max: images are divided by it before they reach the model; above 0, and within float32.
+      standardization: takes the place of pixel_max if there is one; of D finite numbers.
+      config: how the data was loaded, if it was loaded, with absolute paths.
       white: the value of a white pixel, where it is another than pixel_max; see `white_pixel`.
 
     Raises:
-      DataError: on construction, when the splits do not fit together.
+      DataError: on construction, when the splits do not fit together, or a model file could not hold what they say.
     """
 
     train: Examples
@@ -110,10 +156,14 @@ class Splits:
     white: float | None = None
 
     def __post_init__(self) -> None:
-        if len(self.class_names) < 2:
-            raise DataError(f"{self.train.name}: {len(self.class_names)} class; expected at least two")
-        if not self.pixel_max > 0:
-            raise DataError(f"{self.train.name}: pixel_max is {self.pixel_max}; expected a number above 0")
+        name = self.train.name
+        object.__setattr__(self, "class_names", _checked_class_names(self.class_names, name))
+        for field in ("pixel_max", "white"):
+            value = getattr(self, field)
+            if value is not None and not (_is_number(value) and _SMALLEST <= value <= _LARGEST):
+                raise DataError(f"{name}: {field} is {value}; expected a number above 0 that float32 can hold")
+        if self.standardization is not None:
+            _check_standardization(self.standardization, self.n_in, name)
         for split in (self.train, self.validation, self.test):
             check_same_form(self.train, split)
             check_labels_below(split, len(self.class_names))
@@ -129,16 +179,19 @@ class Splits:
 
         Others have another one, but for changes in arrays beyond 256 MiB, of which a part is hashed.
         """
-        parts = [array for split in (self.train, self.validation, self.test) for array in (split.images, split.labels)]
+        parts = []
+        for split in (self.train, self.validation, self.test):
+            parts += [Part(split.stored, split.rows), Part(split.labels)]
         shift = np.zeros(self.n_in) if self.scaling.shift is None else self.scaling.shift
-        return fingerprint("\n".join(self.class_names), [*parts, shift, np.atleast_1d(self.scaling.factor)])
+        parts += [Part(shift), Part(np.atleast_1d(self.scaling.factor))]
+        return fingerprint("\n".join(self.class_names), parts)
 
     @property
     def form(self) -> str:
         """Shape, type and scaling of the images, in words."""
         shape = " x ".join(map(str, self.image_shape))
         scaled = "standardized" if self.standardization else f"divided by {self.pixel_max:g}"
-        return f"{shape} {self.train.images.dtype}, {scaled}"
+        return f"{shape} {self.train.stored.dtype}, {scaled}"
 
     @property
     def white_pixel(self) -> float:
@@ -147,7 +200,7 @@ class Splits:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        return self.train.images.shape[1:]
+        return self.train.stored.shape[1:]
 
     @property
     def n_in(self) -> int:
@@ -160,10 +213,44 @@ class Splits:
         return len(self.class_names)
 
 
+def _checked_class_names(class_names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Plain texts. DataError unless they are such as a model file gives back."""
+    names = tuple(class_names)
+    if len(names) < 2:
+        raise DataError(f"{name}: {len(names)} class; expected at least two")
+    seen: set[str] = set()
+    for class_name in names:
+        if not isinstance(class_name, str):
+            raise DataError(f"{name}: a class name of type {type(class_name).__name__}; expected text")
+        shown = f"class name {class_name!r:.200}"
+        if class_name.encode(errors="ignore").decode() != class_name:  # Half of a surrogate pair.
+            raise DataError(f"{name}: {shown} is no text; expected Unicode characters")
+        if class_name.endswith("\0"):
+            raise DataError(f"{name}: {shown} ends in NUL, which NumPy's text arrays drop; expected another ending")
+        if class_name in seen:
+            raise DataError(f"{name}: {shown} is there twice; expected a name of its own for each class")
+        seen.add(class_name)
+    return tuple(map(str, names))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _check_standardization(standardization: Scaling, n_in: int, name: str) -> None:
+    for field, values in standardization._asdict().items():
+        if values is None:
+            continue
+        shapes = ((n_in,), ()) if field == "factor" else ((n_in,),)
+        with np.errstate(over="ignore"):  # Training computes in float32.
+            if np.shape(values) not in shapes or not np.isfinite(np.asarray(values, np.float32)).all():
+                raise DataError(f"{name}: {field} of the standardization; expected [{n_in}] finite numbers")
+
+
 def check_same_form(first: Examples, other: Examples) -> None:
     """Raises DataError unless both hold images of one shape and type."""
     for what in ("shape", "type"):
-        ours, theirs = (e.images.shape[1:] if what == "shape" else e.images.dtype for e in (first, other))
+        ours, theirs = (e.stored.shape[1:] if what == "shape" else e.stored.dtype for e in (first, other))
         if ours != theirs:
             raise DataError(f"{other.name}: images of {what} {theirs}, but {first.name} has {what} {ours}")
 

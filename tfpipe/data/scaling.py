@@ -1,12 +1,12 @@
 """How images as stored become inputs of the model, and the way back: folded into the parameters."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
 _FAR_FROM_0 = 1e4
-_BYTES_PER_BLOCK = 32 << 20
 
 
 class Scaling(NamedTuple):
@@ -33,24 +33,26 @@ def by_pixel_max(pixel_max: float) -> Scaling:
     return Scaling(None, np.array(1 / pixel_max))
 
 
-def standardization(images: np.ndarray) -> Scaling:
-    """Gives each column of `images`, `[N, ...]`, mean 0 and variance 1; a constant column becomes 0.
+def standardization(blocks: Iterable[np.ndarray]) -> Scaling:
+    """Gives each column of images mean 0 and variance 1; a constant column becomes 0.
 
-    One pass over the images, in blocks, in float64. The blocks are merged as in Chan, Golub and LeVeque (1979),
-    "Updating formulae and a pairwise algorithm for computing sample variances".
+    One pass over the images, in float64. The blocks are merged as in Chan, Golub and LeVeque (1979), "Updating formulae
+    and a pairwise algorithm for computing sample variances".
+
+    Args:
+      blocks: the images in pieces `[n, ...]`, at least one; twice the memory of a piece in float64 is taken.
     """
-    flat = images.reshape(len(images), -1)
-    count, mean, squares = 0, np.zeros(flat.shape[1]), np.zeros(flat.shape[1])
-    constant = np.ones(flat.shape[1], bool)
-    step = max(1, _BYTES_PER_BLOCK // (8 * flat.shape[1]))
-    for start in range(0, len(flat), step):
-        block = np.array(flat[start : start + step], np.float64)  # A copy, to be changed.
-        constant &= (block == flat[0]).all(axis=0)  # Exactly: rounding leaves squares something of a constant column.
-        block_mean = block.mean(axis=0)
-        block -= block_mean
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    first, constant = None, np.ones(1, bool)
+    for images in blocks:
+        block = images.reshape(len(images), -1).astype(np.float64, copy=False)
+        first = block[0].copy() if first is None else first
+        # Exactly: rounding leaves squares something of a constant column.
+        constant = constant & (block == first).all(axis=0)
+        block_mean, within = _moments(block)
         difference, total = block_mean - mean, count + len(block)
-        squares += np.square(block).sum(axis=0) + np.square(difference) * count * len(block) / total
-        mean += difference * len(block) / total
+        squares = squares + (within + np.square(difference) * count * len(block) / total)
+        mean = mean + difference * len(block) / total
         count = total
     deviation = np.sqrt(squares / count)
     # Training computes in float32, which cannot hold the factor of a column that hardly varies.
@@ -62,3 +64,10 @@ def standardization(images: np.ndarray) -> Scaling:
             _FAR_FROM_0,
         )
     return Scaling(mean, 1 / np.where(constant, 1.0, deviation))
+
+
+def _moments(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each column, and the sum of the squares of the differences from it."""
+    mean = block.mean(axis=0)
+    centred = block - mean
+    return mean, np.square(centred, out=centred).sum(axis=0)

@@ -99,16 +99,18 @@ class _DamagedError(DataError):
     """The file is not what was written."""
 
 
-def encode(saved: Saved) -> memoryview:
+def encode(saved: Saved) -> bytes:
     """The content of a file."""
     facts = json.dumps({"format_version": FORMAT_VERSION, **saved.facts}, allow_nan=False).encode()
     buffer = io.BytesIO()
     np.savez(buffer, facts=np.frombuffer(facts, np.uint8), **saved.arrays)  # type: ignore[arg-type]
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = bytes(_DIGEST_BYTES)
-    content = buffer.getbuffer()
-    content[-_DIGEST_BYTES:] = _digest(content[:-_DIGEST_BYTES])
-    return content
+    with buffer.getbuffer() as content:
+        digest = _digest(content[:-_DIGEST_BYTES])
+    buffer.seek(-_DIGEST_BYTES, io.SEEK_END)
+    buffer.write(digest)
+    return buffer.getvalue()  # Not a copy.
 
 
 def decode(where: str, content: bytes) -> Saved:

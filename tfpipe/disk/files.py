@@ -15,21 +15,21 @@ def write_whole(path: pathlib.Path, data: bytes | memoryview) -> None:
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is there, and no file", str(path))
-    beside = path.with_name(beside_name(path))
+    temporary = path.with_name(temporary_name(path))
     try:
-        _write(beside, data)
-        os.replace(beside, path)
+        _write(temporary, data)
+        os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(beside)
+            os.unlink(temporary)
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync(path.parent)  # Without it a power cut could take the new name back.
 
 
-def beside_name(path: pathlib.Path) -> str:
-    """What is called so, `remove_leftovers` removes."""
+def temporary_name(path: pathlib.Path) -> str:
+    """The name of a new file or folder until it takes the place of `path`; if that never comes, of a leftover."""
     return f".{path.name}.{os.getpid()}.new"
 
 
@@ -64,7 +64,7 @@ def sync_all(path: pathlib.Path) -> None:
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what a process that died has left beside its files; nothing must be writing there."""
+    """Removes what a process that died has left under a `temporary_name`; nothing must be writing there."""
     for path in folder.glob(".*.[0-9]*.new"):
         with contextlib.suppress(OSError):
             if path.is_dir():

@@ -18,17 +18,28 @@ class Workdir:
     """The paths of a run.
 
     Attributes:
-      checkpoints: the state of the run, see `checkpoint`.
+      path: the folder as it was given, `~` replaced.
+      checkpoints: the state of the run, see `checkpoints`.
       flags: every flag of the run, as a flagfile.
       metrics: one JSON object a line, one line a validation.
       tensorboard: event files.
       model: the best model so far, see `artifact`.
       report: the result, as JSON.
       page: the result, as a page with pictures.
+
+    Raises:
+      WorkdirError: what is given is no path; an empty one would be the current folder.
     """
 
     def __init__(self, path: pathlib.Path | str):
-        self.path = pathlib.Path(path).expanduser()
+        if not str(path).strip():
+            raise WorkdirError("workdir", repr(str(path)), "must be a path")
+        try:
+            self.path = pathlib.Path(path).expanduser()
+        except RuntimeError as error:  # Nobody has that name.
+            raise WorkdirError(
+                "workdir", path, "is in the home of a user who is not there; give another path"
+            ) from error
         self.checkpoints = self.path / "checkpoints"
         self.flags = self.path / "flags.txt"
         self.metrics = self.path / "metrics.jsonl"
@@ -37,12 +48,17 @@ class Workdir:
         self.report = self.path / "report.json"
         self.page = self.path / "report.html"
 
+    @property
+    def absolute(self) -> pathlib.Path:
+        """The folder from wherever one looks; links stay."""
+        return self.path.absolute()
+
     def check(self) -> None:
         """Raises WorkdirError if the folder cannot be written, as far as can be told."""
         name = str(self.path)
         if not name.isprintable() or name != name.strip():
             raise self.error("has characters that flags.txt cannot hold; give a folder with another name")
-        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        there = next(path for path in (self.path, *self.absolute.parents) if path.exists())
         if not there.is_dir():
             raise self.error(f"{there} is a file; give a folder")
         if not os.access(there, os.W_OK | os.X_OK):
@@ -60,7 +76,7 @@ class Workdir:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             files.sync(self.path)
             with contextlib.suppress(OSError):  # It need not be ours to open.
-                files.sync(self.path.absolute().parent)
+                files.sync(self.absolute.parent)
             lock = open(self.checkpoints / "lock", "a+b", buffering=0)
         with lock:
             try:

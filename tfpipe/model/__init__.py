@@ -1,1 +1,1 @@
-"""A softmax regression, once it is there: formulas, file, answers, figures, exports."""
+"""A softmax regression, once it is there: formulas, file, predictions, figures, exports."""

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import pathlib
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -73,6 +73,24 @@ def save(path: pathlib.Path, model: TrainedModel) -> None:
     Raises:
       OSError: the file cannot be written.
     """
+    files.write_whole(path, encode(model))
+
+
+def load(path: pathlib.Path | str) -> TrainedModel:
+    """Reads what `save` wrote; executes nothing that is in the file.
+
+    Raises:
+      DataError: the file is missing, damaged, of another version, or its parts do not fit together.
+    """
+    try:
+        with open(path, "rb") as file:
+            return decode(str(path), file)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def encode(model: TrainedModel) -> bytes:
+    """The content of a file. It holds anything; `decode` refuses what cannot be right."""
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -86,21 +104,20 @@ def save(path: pathlib.Path, model: TrainedModel) -> None:
         summary=np.array(json.dumps(model.summary, allow_nan=False)),
         format_version=np.array(FORMAT_VERSION, np.int64),
     )
-    files.write_whole(path, buffer.getbuffer())
+    return buffer.getvalue()
 
 
-def load(path: pathlib.Path | str) -> TrainedModel:
-    """Reads what `save` wrote; executes nothing that is in the file.
+def decode(where: str, file: IO[bytes]) -> TrainedModel:
+    """The model that `encode` was given, from what it gave.
 
     Raises:
-      DataError: the file is missing, damaged, of another version, or its parts do not fit together.
+      DataError: `file`, which is called `where`, is damaged, of another version, or its parts do not fit together.
     """
     try:
-        with open(path, "rb") as file:
-            arrays = npz.load(str(path), file)
+        arrays = npz.load(where, file)
         version = arrays["format_version"].item()
         if version != FORMAT_VERSION:
-            raise DataError(f"{path}: a model of format version {version}; this program reads {FORMAT_VERSION}")
+            raise DataError(f"{where}: a model of format version {version}; this program reads {FORMAT_VERSION}")
         model = TrainedModel(
             arrays["W"],
             arrays["b"],
@@ -112,22 +129,20 @@ def load(path: pathlib.Path | str) -> TrainedModel:
         stated = str(arrays["color_mode"]), str(arrays["resize"])
     except (DataError, MemoryError):
         raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # Of an archive that is sound, but none of a model.
-        raise DataError(f"{path}: not a model that can be read: {brief(error)}") from error
+        raise DataError(f"{where}: not a model that can be read: {brief(error)}") from error
     W, b = model.W, model.b
     expected = (math.prod(model.image_shape), len(model.class_names))
     if min(model.image_shape, default=0) < 1 or len(set(model.class_names)) < expected[1]:
-        raise DataError(f"{path}: images of shape {model.image_shape}, or two classes of one name, cannot be right")
+        raise DataError(f"{where}: images of shape {model.image_shape}, or two classes of one name, cannot be right")
     if W.dtype not in _TYPES or b.dtype != W.dtype:
-        raise DataError(f"{path}: W is {W.dtype} and b {b.dtype}; expected float32, or float64")
+        raise DataError(f"{where}: W is {W.dtype} and b {b.dtype}; expected float32, or float64")
     if W.shape != expected or b.shape != expected[1:]:
         shape = f"images {model.image_shape}, {expected[1]} classes"
-        raise DataError(f"{path}: W {W.shape} and b {b.shape} do not fit {shape}")
+        raise DataError(f"{where}: W {W.shape} and b {b.shape} do not fit {shape}")
     if not (np.isfinite(W).all() and np.isfinite(b).all()):
-        raise DataError(f"{path}: W or b holds a value that is not finite")
+        raise DataError(f"{where}: W or b holds a value that is not finite")
     if stated != (model.color_mode or "none", RESIZE) or not 0 < model.white < math.inf:
         how = f"color_mode {stated[0]}, resize {stated[1]}, white {model.white:g}"
-        raise DataError(f"{path}: {how} do not fit images {model.image_shape}")
+        raise DataError(f"{where}: {how} do not fit images {model.image_shape}")
     return model

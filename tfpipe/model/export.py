@@ -40,7 +40,7 @@ def saved_model(model: TrainedModel, path: pathlib.Path) -> None:
     module.W, module.b = (tf.Variable(part, dtype=tf.float64) for part in (model.W, model.b))
     names = tf.constant(model.class_names)
 
-    def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         x = tf.reshape(tf.cast(images, tf.float64), [-1, len(model.W)])
         z = x @ module.W + module.b
         numbers = tf.argmax(z, axis=1)
@@ -52,12 +52,12 @@ def saved_model(model: TrainedModel, path: pathlib.Path) -> None:
 
     dtype = tf.uint8 if model.white == 255 else tf.float32
     images = tf.TensorSpec([None, *model.image_shape], dtype, "images")
-    signatures = {"serving_default": tf.function(answers, [images])}
+    signatures = {"serving_default": tf.function(predict, [images])}
     if model.color_mode is not None:
 
         def encoded(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
             pixels = tf.map_fn(lambda data: _pixels(data, model), pictures, fn_output_signature=tf.float64)
-            return answers(pixels * (model.white / 255))
+            return predict(pixels * (model.white / 255))
 
         signatures["encoded"] = tf.function(encoded, [tf.TensorSpec([None], tf.string, "pictures")])
     tf.saved_model.save(module, str(path), signatures)
@@ -168,18 +168,18 @@ def write(model: TrainedModel, path: pathlib.Path, format: str, *, overwrite: bo
         is_such = (path / "saved_model.pb").is_file() if format == "saved_model" else path.is_file()
         if path.is_symlink() or not is_such:
             raise DataError(f"{path}: is there, and no export of this kind; give another path")
-    beside = path.with_name(files.beside_name(path))
+    temporary = path.with_name(files.temporary_name(path))
     try:
-        beside.mkdir()
-        new = beside / path.name
+        temporary.mkdir()
+        new = temporary / path.name
         FORMATS[format](model, new)
         files.sync_all(new)
-        _put_in_place(new, path, aside=beside / "old")
+        _put_in_place(new, path, aside=temporary / "old")
         files.sync(path.absolute().parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _put_in_place(new: pathlib.Path, path: pathlib.Path, *, aside: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""From pictures, or rows in an `.npy`, to a model's answers, one after the other. NumPy and Pillow only."""
+"""From pictures, or rows in an `.npy`, to a model's predictions, one after the other. NumPy and Pillow only."""
 
 import collections
 import concurrent.futures
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """What a model says of one picture.
 
     Attributes:
@@ -35,8 +35,8 @@ class Answer(NamedTuple):
     problem: str = ""
 
 
-def answers(model: TrainedModel, paths: Iterable[str], *, at_once: int) -> Iterator[Answer]:
-    """The answers of `model`, in the order of `paths`. What cannot be read is reported in its place.
+def predict(model: TrainedModel, paths: Iterable[str], *, at_once: int) -> Iterator[Prediction]:
+    """The predictions of `model`, in the order of `paths`. What cannot be read is reported in its place.
 
     Args:
       model: says how pictures become its input.
@@ -44,14 +44,14 @@ def answers(model: TrainedModel, paths: Iterable[str], *, at_once: int) -> Itera
       at_once: how many pictures are read at the same time, and how many are held in memory.
     """
 
-    def of_picture(path: str) -> Iterator[Answer]:
+    def of_picture(path: str) -> Iterator[Prediction]:
         return _of_rows(model, path) if path.lower().endswith(".npy") else iter([_of_picture(model, path)])
 
     for found in _in_order(of_picture, _files(paths), at_once):
         yield from found
 
 
-def _of_picture(model: TrainedModel, path: str) -> Answer:
+def _of_picture(model: TrainedModel, path: str) -> Prediction:
     try:
         if os.path.isdir(path):
             raise DataError(f"holds no pictures ({', '.join(pictures.SUFFIXES)})")
@@ -63,21 +63,21 @@ def _of_picture(model: TrainedModel, path: str) -> Answer:
         pixels = pictures.decoded(pathlib.Path(path), (height, width), pictures.MODES[model.color_mode])
         # Bytes are what they are; other data has another white, such as 16 or 1.
         scaled = pixels if model.white == 255 else pixels * (model.white / 255)
-        return _answer(path, model.probabilities(scaled[np.newaxis])[0])
+        return _prediction(path, model.probabilities(scaled[np.newaxis])[0])
     except MemoryError:
-        return Answer(path, None, "asks for more memory than is free")
+        return Prediction(path, None, "asks for more memory than is free")
     except UnidentifiedImageError:
-        return Answer(path, None, f"is no picture of a kind that is read: {', '.join(pictures.FORMATS)}")
+        return Prediction(path, None, f"is no picture of a kind that is read: {', '.join(pictures.FORMATS)}")
     except OSError as error:
-        return Answer(path, None, error.strerror or f"does not decode: {error}")
+        return Prediction(path, None, error.strerror or f"does not decode: {error}")
     except DataError as error:
-        return Answer(path, None, str(error))
+        return Prediction(path, None, str(error))
     except Exception as error:  # Damage shows in many kinds of errors, depending on the format.
-        return Answer(path, None, f"does not decode: {brief(error)}")
+        return Prediction(path, None, f"does not decode: {brief(error)}")
 
 
-def _of_rows(model: TrainedModel, path: str) -> Iterator[Answer]:
-    """The answers to the rows of an `.npy`, which may be larger than memory."""
+def _of_rows(model: TrainedModel, path: str) -> Iterator[Prediction]:
+    """The predictions for the rows of an `.npy`, which may be larger than memory."""
     try:
         rows = arrays.mapped(pathlib.Path(path))
         if rows.shape[1:] not in (model.image_shape, (len(model.W),)):
@@ -86,7 +86,7 @@ def _of_rows(model: TrainedModel, path: str) -> Iterator[Answer]:
         if rows.dtype.kind not in "buif":
             raise DataError(f"{path}: holds values of type {rows.dtype}; expected numbers")
     except DataError as error:
-        yield Answer(path, None, str(error).removeprefix(f"{path}: "))
+        yield Prediction(path, None, str(error).removeprefix(f"{path}: "))
         return
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         block = np.asarray(rows[start : start + _ROWS_AT_ONCE], np.float64)
@@ -94,13 +94,16 @@ def _of_rows(model: TrainedModel, path: str) -> Iterator[Answer]:
         found = model.probabilities(np.where(np.isfinite(block), block, 0.0))
         for number, (probabilities, is_finite) in enumerate(zip(found, finite, strict=True), start=start):
             name = f"{path}[{number}]"
-            yield _answer(name, probabilities) if is_finite else Answer(name, None, "holds a value that is not finite")
+            if is_finite:
+                yield _prediction(name, probabilities)
+            else:
+                yield Prediction(name, None, "holds a value that is not finite")
 
 
-def _answer(path: str, probabilities: np.ndarray) -> Answer:
+def _prediction(path: str, probabilities: np.ndarray) -> Prediction:
     if np.isfinite(probabilities).all():
-        return Answer(path, probabilities)
-    return Answer(path, None, "is too much for the model: its sums are not finite")
+        return Prediction(path, probabilities)
+    return Prediction(path, None, "is too much for the model: its sums are not finite")
 
 
 def _files(paths: Iterable[str]) -> Iterator[str]:

@@ -3,8 +3,8 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tfpipe.config import TrainConfig
 from tfpipe.disk.workdir import Workdir
@@ -17,13 +17,21 @@ from tfpipe.monitor.progress import LogLines, ProgressLine, warn
 if TYPE_CHECKING:
     from tfpipe.monitor.tensorboard import TensorBoard
 
-__all__ = ["Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "Written", "warn"]
+__all__ = ["Finished", "Monitor", "Pace", "Selected", "Started", "Trained", "Validated", "Written", "warn"]
 
-_SECONDS_BETWEEN_MODELS = 5.0
-# So much of the time at most goes into pictures: two cores that train and validate have none to spare.
-_SHARE_OF_MODELS = 0.02
-# Pauses grow with the run, or the pictures of a long one would fill the disk: 50 in 24 hours.
-_GROWTH_OF_PAUSES = 0.2
+
+class Pace(NamedTuple):
+    """How often a run draws its best model.
+
+    Attributes:
+      pause: seconds between two models at least.
+      share: so much of the time at most goes into pictures: two cores that train and validate have none to spare.
+      growth: pauses grow with the run, or the pictures of a long one would fill the disk: 50 in 24 hours.
+    """
+
+    pause: float = 5.0
+    share: float = 0.02
+    growth: float = 0.2
 
 
 class Monitor:
@@ -34,12 +42,28 @@ class Monitor:
     Args:
       workdir: None: no files.
       config: of the run.
+      settings: of each head.
+      epochs: how many there are at most.
       validated: the iteration after which the last validation was made, of a run that goes on; -1 of a new one.
       written: what the files held then; what they hold of the time after it is cut off.
+      clock: seconds, from any time on.
+      pace: of pictures.
     """
 
-    def __init__(self, workdir: Workdir | None, config: TrainConfig, validated: int, written: Written):
-        self._progress = ProgressLine(config.epochs) if sys.stderr.isatty() else LogLines(config.epochs)
+    def __init__(
+        self,
+        workdir: Workdir | None,
+        config: TrainConfig,
+        settings: Sequence[Mapping[str, float]],
+        epochs: int,
+        validated: int,
+        written: Written,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pace: Pace = Pace(),  # noqa: B008  # It is immutable.
+    ):
+        self._clock, self._pace, self._settings = clock, pace, settings
+        self._progress = ProgressLine(epochs) if sys.stderr.isatty() else LogLines(epochs, clock)
         self._workdir = workdir
         self._given_up: set[str] = set()
         self._lock = threading.Lock()
@@ -52,10 +76,10 @@ class Monitor:
         if workdir and config.tensorboard:
             from tfpipe.monitor import tensorboard  # Not above: the package need not be there.
 
-            self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, config.heads, written)
+            self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, settings, written, clock)
         self._profiler = Profiler(workdir.tensorboard) if workdir and config.profile else None
-        self._begin = time.monotonic()
-        self._next_model = self._begin + _SECONDS_BETWEEN_MODELS
+        self._begin = clock()
+        self._next_model = self._begin + pace.pause
         self._model_since: float | None = None  # When the model was wanted that has not been drawn yet.
         self._last_model = written.last_model
 
@@ -79,18 +103,18 @@ class Monitor:
             self._write("pictures", pictures.prepare)
 
     def trained(self, event: Trained) -> None:
-        """After each chunk."""
+        """After each span."""
         self._progress.trained(event)
         if self._profiler:
             self._write("profile", self._profiler.trained)
 
-    def validated(self, event: Validated) -> None:
-        """After each validation."""
-        self._progress.validated(event)
+    def validated(self, events: Sequence[Validated]) -> None:
+        """After one validation or several."""
+        self._progress.validated(events[-1])
         if self._metrics:
-            self._write("metrics.jsonl", self._metrics.validated, event, again=True)
+            self._write("metrics.jsonl", self._metrics.validated, events, again=True)
         if self._tensorboard:
-            self._write("tensorboard", self._tensorboard.validated, event)
+            self._write("tensorboard", self._tensorboard.validated, events)
 
     def history(self) -> list[Validated]:
         """The validations before, of a run that goes on, as far as they are known."""
@@ -106,7 +130,7 @@ class Monitor:
 
     def wants_model(self, made: tuple[int, int]) -> bool:
         """Whether it is time for `selected` with this model, see there; then it must follow, from whatever thread."""
-        now = time.monotonic()
+        now = self._clock()
         if self._tensorboard is None or self._given_up & {"tensorboard", "pictures"}:
             return False
         if made == self._last_model or self._model_since is not None or now < self._next_model:
@@ -120,9 +144,9 @@ class Monitor:
         drawn = self._write("pictures", pictures.of_model, event) if event else None
         if self._tensorboard and event:
             self._write("tensorboard", self._tensorboard.selected, event, drawn or {})
-        now = time.monotonic()
+        now = self._clock()
         took, age = now - (self._model_since or now), now - self._begin
-        self._next_model = now + max(_SECONDS_BETWEEN_MODELS, took / _SHARE_OF_MODELS, age * _GROWTH_OF_PAUSES)
+        self._next_model = now + max(self._pace.pause, took / self._pace.share, age * self._pace.growth)
         self._model_since = None
 
     def finished(self, event: Finished) -> None:
@@ -131,7 +155,7 @@ class Monitor:
             return
         of_model = self._write("pictures", pictures.of_model, event.selected) if event.selected else None
         of_model = of_model or {}
-        of_grid = self._write("pictures", pictures.of_grid, event.report["grid"]) or {}
+        of_grid = self._write("pictures", pictures.of_grid, event.report["grid"], tuple(self._settings[0])) or {}
         self._write("report.html", page.save, self._workdir.page, event, of_model | of_grid)
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.finished, event, of_model, of_grid)

@@ -1,6 +1,6 @@
 """What can happen in a run, as values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ class Started(NamedTuple):
     Attributes:
       flags: its hyper-parameters and those of the data, as lines of a flagfile.
       data: what it is trained on, in words.
-      step: gives the graph of one training step, a serialized GraphDef.
+      step: gives the graph of one training step, a serialized GraphDef; empty if there is none.
     """
 
     flags: list[str]
@@ -25,14 +25,14 @@ class Started(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A chunk of minibatches was trained.
+    """A span was trained.
 
     Attributes:
       iteration: the last one, from 0.
       epoch: the epoch it belongs to, from 1.
       end: the iteration before which the run ends, as far as is known: by epochs, or by patience if none improves.
-      cost: mean cost over the chunk of the leading head, among those that trained to its end.
-      examples_per_second: training examples, since the start of the chunk.
+      cost: mean cost over the span of the leading head, among those that trained to its end.
+      examples_per_second: training examples, since the start of the span.
     """
 
     iteration: int
@@ -49,12 +49,11 @@ class Validated(NamedTuple):
       iteration: the last one that was trained, from 0.
       epoch: the epoch it belongs to, from 1.
       seconds: since the training loop began.
-      examples_per_second: training examples since the last validation, or since the start.
+      examples_per_second: training examples since the last validation, or since the start. Of validations that were
+        made in one program, seconds and this are shared out evenly.
       patience_left: the iterations that the head will train if nothing improves any more.
       W_norm: the Euclidean norm of its W, all classes together.
-      gradient_norm: that of the mean gradient in W since the last validation, weight decay included: how far W went,
-        divided by the steps and the learning rate.
-      cost: mean cost of the minibatches since the last validation.
+      columns: what the solver reports besides, by name.
       validation_error: share of wrong predictions, in [0, 1].
       validation_cost: mean over the validation examples.
       test_error: share in [0, 1]; NaN also for a head whose validation error is no new best.
@@ -68,8 +67,7 @@ class Validated(NamedTuple):
     examples_per_second: float
     patience_left: np.ndarray
     W_norm: np.ndarray
-    gradient_norm: np.ndarray
-    cost: np.ndarray
+    columns: Mapping[str, np.ndarray]
     validation_error: np.ndarray
     validation_cost: np.ndarray
     test_error: np.ndarray

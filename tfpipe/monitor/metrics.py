@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from tfpipe.exceptions import DataError, brief
 from tfpipe.monitor.events import Validated
 from tfpipe.monitor.progress import warn
 
-_NOT_IN_THE_FILE = "best_error"  # It can be computed.
+# `columns` stand each under its own name, and `best_error` can be computed.
+_NOT_IN_THE_FILE = ("columns", "best_error")
+_FIELDS = frozenset(Validated._fields).difference(_NOT_IN_THE_FILE)
 
 
 class MetricsFile:
-    """Appends to the file; a line is on its way to the disk before the next chunk trains.
+    """Appends to the file; a line is on its way to the disk before the next span trains.
 
     Args:
       path: the file, made if need be.
@@ -46,9 +48,11 @@ class MetricsFile:
         self._file.truncate(self._size)
         self._waiting = b""
 
-    def validated(self, event: Validated) -> None:
-        fields = {name: _jsonable(value) for name, value in event._asdict().items() if name != _NOT_IN_THE_FILE}
-        self._waiting += json.dumps(fields, allow_nan=False).encode() + b"\n"
+    def validated(self, events: Sequence[Validated]) -> None:
+        for event in events:
+            values = event._asdict() | dict(event.columns)
+            fields = {name: _jsonable(value) for name, value in values.items() if name not in _NOT_IN_THE_FILE}
+            self._waiting += json.dumps(fields, allow_nan=False).encode() + b"\n"
         self.flush()
 
     def flush(self) -> None:
@@ -94,7 +98,9 @@ def _lines(path: pathlib.Path, content: bytes) -> Iterator[tuple[bytes, Validate
             }
             best = np.fmin(best, fields["validation_error"])
             leader = fields["leader"]
-            event = Validated(**fields, best_error=np.inf if leader is None else float(best[leader]))
+            columns = {name: fields.pop(name) for name in fields.keys() - _FIELDS}
+            best_error = np.inf if leader is None else float(best[leader])
+            event = Validated(**fields, columns=columns, best_error=best_error)
             is_sound = isinstance(event.iteration, int) and line.endswith(b"\n")
         except Exception as error:  # Whatever it may hold.
             raise DataError(f"{path}: line {number} is no validation: {brief(error)}") from error

@@ -55,9 +55,14 @@ def of_model(event: Selected) -> dict[str, bytes]:
     return drawn | {"reliability": png(reliability(diagnosis.calibration()))}
 
 
-def of_grid(grid: Sequence[dict[str, Any]]) -> dict[str, bytes]:
-    """The `heat_map` of the heads of a report, if several have a validation error."""
-    return {"heat_map": png(heat_map(grid))} if sum(_error(head) is not None for head in grid) > 1 else {}
+def of_grid(grid: Sequence[dict[str, Any]], settings: Sequence[str]) -> dict[str, bytes]:
+    """The `heat_map` of the heads of a report, if several have a validation error.
+
+    Args:
+      grid: the heads.
+      settings: the names of what they are trained with.
+    """
+    return {"heat_map": png(heat_map(grid, settings))} if sum(_error(head) is not None for head in grid) > 1 else {}
 
 
 def is_picture(shape: Sequence[int]) -> bool:
@@ -159,20 +164,23 @@ def reliability(calibration: Calibration) -> "Figure":
     return figure
 
 
-def heat_map(grid: Sequence[dict[str, Any]]) -> "Figure":
-    """The validation error of each head, learning rates across and L2 down; the smallest are framed.
+def heat_map(grid: Sequence[dict[str, Any]], settings: Sequence[str]) -> "Figure":
+    """The validation error of each head over two of its settings, the first one across; the smallest are framed.
 
-    One of the heads at least must have one.
+    One of the heads at least must have one. Where heads differ in more than two settings, a field shows the best.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    rates, decays = (sorted({head[name] for head in grid}) for name in ("learning_rate", "l2"))
-    errors = np.full((len(decays), len(rates)), np.nan)
+    values = {name: sorted({head[name] for head in grid}) for name in settings}
+    across, down, *_ = [*sorted(settings, key=lambda name: len(values[name]) == 1), None]
+    columns, rows = values[across], values.get(down, [0.0])
+    errors = np.full((len(rows), len(columns)), np.nan)
     for head in grid:
         if (error := _error(head)) is not None:
-            errors[decays.index(head["l2"]), rates.index(head["learning_rate"])] = error
-    wanted = 2.5 + 0.7 * len(rates), 2 + 0.45 * len(decays)
+            place = rows.index(head.get(down, 0.0)), columns.index(head[across])
+            errors[place] = np.fmin(errors[place], error)
+    wanted = 2.5 + 0.7 * len(columns), 2 + 0.45 * len(rows)
     width, height = (min(_LARGEST_FIGURE, side) for side in wanted)
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.add_subplot()
@@ -187,10 +195,11 @@ def heat_map(grid: Sequence[dict[str, Any]]) -> "Figure":
             axis.add_patch(
                 Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor="black", linewidth=2)
             )
-    for set_ticks, values in ((axis.set_xticks, rates), (axis.set_yticks, decays)):
-        shown = range(0, len(values), -(-len(values) // _MOST_NAMED_VALUES))
-        set_ticks(shown, [f"{values[number]:.3g}" for number in shown])
-    axis.set(xlabel="learning rate", ylabel="l2", title="validation error")
+    for set_ticks, ticks in ((axis.set_xticks, columns), (axis.set_yticks, rows if down else [])):
+        shown = range(0, len(ticks), -(-len(ticks) // _MOST_NAMED_VALUES) or 1)
+        set_ticks(shown, [f"{ticks[number]:.3g}" for number in shown])
+    names = {"xlabel": across, "ylabel": down or ""}
+    axis.set(**{axis_: name.replace("_", " ") for axis_, name in names.items()}, title="validation error")
     figure.colorbar(image, format=lambda value, _: f"{value:.1%}")
     return figure
 

@@ -1,16 +1,16 @@
-"""`--profile`: a few chunks as TensorFlow's profiler sees them, for TensorBoard's tab Profile."""
+"""`--profile`: a few spans as TensorFlow's profiler sees them, for TensorBoard's tab Profile."""
 
 import pathlib
 
 import tensorflow as tf
 from absl import logging
 
-# The first chunk is left out: threads and memory are still being made ready.
-_FIRST_CHUNK, _CHUNKS = 1, 3
+# The first span is left out: threads and memory are still being made ready.
+_FIRST_SPAN, _SPANS = 1, 3
 
 
 class Profiler:
-    """Records chunks 1 to 3, from 0, into `folder`."""
+    """Records spans 1 to 3, from 0, into `folder`."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
@@ -18,22 +18,22 @@ class Profiler:
         self._records = False
 
     def trained(self) -> None:
-        """After each chunk."""
+        """After each span."""
         self._trained += 1
-        if self._trained == _FIRST_CHUNK:
+        if self._trained == _FIRST_SPAN:
             tf.profiler.experimental.start(str(self._folder))
             self._records = True
-        elif self._trained == _FIRST_CHUNK + _CHUNKS:
+        elif self._trained == _FIRST_SPAN + _SPANS:
             self.close()
 
     def close(self) -> None:
         """Writes what was recorded."""
         if self._records:
             self._records = False
-            # One that holds no chunk would be an empty tab.
-            is_empty = self._trained == _FIRST_CHUNK
+            # One that holds no span would be an empty tab.
+            is_empty = self._trained == _FIRST_SPAN
             tf.profiler.experimental.stop(save=not is_empty)
             if is_empty:
-                logging.warning("--profile: the run ended after its first chunk, which is not recorded")
+                logging.warning("--profile: the run ended after its first span, which is not recorded")
                 return
             logging.info("a profile is in %s; to open it in TensorBoard: pip install xprof", self._folder)

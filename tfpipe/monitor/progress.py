@@ -1,7 +1,7 @@
 """Progress on stderr: one live line on a terminal, plain log lines elsewhere."""
 
 import sys
-import time
+from collections.abc import Callable
 
 import tqdm
 from absl import logging
@@ -18,7 +18,7 @@ class ProgressLine:
     def __init__(self, epochs: int):
         self._epochs = epochs
         self._best = "no validation yet"
-        self._bar: tqdm.tqdm | None = None  # From the first chunk on: until then other lines are written.
+        self._bar: tqdm.tqdm | None = None  # From the first span on: until then other lines are written.
 
     def trained(self, event: Trained) -> None:
         if self._bar is None:
@@ -27,7 +27,7 @@ class ProgressLine:
                 leave=False,
                 dynamic_ncols=True,
                 total=event.end,
-                initial=event.iteration + 1,  # Its speed counts from here: the first chunk is slower than the others.
+                initial=event.iteration + 1,  # Its speed counts from here: the first span is slower than the others.
                 bar_format="{desc}  |{bar:10}| at most {remaining} left",
             )
         self._bar.total = event.end
@@ -46,25 +46,26 @@ class ProgressLine:
 class LogLines:
     """The same as log lines: at validations, at most one in two seconds, and after ten seconds without one."""
 
-    def __init__(self, epochs: int):
+    def __init__(self, epochs: int, clock: Callable[[], float]):
         self._epochs = epochs
+        self._clock = clock
         self._best = "no validation yet"
         self._last: Trained | None = None
-        self._last_line = time.monotonic() - _SECONDS_BETWEEN_VALIDATIONS
+        self._last_line = clock() - _SECONDS_BETWEEN_VALIDATIONS
 
     def trained(self, event: Trained) -> None:
         self._last = event
-        if time.monotonic() - self._last_line >= _SECONDS_OF_SILENCE:
+        if self._clock() - self._last_line >= _SECONDS_OF_SILENCE:
             self._write(event)
 
     def validated(self, event: Validated) -> None:
         if event.leader is not None:
             self._best = _best(event)
-        if self._last is not None and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_VALIDATIONS:
+        if self._last is not None and self._clock() - self._last_line >= _SECONDS_BETWEEN_VALIDATIONS:
             self._write(self._last)
 
     def _write(self, event: Trained) -> None:
-        self._last_line = time.monotonic()
+        self._last_line = self._clock()
         logging.info("%s", _line(event, self._epochs, self._best))
 
     def close(self) -> None:

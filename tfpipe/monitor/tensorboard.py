@@ -15,7 +15,7 @@ import pathlib
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +30,6 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from tfpipe.config import Head
 from tfpipe.monitor import event_files, pictures, tables
 from tfpipe.monitor.events import Finished, Selected, Started, Validated, Written
 
@@ -45,21 +44,29 @@ class TensorBoard:
 
     Args:
       folder: for the files.
-      heads: the settings of each.
+      settings: of each head, by name.
       written: what the files hold already, of a run that goes on.
+      clock: seconds, from any time on.
 
     Raises:
       OSError, tf.errors.OpError: from any method, a file cannot be written.
     """
 
-    def __init__(self, folder: pathlib.Path, heads: Sequence[Head], written: Written):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        settings: Sequence[Mapping[str, float]],
+        written: Written,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._folder = folder
-        self._heads = heads
+        self._settings = settings
+        self._clock = clock
         self._written = written
         self._files: dict[str, _EventFile] = {}
         self._validations: list[tuple[float, Validated]] = []  # Not yet written, with the time when each came.
         self._lock = threading.Lock()
-        self._last_flush = time.monotonic()
+        self._last_flush = self._clock()
         self._last_model = written.last_model
 
     def started(self, event: Started) -> None:
@@ -67,18 +74,19 @@ class TensorBoard:
             return
         flags = "\n".join(f"    {line}" for line in event.flags)  # Markdown's form of code.
         self._write("train", 0, [text_pb("flags", flags), text_pb("data", event.data)])
-        self._write("train", 0, [], graph=event.step())
+        if graph := event.step():
+            self._write("train", 0, [], graph=graph)
         experiment = hparams.hparams_config_pb(
-            hparams=[hparams.HParam("learning_rate"), hparams.HParam("l2")],
+            hparams=[hparams.HParam(name) for name in self._settings[0]],
             metrics=[hparams.Metric(f"trials/{name}", display_name=name.replace("_", " ")) for name in _BEST],
         )
         self._write(".", 0, [experiment])
         self._flush()
 
-    def validated(self, event: Validated) -> None:
+    def validated(self, events: Sequence[Validated]) -> None:
         """Written with others, every five seconds: one by one, each would find the caches full of images, 1.4 ms."""
-        self._validations.append((time.time(), event))
-        if time.monotonic() - self._last_flush >= _SECONDS_BETWEEN_FLUSHES:
+        self._validations += [(time.time(), event) for event in events]
+        if self._clock() - self._last_flush >= _SECONDS_BETWEEN_FLUSHES:
             self._write_validations()
             self._flush()
 
@@ -91,19 +99,19 @@ class TensorBoard:
         leader = event.leader
         if leader is None:
             return
+        of_solver = {name: values[leader] for name, values in event.columns.items()} | dict(self._settings[leader])
         curves = {
             "train": {
-                "cost": event.cost[leader],
-                "training/learning_rate": self._heads[leader].learning_rate,
+                # What it minimizes stands beside the cost of the other splits.
+                **{name if name == "cost" else f"training/{name}": value for name, value in of_solver.items()},
                 "training/patience_left": event.patience_left[leader],
                 "training/examples_per_second": event.examples_per_second,
                 "weights/norm": event.W_norm[leader],
-                "weights/norm_of_gradient": event.gradient_norm[leader],
             },
             "validation": {"cost": event.validation_cost[leader], "error": event.validation_error[leader]},
             "test": {"error": event.test_error[leader]},
         }
-        if len(event.cost) > 1 and not np.isnan(event.validation_error).all():
+        if len(event.validation_cost) > 1 and not np.isnan(event.validation_error).all():
             for run, extreme in (("lowest", np.nanmin), ("highest", np.nanmax)):
                 curves[run] = {
                     "cost": extreme(event.validation_cost),
@@ -139,7 +147,7 @@ class TensorBoard:
         for n, head in enumerate(event.report["grid"]):
             number = f"{n:0{digits}}"  # TensorBoard sorts runs and trials by their letters.
             best = [scalar_pb(f"trials/{name}", float(head[name])) for name in _BEST if head[name] is not None]
-            settings = {name: head[name] for name in ("learning_rate", "l2")}
+            settings = {name: head[name] for name in self._settings[n]}
             status = api_pb2.STATUS_FAILURE if head["diverged"] else api_pb2.STATUS_SUCCESS
             session = [hparams.hparams_pb(settings, trial_id=number), *best, sessions.session_end_pb(status)]
             run = f"heads/{number}"
@@ -178,7 +186,7 @@ class TensorBoard:
 
     def _flush(self) -> None:
         with self._lock:
-            self._last_flush = time.monotonic()
+            self._last_flush = self._clock()
             for file in self._files.values():
                 file.flush()
 

@@ -1,4 +1,4 @@
-"""Where the images lie while a run trains: on its device, or in a file that memory cannot hold."""
+"""Where the images lie while a run trains: resident on its device, or in a file that memory cannot hold."""
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator
@@ -8,43 +8,46 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tfpipe.compute.programs import padded
 from tfpipe.data import Examples
 from tfpipe.memory import ALIGNMENT, available_memory
 
 # The memory of the host, whatever device trains.
 HOST = "/CPU:0"
+# Arrays up to this size are copied, with room for more rows, so that programs for about as many rows are one.
+_SMALL_BYTES = 4 << 20
 
 
-class Stored(NamedTuple):
-    """The examples of one split.
+class Resident(NamedTuple):
+    """The examples of one split, and where they are.
 
     Attributes:
-      labels: `[N]` int32.
       images: `[M, D]`, as stored: the images of the split, perhaps with others around them.
-      at_hand: whether `images` is on the device that trains, which then takes rows from it as it goes. If not, it is
-        on the host, and rows are brought as they are needed.
-      first: the row of the first image of the split.
+      rows: `[n]` int64, the rows of its examples in `images`, ascending.
+      labels: `[n]` int32.
+      is_resident: whether `images` is on the device that trains, which then takes rows from it as it goes. If not, it
+        is on the host, and rows are brought as they are needed.
       mapped: the memory map that `images` is; None if it is none.
     """
 
-    labels: np.ndarray
     images: tf.Tensor
-    at_hand: bool
-    first: int
+    rows: np.ndarray
+    labels: np.ndarray
+    is_resident: bool
     mapped: np.memmap | None
 
     @property
     def travel_type(self) -> tf.DType:
-        """The type in which images travel that are not at hand: as stored, but float32 at most."""
+        """The type in which images travel that are not resident: as stored, but float32 at most."""
         return tf.float32 if self.images.dtype.size > tf.float32.size else self.images.dtype
 
     @property
     def bytes_per_image(self) -> int:
-        """That travel with each chunk."""
-        return 0 if self.at_hand else self.images.shape[1] * self.travel_type.size
+        """That travel with each span."""
+        return 0 if self.is_resident else self.images.shape[1] * self.travel_type.size
 
-    def announcer(self, *, shuffle: bool) -> Callable[[np.ndarray], None] | None:
-        """For a file that memory cannot hold: what tells the kernel which rows of the split will be read; else None.
+    def read_ahead(self, *, shuffle: bool) -> Callable[[np.ndarray], None] | None:
+        """For a file that memory cannot hold: what tells the kernel which rows will be read; else None.
 
         Rows of 3 kB in random order from a disk, with a cold cache: 1 MB/s as the kernel reads, which brings 128 kB
         around each row; 30 MB/s without that; 180 MB/s if it is told beforehand, so that it can read many rows at once.
@@ -53,15 +56,16 @@ class Stored(NamedTuple):
             return None
         file = self.mapped._mmap  # type: ignore[attr-defined]
         page, size = mmap.PAGESIZE, self.mapped[0].nbytes
-        begin = self.mapped.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data + self.first * size
+        start = self.mapped.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
+        begin, end = start + int(self.rows[0]) * size, start + (int(self.rows[-1]) + 1) * size
         is_needed = shuffle and _is_larger_than_memory(self.mapped)
         # Said in any case: the map may have served another run before.
         order = mmap.MADV_RANDOM if is_needed else mmap.MADV_NORMAL
         first_page = begin // page * page
-        file.madvise(order, first_page, begin + len(self.labels) * size - first_page)
+        file.madvise(order, first_page, end - first_page)
 
         def announce(rows: np.ndarray) -> None:
-            starts = begin + np.sort(rows, axis=None) * size
+            starts = start + np.sort(rows, axis=None) * size
             firsts = starts // page * page
             for first, length in zip(firsts.tolist(), (starts + size - firsts).tolist(), strict=True):
                 file.madvise(mmap.MADV_WILLNEED, first, length)
@@ -69,35 +73,39 @@ class Stored(NamedTuple):
         return announce if is_needed else None
 
 
-def store(splits: Iterable[Examples]) -> list[Stored]:
-    """Brings the images of each split to the current device: once, where they are parts of one array.
+def place(splits: Iterable[Examples]) -> list[Resident]:
+    """Brings the images of each split to the current device: once, where they are rows of one array.
 
-    On the CPU nothing is copied if the array begins where TensorFlow wants it to. What is larger than memory, or than
-    the device's, stays on the host.
+    On the CPU nothing is copied if the array is large and begins where TensorFlow wants it to. What is larger than
+    memory, or than the device's, stays on the host.
     """
-    placed: dict[int, tuple[tf.Tensor, bool]] = {}
-    stored = []
+    placed: dict[Any, tuple[tf.Tensor, bool]] = {}
+    resident = []
     for examples in splits:
-        images = examples.images
-        shared, mapped = _shared(images), next(_maps(images), None)
+        stored = examples.stored
+        shared, mapped = _shared(stored), next(_maps(stored), None)
         if shared is None and mapped is not None:
             logging.info("a memory map that cannot be shared is copied into memory; open it in mode 'c', in C order")
             mapped = None
-        whole = images if shared is None else shared
+        if mapped is None and stored.nbytes <= _SMALL_BYTES:
+            shared = None
+        whole = stored if shared is None else shared
         address = whole.ctypes.data
-        if address not in placed:
+        array = address, whole.shape, whole.strides, whole.dtype
+        if array not in placed:
             with tf.device(HOST):
-                tensor = _copied(images) if shared is None else _tensor(shared)
+                tensor = _copied(stored) if shared is None else _tensor(shared)
             stays = mapped is not None and _is_larger_than_memory(mapped)
-            placed[address] = (tensor, False) if stays else _on_device(tensor)
-        first = (images.ctypes.data - address) // images[0].nbytes
-        stored.append(Stored(examples.labels, *placed[address], first, mapped))
-    return stored
+            placed[array] = (tensor, False) if stays else _on_device(tensor)
+        first = (stored.ctypes.data - address) // stored[0].nbytes
+        images, is_resident = placed[array]
+        resident.append(Resident(images, examples.rows + first, examples.labels, is_resident, mapped))
+    return resident
 
 
 def is_too_large(examples: Examples) -> bool:
     """Whether the images are in a file that memory cannot hold."""
-    mapped = next(_maps(examples.images), None)
+    mapped = next(_maps(examples.stored), None)
     return mapped is not None and _is_larger_than_memory(mapped)
 
 
@@ -125,9 +133,11 @@ def _tensor(array: np.ndarray) -> tf.Tensor:
 
 
 def _copied(images: np.ndarray) -> tf.Tensor:
-    """A tensor `[N, D]` with the images in the machine's byte order, as float32 at most."""
+    """A tensor `[M, D]` with the images in the machine's byte order, as float32 at most, and perhaps rows of zeros."""
     dtype = np.dtype(np.float32) if images.dtype.itemsize > 4 else images.dtype.newbyteorder("=")
-    return tf.constant(images.reshape(len(images), -1).astype(dtype, copy=False))
+    rows = images.reshape(len(images), -1).astype(dtype, copy=False)
+    room = padded(len(rows)) - len(rows) if rows.nbytes <= _SMALL_BYTES else 0
+    return tf.constant(np.pad(rows, ((0, room), (0, 0))) if room else rows)
 
 
 def _on_device(tensor: tf.Tensor) -> tuple[tf.Tensor, bool]:

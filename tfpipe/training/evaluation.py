@@ -1,77 +1,101 @@
-"""Errors and costs of heads on one split."""
+"""Errors and costs of heads on one split: the tutorial's `validate_model` and `test_model`."""
 
 import collections
 import contextlib
+import functools
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import tensorflow as tf
 
-from tfpipe.compute.device import Workers
+from tfpipe.compute.programs import Program
+from tfpipe.compute.workers import Workers
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.pipeline import inputs
-from tfpipe.pipeline.inputs import Chunk, MinibatchRows
-from tfpipe.pipeline.residency import Stored
-from tfpipe.solvers.steps import Evaluator
-from tfpipe.training.grid import Parameters
+from tfpipe.pipeline.residency import Resident
+from tfpipe.pipeline.sampler import Sampler
+from tfpipe.pipeline.spans import Span
+from tfpipe.solvers.objective import Objective
+from tfpipe.training.heads import Parameters
+
+_sums = Program(Objective.sums)
+_predictions = Program(Objective.predictions)
 
 
 class Evaluation:
-    """The tutorial's `validate_model` and `test_model`, over all minibatches of a split.
+    """Measures heads over all minibatches of a split.
 
     Its methods take the parameters of heads, group by group; what they give has all heads in their order. A pass over
     the split waits for the one before it to end.
 
+    Args:
+      split: the examples.
+      objective: of them.
+      sampler: their minibatches.
+      length: minibatches in a span.
+      workers: who run the programs.
+
     Attributes:
+      objective: of the examples.
       labels: `[n]` int32, the labels of the examples that count.
+      whole: all minibatches, where one span holds them; else None.
     """
 
-    def __init__(self, evaluator: Evaluator, stored: Stored, rows: MinibatchRows, chunk: int, workers: Workers):
-        self.labels = stored.labels[: rows.examples]
-        self._evaluator = evaluator
+    def __init__(self, split: Resident, objective: Objective, sampler: Sampler, length: int, workers: Workers):
+        self.objective = objective
+        self.labels = split.labels[: sampler.examples]
         self._workers = workers
-        self._chunks_per_pass = -(-rows.per_epoch // chunk)
+        self._spans_per_pass = -(-sampler.per_epoch // length)
         self._pass = threading.Lock()
-        self._chunks: Iterator[Chunk] = inputs.evaluation_chunks(stored, rows, chunk=chunk)
+        self._spans: Iterator[Span] = inputs.evaluation_spans(split, sampler, length=length)
+        first = next(self._spans)
+        self._spans = itertools.chain([first], self._spans)
+        self._nothing = first.part(0, 0)
+        self.whole = first if self._spans_per_pass == 1 else None
 
     def compile(self, to_measure: Sequence[Parameters], to_diagnose: Sequence[Parameters] = ()) -> None:
         """Has the XLA programs made, if they are not yet there: to measure such groups, and to diagnose such heads."""
-        first = next(self._chunks)
-        self._chunks = itertools.chain([first], self._chunks)
-        calls = [(self._evaluator.evaluate_chunk, group) for group in to_measure]
-        calls += [(self._evaluator.predict_chunk, group) for group in to_diagnose]
-        self._workers.map(lambda program, group: program(first.limited(0), *group), *zip(*calls, strict=True))
+        calls = [functools.partial(self._sums_of, self._nothing, group) for group in to_measure]
+        diagnoses = [functools.partial(self._predictions_of, self._nothing, group) for group in to_diagnose]
+        self._workers.map(lambda call: call(), [*calls, *diagnoses])
 
     def measure(self, groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:
         """`[H]` shares of wrong predictions in [0, 1] and `[H]` mean costs: sums over all examples, divided once."""
-        # The sums of minibatches are added in float64: exact for the counts, and 1e-7 for the costs.
-        wrong, losses = np.zeros((2, sum(len(group.b) for group in groups)))
-        with self._one_pass() as chunks:
-            for chunk in chunks:
-                parts = self._of_groups(self._evaluator.evaluate_chunk, chunk, groups)
-                wrong += np.concatenate([part.numpy().sum(axis=0) for part, _ in parts])
-                losses += np.concatenate([part.numpy().sum(axis=0, dtype=np.float64) for _, part in parts])
-        return wrong / len(self.labels), losses / len(self.labels)
+        with self._one_pass() as spans:
+            parts = [
+                np.concatenate(self._workers.map(self._sums_of, itertools.repeat(span, len(groups)), groups), axis=1)
+                for span in spans
+            ]
+        return self.figures(np.sum(parts, axis=0))
+
+    def figures(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Errors and costs of sums `[..., 2, H]`, as `Objective.sums` gives them: `[..., H]` both."""
+        error, cost = np.moveaxis(sums / self.objective.total.numpy()[0], -2, 0)
+        return error, cost
 
     def diagnose(self, model: Parameters) -> Diagnosis:
         """What a single head, `[1, K, D]` and `[1, K]`, does on each example."""
-        parts = []
-        with self._one_pass() as chunks:
-            for chunk in chunks:
-                parts.append([part.numpy().ravel() for part in self._evaluator.predict_chunk(chunk, *model)])
+        with self._one_pass() as spans:
+            parts = [
+                [part.numpy()[: int(span.end)].ravel() for part in self._predictions_of(span, model)] for span in spans
+            ]
         predicted, confidence = (np.concatenate(part)[: len(self.labels)] for part in zip(*parts, strict=True))
         return Diagnosis(self.labels, predicted, confidence, model.b.shape[1])
 
-    def _of_groups(self, program: Callable[..., Any], chunk: Chunk, groups: Sequence[Parameters]) -> list[Any]:
-        return self._workers.map(lambda group: program(chunk, *group), groups)
+    def _sums_of(self, span: Span, group: Parameters) -> np.ndarray:
+        column = tf.zeros(len(group.b), tf.int32)
+        return _sums(self.objective, span, group.W, group.b, column).numpy()[:, : group.n_heads]
+
+    def _predictions_of(self, span: Span, model: Parameters) -> tuple[tf.Tensor, ...]:
+        return _predictions(self.objective, span, model.W, model.b)
 
     @contextlib.contextmanager
-    def _one_pass(self) -> Iterator[Iterator[Chunk]]:
+    def _one_pass(self) -> Iterator[Iterator[Span]]:
         with self._pass:
-            chunks = itertools.islice(self._chunks, self._chunks_per_pass)
+            spans = itertools.islice(self._spans, self._spans_per_pass)
             try:
-                yield chunks
+                yield spans
             finally:
-                collections.deque(chunks, maxlen=0)  # After a failure too, the next pass begins at the beginning.
+                collections.deque(spans, maxlen=0)  # After a failure too, the next pass begins at the beginning.

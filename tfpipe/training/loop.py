@@ -1,26 +1,52 @@
-"""A training run, from top to bottom: as in the Theano tutorial, for one head or for a grid of them."""
+"""A training run, from top to bottom: as in the Theano tutorial, for one head or for many of them."""
 
+import functools
+import math
 import pathlib
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 from absl import logging
 
-from tfpipe.compute import device
+from tfpipe.compute import device as devices
+from tfpipe.compute import processes
+from tfpipe.compute.device import Device
+from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import DataError, OptionError
 from tfpipe.model import artifact
 from tfpipe.model.regression import SoftmaxRegression
-from tfpipe.monitor import Monitor, metrics
+from tfpipe.monitor import Finished, Monitor, Validated, metrics
+from tfpipe.solvers.base import Solver
+from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import report
-from tfpipe.training.plan import Plan
+from tfpipe.training.assembly import Parts, assembled
+from tfpipe.training.heads import Heads
+from tfpipe.training.interrupts import asked_to_stop
+from tfpipe.training.patience import Patience
+from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.resume import restore_or_begin
-from tfpipe.training.run import Result, Run
-from tfpipe.training.schedule import Schedule
-from tfpipe.training.state import AT_THE_START, State
+from tfpipe.training.state import State
 
-__all__ = ["Result", "train"]
+__all__ = ["Pace", "Result", "train"]
+
+
+class Result(NamedTuple):
+    """What a run leaves.
+
+    Attributes:
+      model: the selected head at its best validation, for images as they are stored; None if the run was interrupted
+        before its first validation.
+      report: the content of `report.json`.
+      history: every validation, in order.
+    """
+
+    model: SoftmaxRegression | None
+    report: dict[str, Any]
+    history: list[Validated]
 
 
 def train(
@@ -28,22 +54,29 @@ def train(
     splits: Splits,
     workdir: pathlib.Path | str | None = None,
     *,
+    solver: Callable[[TrainConfig, int], Solver] = Sgd,
     resume: bool = True,
     overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    device: Device | None = None,
+    pace: Pace = Pace(),  # noqa: B008  # It is immutable.
 ) -> Result:
     """Trains every head of `config` on `splits` until patience or the epochs end, and selects the best.
 
     A run that ended before its time, however that came about, goes on where its workdir holds its state; of one that is
-    finished the result is given.
+    finished the result is given. Ctrl-C (KeyboardInterrupt) ends it as `should_stop` does: the state is saved, and the
+    result so far returned; a second one is raised.
 
     Args:
       config: the hyper-parameters.
       splits: the data.
       workdir: folder for all that is kept of the run, made if need be; None: nothing is written.
+      solver: makes, of the hyper-parameters and the number of training examples, what trains.
       resume: False begins anew, and refuses a workdir that holds a run.
       overwrite: with resume=False: removes the run that the workdir holds.
-      should_stop: asked between chunks (a second at most); True ends the run with what it has.
+      should_stop: asked between spans (a second at most); True ends the run with what it has.
+      device: where to compute; None: as the hyper-parameters say.
+      pace: how much is done between two looks, and by which clock.
 
     Returns:
       Result, of the head with the smallest validation error (of equals, the smaller validation cost).
@@ -52,47 +85,165 @@ def train(
       ConfigError: the hyper-parameters do not fit the data.
       DeviceError: the device cannot be used.
       OptionError: TensorBoard is wanted, and not installed; or a profile, and there is no workdir for it.
+      ProcessError: the process was forked from one that had trained, in which TensorFlow would wait for ever.
       WorkdirError: the workdir cannot be written, is in use, or holds another run or a damaged one.
       DivergedError: the cost of every head stopped being finite.
     """
-    plan = Plan(config, splits, Schedule(config, splits), device.select(config.device, tf32=config.tf32))
-    plan.place.check_precision(config.precision)
-    if workdir is None:
-        if config.profile:
-            raise OptionError("profile", True, "has no workdir to be written to; give one")
-        return _train(plan, None, AT_THE_START, should_stop)
-
-    config.check_packages()
-    files = Workdir(workdir)
-    with files.owned():
-        state = restore_or_begin(files, plan.origin, plan.flags, resume=resume, overwrite=overwrite)
-        if state.finished and (result := _result_of(files)):
-            return result
-        return _train(plan, files, state, should_stop)
+    processes.check_not_forked()
+    place = device or devices.select(config.device, tf32=config.tf32)
+    place.check_precision(config.precision)
+    plan = Plan.of(config, splits, solver(config, len(splits.train)), place, pace)
+    with asked_to_stop(should_stop) as stops:
+        if workdir is None:
+            if config.profile:
+                raise OptionError("profile", True, "has no workdir to be written to; give one")
+            return _train(plan, None, State(), stops)
+        config.check_packages()
+        files = Workdir(workdir)
+        with files.owned():
+            state = restore_or_begin(
+                files,
+                plan.identity,
+                plan.flags,
+                columns=plan.solver.columns,
+                memory=plan.solver.memory(*plan.identity.sizes),
+                resume=resume,
+                overwrite=overwrite,
+            )
+            if state.finished and (result := _result_of(files)):
+                return result
+            return _train(plan, files, state, stops)
 
 
 def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callable[[], bool]) -> Result:
     """Goes on from `state`."""
+    solver, pace = plan.solver, plan.pace
     with (
-        plan.place.scope(),
-        Monitor(files, plan.config, state.validated, state.written) as listener,
-        device.Workers(plan.place) as workers,
-    ):
-        run = Run(plan, files, state, listener, workers)
-        run.describe()
-        run.compile()
-        run.start_clock()
+        plan.device.scope(),
+        Monitor(
+            files, plan.config, solver.settings, solver.epoch(solver.steps), state.validated - 1, state.written,
+            clock=pace.clock, pace=pace.monitor,
+        ) as monitor,
+        Workers(plan.device) as workers,
+    ):  # fmt: skip
+        parts = assembled(plan, files, state, monitor, workers)
+        validation, record, saving = parts.validation, parts.record, parts.saving
+        steps = state.steps
         while True:
-            # Here, before a validation, the state is kept: to go on from it does what is done here, and nothing else.
+            # Here, before a validation, the state is saved: to go on from it does what is done here, and nothing else.
             if interrupted := should_stop():
                 break
-            if run.validation_is_due():
-                run.start_validation()
-            if run.is_over():
+            if validation.is_due(steps):
+                _start_validation(parts, steps)
+            if not record.is_certain(steps, validation.following(steps)):
+                _take_validation(parts)  # It may prolong the patience of a head, or else the run is over.
+            if steps == solver.steps or record.patience.over(steps):
                 break
-            run.train_chunk()
-            run.keep_state_if_due()
-        return run.finish(interrupted=interrupted)
+            steps = _advance(plan, parts, steps)
+            parts.pictures.draw_if_due(record, steps)
+            if saving:
+                saving.save_model_if_due(record.made, record.model)
+                saving.save_state_if_due(functools.partial(_state, parts, monitor, steps))
+        return _finish(plan, parts, monitor, steps, files, interrupted=interrupted)
+
+
+def _start_validation(parts: Parts, steps: int) -> None:
+    """Has the heads validated as they are, beside what follows."""
+    open_errors = parts.record.open_errors(parts.heads.numbers, steps)
+    parts.validation.start(steps, parts.heads, open_errors, parts.meter.lap("validation", steps))
+
+
+def _take_validation(parts: Parts) -> None:
+    """Takes in what the validation that is under way finds, if there is one."""
+    if found := parts.validation.finished():
+        parts.record.take_validation(found)
+
+
+def _advance(plan: Plan, parts: Parts, steps: int) -> int:
+    """Trains the next span, as far as it is known which heads go on, and takes in what was found: the steps done."""
+    heads, validation, record, patience = parts.heads, parts.validation, parts.record, parts.record.patience
+    following = validation.following(steps)
+    until = patience.certain(steps, following)
+    span = parts.spans.take(steps, until if validation.is_inside else min(until, following))
+    numbers, begin = heads.numbers, parts.meter.seconds
+    inside = validation.inside(record.open_errors(numbers, steps + 1))
+    found = heads.advance(span, parts.objective, patience.allowed[numbers], inside)
+    _take_validation(parts)  # It may find that a head had diverged which this span took along.
+    done = steps + len(found.costs)
+    speed = parts.meter.lap("validation", done) if inside else math.nan
+    record.take_span(steps, numbers, found.costs, list(validation.found_inside(numbers, steps, found, speed)), begin)
+    _leave_out_stopped(plan, heads, patience, done)
+    return done
+
+
+def _leave_out_stopped(plan: Plan, heads: Heads, patience: Patience, steps: int) -> None:
+    """Goes on without the heads that stopped, if they are half of all and worth it: log2(H) times at most.
+
+    Those that remain are computed as before, but for the rounding of sums.
+    """
+    # Those that did the last step have their validation before them.
+    remain = patience.active(steps)[heads.numbers]
+    left = min(int(patience.allowed.max()), plan.solver.steps) - steps
+    parameters = (len(remain) - remain.sum()) * plan.splits.n_in * plan.splits.n_out
+    flops = 4.0 * parameters * plan.solver.examples / plan.solver.per_epoch * left
+    if not remain.any() or 2 * remain.sum() > len(remain) or flops < plan.pace.flops_worth_leaving:
+        return
+    logging.info("%d of %d heads have stopped: the others go on without them", (~remain).sum(), len(remain))
+    heads.only(np.flatnonzero(remain))
+
+
+def _state(parts: Parts, monitor: Monitor, steps: int, *, finished: bool = False) -> State:
+    """What the run is now, and stays when training goes on."""
+    return State(
+        steps,
+        parts.validation.validated,
+        parts.meter.seconds,
+        finished,
+        monitor.written(),
+        **parts.heads.arrays(),
+        **parts.record.best.arrays(),
+        **parts.record.patience.arrays(),
+    )
+
+
+def _finish(
+    plan: Plan, parts: Parts, monitor: Monitor, steps: int, files: Workdir | None, *, interrupted: bool
+) -> Result:
+    """Saves the last state and the selected head, and reports on all heads."""
+    record, saving = parts.record, parts.saving
+    if interrupted:
+        if saving:
+            saving.save_last_state(_state(parts, monitor, steps))
+        if parts.validation.is_due(steps):  # Not of the state: it will be made again, and the same.
+            _start_validation(parts, steps)
+    _take_validation(parts)
+    seconds = parts.meter.seconds
+    if saving and not interrupted:
+        saving.save_last_state(_state(parts, monitor, steps, finished=True))
+    parts.pictures.wait()
+    model = selected = None
+    if record.leader is not None:
+        trained = record.model()
+        if saving:
+            saving.save_last_model(trained)
+        model = SoftmaxRegression.from_arrays(trained.W, trained.b)
+        selected = parts.pictures.look(record, steps)
+    content = report.build(
+        plan,
+        record.patience,
+        steps=steps,
+        test_error=record.best.test_error,
+        confusion_matrix=selected.diagnosis.confusion_matrix() if selected else None,
+        seconds=seconds,
+        programs=parts.heads.n_groups,
+        workdir=files.path if files else None,
+        interrupted=interrupted,
+    )
+    monitor.finished(Finished(plan.data, plan.flags, steps - 1, content, report.tables(content), selected))
+    if files:
+        with files.writing(files.report.name):  # After all else: it says that a run is finished.
+            report.save(files.report, content)
+    return Result(model, content, record.history)
 
 
 def _result_of(files: Workdir) -> Result | None:

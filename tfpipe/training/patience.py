@@ -3,22 +3,16 @@
 In the Theano tutorial's words, with `iter` counted from 0: a validation error below the best one is the new best; if
 it is also below `best * improvement_threshold`, patience becomes `max(patience, iter * patience_increase)`; and after
 every iteration, not only after a validation, the loop ends `if patience <= iter`.
+
+Here steps are counted as done: after `steps` of them, `iter` is `steps - 1`.
 """
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-NEVER = -1
-# What Patience has to remember, each `[H]`: names as a state on disk has them.
-FIELDS = {
-    "patience": np.float64,
-    "best_error": np.float64,
-    "best_cost": np.float64,
-    "best_iteration": np.int64,
-    "diverged": np.bool_,
-    "diverged_at": np.int64,
-}
+from tfpipe.training.state import State
+
 _FOREVER = 2**62
 
 
@@ -26,89 +20,98 @@ class Patience:
     """Who may go on, and who was best when. Every attribute has one entry a head, `[H]`.
 
     Attributes:
+      patience: float64, as in the tutorial.
       best_error: float64, the smallest validation error seen, a share in [0, 1]; infinity before the first.
       best_cost: float64, the validation cost at that moment.
-      best_iteration: int64, the iteration after which it was measured, from 0; -1 (NEVER) before the first.
-      last_iteration: int64, the last iteration that the head trains, as far as is known.
+      best_steps: int64, how many steps were done then; 0 before the first.
       diverged: bool, the head was stopped because its cost was no longer finite.
+      diverged_at: int64, after how many steps.
     """
 
-    def __init__(self, heads: int, *, patience: int, patience_increase: float, improvement_threshold: float):
-        self._patience = np.full(heads, float(patience))
+    def __init__(
+        self,
+        heads: int,
+        *,
+        patience: int,
+        patience_increase: float,
+        improvement_threshold: float,
+        state: State | None = None,
+    ):
         self._increase = patience_increase
         self._threshold = improvement_threshold
+        self.patience = np.full(heads, float(patience))
         self.best_error = np.full(heads, np.inf)
         self.best_cost = np.full(heads, np.inf)
-        self.best_iteration = np.full(heads, NEVER, np.int64)
+        self.best_steps = np.zeros(heads, np.int64)
         self.diverged = np.zeros(heads, bool)
-        self._diverged_at = np.full(heads, NEVER, np.int64)
+        self.diverged_at = np.zeros(heads, np.int64)
+        if state is not None and state.steps:
+            self._restore(state)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All that it has to remember, by name, each `[H]`."""
-        values = (
-            self._patience,
-            self.best_error,
-            self.best_cost,
-            self.best_iteration,
-            self.diverged,
-            self._diverged_at,
-        )
-        return {name: value.copy() for name, value in zip(FIELDS, values, strict=True)}
+    def _restore(self, state: State) -> None:
+        """Goes on from `state`, perhaps with more patience than there was.
 
-    def restore(self, arrays: Mapping[str, np.ndarray], iteration: int) -> None:
-        """Goes on after `iteration` from what `arrays` gave then, perhaps with more patience than there was.
-
-        A head that patience had stopped before `iteration` stays as it is: it missed what the others trained.
+        A head that patience had stopped before stays as it is: it missed what the others trained.
         """
-        least = self._patience
-        (
-            self._patience,
-            self.best_error,
-            self.best_cost,
-            self.best_iteration,
-            self.diverged,
-            self._diverged_at,
-        ) = (arrays[name].copy() for name in FIELDS)
-        goes_on = iteration <= self.last_iteration
-        self._patience[goes_on] = np.maximum(self._patience, least)[goes_on]
+        least = self.patience
+        for name in self.arrays():
+            setattr(self, name, getattr(state, name).copy())
+        goes_on = state.steps <= self.allowed
+        self.patience[goes_on] = np.maximum(self.patience, least)[goes_on]
+
+    def arrays(self) -> dict[str, Any]:
+        """All that it has to remember, copied: by name, as State has it."""
+        names = ("patience", "best_error", "best_cost", "best_steps", "diverged", "diverged_at")
+        return {name: getattr(self, name).copy() for name in names}
 
     @property
-    def last_iteration(self) -> np.ndarray:
+    def allowed(self) -> np.ndarray:
+        """`[H]` int64: how many steps each head will have done at its end, as far as is known."""
         # The first `iter` with patience <= iter is trained, then the loop ends. Patience changes at validations only.
-        by_patience = np.minimum(np.ceil(self._patience), _FOREVER).astype(np.int64)
-        return np.where(self.diverged, self._diverged_at, by_patience)
+        by_patience = np.minimum(np.ceil(self.patience), _FOREVER).astype(np.int64) + 1
+        return np.where(self.diverged, self.diverged_at, by_patience)
 
-    def active(self, iteration: int) -> np.ndarray:
-        """`[H]` bool: the heads that train `iteration`, and did not diverge in it."""
-        return (iteration <= self.last_iteration) & ~(self.diverged & (iteration == self._diverged_at))
+    def active(self, steps: int) -> np.ndarray:
+        """`[H]` bool: the heads that did the last of `steps`, and did not diverge in it."""
+        return (steps <= self.allowed) & ~(self.diverged & (steps == self.diverged_at))
 
-    def steps(self, first: int, most: int) -> int:
-        """How many of the next `most` iterations, from `first` on, still train a head."""
-        return max(0, min(most, int(self.last_iteration.max()) - first + 1))
+    def over(self, steps: int) -> bool:
+        """Whether no head does another step after so many."""
+        return bool((self.allowed <= steps).all())
 
-    def observe(self, iteration: int, error: np.ndarray, cost: np.ndarray) -> np.ndarray:
-        """Takes in a validation made after `iteration`; heads that did not train that iteration are left alone.
+    def certain(self, steps: int, validation: int) -> int:
+        """Up to how many steps it is known which heads do them, if the next validation comes after `validation`.
+
+        A validation can prolong the patience of a head that it finds training. So where such a head would end, one
+        looks at what was found by then.
+        """
+        allowed = self.allowed[self.allowed > steps]
+        open_ends = allowed[allowed >= validation]
+        return int(open_ends.min() if open_ends.size else allowed.max(initial=steps))
+
+    def observe(self, steps: int, error: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Takes in a validation made after `steps`; heads that did not do the last of them are left alone.
 
         Args:
-          iteration: counted from 0.
+          steps: how many were done.
           error: `[H]` validation errors, shares in [0, 1].
           cost: `[H]` validation costs.
 
         Returns:
           `[H]` bool: the heads whose error is a new best.
         """
-        improved = self.active(iteration) & (error < self.best_error)
+        improved = self.active(steps) & (error < self.best_error)
         clearly = improved & (error < self.best_error * self._threshold)
-        self._patience[clearly] = np.maximum(self._patience[clearly], iteration * self._increase)
+        self.patience[clearly] = np.maximum(self.patience[clearly], (steps - 1) * self._increase)
         self.best_error[improved] = error[improved]
         self.best_cost[improved] = cost[improved]
-        self.best_iteration[improved] = iteration
+        self.best_steps[improved] = steps
         return improved
 
-    def diverge(self, heads: np.ndarray, iteration: np.ndarray) -> None:
-        """Stops `heads` (`[H]` bool) for good: their cost was not finite in `iteration` (`[H]`)."""
+    def diverge(self, heads: np.ndarray, steps: np.ndarray) -> None:
+        """Stops `heads` (`[H]` bool) for good: their cost was not finite in the last of so many steps (`[H]`)."""
         self.diverged |= heads
-        self._diverged_at[heads] = iteration[heads]
+        self.diverged_at[heads] = steps[heads]
 
     def selected(self, among: np.ndarray | None = None) -> int | None:
         """The head with the smallest best error; of equals the one with the smaller cost, then the first one.
@@ -116,7 +119,7 @@ class Patience:
         None if no head that is still sound has been validated. A diverged head is never selected, nor one that is not
         `among` (`[H]` bool; None: all).
         """
-        candidates = np.flatnonzero(~self.diverged & (self.best_iteration != NEVER) & (among is None or among))
+        candidates = np.flatnonzero(~self.diverged & (self.best_steps > 0) & (among is None or among))
         if not candidates.size:
             return None
         order = np.lexsort((self.best_cost[candidates], self.best_error[candidates]))

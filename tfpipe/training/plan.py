@@ -1,34 +1,96 @@
 """What a run is to do, before it has done anything."""
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.compute import device
+from tfpipe.compute import cpu
+from tfpipe.compute.device import Device
 from tfpipe.config import TrainConfig, flag_lines, flag_value
-from tfpipe.data import Splits
-from tfpipe.training import report
-from tfpipe.training.grid import multiplies_bytes
-from tfpipe.training.schedule import Schedule
-from tfpipe.training.state import Origin
+from tfpipe.data import Examples, Splits
+from tfpipe.exceptions import ConfigError
+from tfpipe.monitor import Pace as MonitorPace
+from tfpipe.pipeline import residency, spans
+from tfpipe.pipeline.sampler import Sampler
+from tfpipe.solvers.base import Solver
+from tfpipe.solvers.objective import arithmetic
+from tfpipe.solvers.sgd import Sgd
+from tfpipe.training.state import RunIdentity
+from tfpipe.training.versions import versions
 
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+# Products of fewer operations are faster with one thread: to wake a second one takes 35 microseconds on an Intel Xeon,
+# and what each multiplies lies in the other's cache. Microseconds a step of one head, with one thread and with two:
+# bytes, 9e6 operations 151 and 221, 28e6 327 and 386, 38e6 558 and 450; float32, 0.13e6 24 and 40, 9e6 584 and 454.
+_FLOPS_OF_ONE_THREAD = {"int8": 30e6}
+_FLOPS_OF_ONE_THREAD_OTHERWISE = 3e6
+
+
+class Pace(NamedTuple):
+    """How much is done between two looks at the world, and by which clock. Figures do not depend on it.
+
+    Attributes:
+      clock: seconds, from any time on, never backwards.
+      span_bytes, span_flops: bounds of a span.
+      flops_inside: an interval between validations of at most so many operations, with its validation, is trained and
+        validated in one program, many at a time. On two cores of an Intel Xeon an epoch of the digits, 6 heads and
+        25e6 operations, takes 0.6 ms so, and 5 where each validation is a call of its own.
+      flops_worth_leaving: heads that stopped leave the others if that saves so many: new programs take 1.3 s to compile
+        on a CPU that computes 200 to 500e9 a second. By this rule, and not by a clock, a run that is repeated does the
+        same again.
+      monitor: of pictures.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    span_bytes: int = spans.SPAN_BYTES
+    span_flops: float = spans.SPAN_FLOPS
+    flops_inside: float = 100e6
+    flops_worth_leaving: float = 250e9
+    monitor: MonitorPace = MonitorPace()
 
 
 class Plan(NamedTuple):
-    """Hyper-parameters, data, and what follows from them.
+    """Hyper-parameters, data, solver, and what follows from them.
 
     Attributes:
       config: how to train.
       splits: on what.
-      schedule: when what happens.
-      place: where it is computed.
+      solver: by what.
+      device: where.
+      pace: see there.
+      validation, test: the minibatches of both splits; of one shape, so that one program serves both.
     """
 
     config: TrainConfig
     splits: Splits
-    schedule: Schedule
-    place: device.Device
+    solver: Solver
+    device: Device
+    pace: Pace
+    validation: Sampler
+    test: Sampler
+
+    @classmethod
+    def of(cls, config: TrainConfig, splits: Splits, solver: Solver, device: Device, pace: Pace) -> "Plan":
+        """The plan that follows. Raises ConfigError if the hyper-parameters do not fit the data."""
+        most = max(len(splits.validation), len(splits.test))
+        validation, test = (_in_order(config, name, getattr(splits, name), most) for name in ("validation", "test"))
+        return cls(config, splits, solver, device, pace, validation, test)
+
+    @property
+    def n_heads(self) -> int:
+        return len(self.solver.settings)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in W, of all heads."""
+        return self.n_heads * self.splits.n_in * self.splits.n_out
+
+    @property
+    def arithmetic(self) -> str:
+        """In what type it multiplies matrices."""
+        return _arithmetic(self.config, self.splits, self.device)
 
     @property
     def flags(self) -> list[str]:
@@ -40,36 +102,75 @@ class Plan(NamedTuple):
     @property
     def data(self) -> str:
         """What it trains on, in words."""
-        counts = ", ".join(f"{getattr(self.schedule, name).examples} {words}" for name, words in _SPLITS.items())
+        examples = {
+            "train": self.solver.examples, "validation": self.validation.examples, "test": self.test.examples
+        }  # fmt: skip
+        counts = ", ".join(f"{examples[name]} {words}" for name, words in _SPLITS.items())
         return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes"
 
     @property
-    def class_weight(self) -> np.ndarray | None:
-        """What an example counts in the cost, by its class: `[K]` float32; None: each counts 1."""
+    def weights(self) -> np.ndarray:
+        """What an example counts in the cost: columns `[C, n]` float32. All heads have the first one."""
+        labels = self.splits.train.labels
         if self.config.class_weight is None:
-            return None
-        counts = np.bincount(self.splits.train.labels, minlength=self.splits.n_out)
+            return np.ones((1, len(labels)), np.float32)
+        counts = np.bincount(labels, minlength=self.splits.n_out)
         there = counts > 0  # As scikit-learn does, which knows the classes of the examples alone.
-        return np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 1).astype(np.float32)
+        of_class = np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 1)
+        return of_class.astype(np.float32)[labels][np.newaxis]
 
     @property
-    def products(self) -> str:
-        """In what type it multiplies matrices."""
-        return "int8" if multiplies_bytes(self.config, self.splits, self.place) else self.config.precision
-
-    @property
-    def origin(self) -> Origin:
+    def identity(self) -> RunIdentity:
         """What makes it this run and no other."""
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
         # By default it follows from others: from patience, for one, of which more may be given.
-        settings["validation_frequency"] = str(self.schedule.validation_frequency)
+        settings["validation_frequency"] = str(self.solver.frequency)
+        settings["solver"] = self.solver.name
         machine = {
-            "device": self.place.label,
-            "processor": device.processor(),
-            "cores": str(device.cores()),
-            "threads": str(device.threads()),
-            "products": self.products,
-            **report.versions(),
+            "device": self.device.label,
+            "processor": cpu.processor(),
+            "cores": str(cpu.cores()),
+            "threads": str(cpu.threads()),
+            "products": self.arithmetic,
+            **versions(),
         }
-        sizes = (len(self.config.heads), self.splits.n_out, self.splits.n_in)
-        return Origin(settings, self.data, self.splits.fingerprint, sizes, machine)
+        sizes = (self.n_heads, self.splits.n_out, self.splits.n_in)
+        return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine)
+
+
+def wants_one_thread(
+    config: TrainConfig, splits: Splits, device: Device, solver: Callable[[TrainConfig, int], Solver] = Sgd
+) -> bool:
+    """Whether the programs of a run on `device` are so small that they do best with one thread each.
+
+    The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52. Raises ConfigError if the
+    hyper-parameters do not fit the data.
+    """
+    n_heads = len(solver(config, len(splits.train)).settings)
+    heads = -(-n_heads // min(device.programs, n_heads))
+    flops = 2.0 * min(config.batch_size, len(splits.train)) * splits.n_in * splits.n_out * heads
+    most = _FLOPS_OF_ONE_THREAD.get(_arithmetic(config, splits, device), _FLOPS_OF_ONE_THREAD_OTHERWISE)
+    # Rows of a file that memory cannot hold come faster by several threads.
+    return not device.is_gpu and flops <= most and not residency.is_too_large(splits.train)
+
+
+def _arithmetic(config: TrainConfig, splits: Splits, device: Device) -> str:
+    batch_size = min(config.batch_size, len(splits.train))
+    return arithmetic(
+        config.precision,
+        splits.scaling,
+        splits.train.stored.dtype,
+        batch_size,
+        splits.n_in,
+        has_int8=device.multiplies_int8,
+    )
+
+
+def _in_order(config: TrainConfig, name: str, examples: Examples, most: int) -> Sampler:
+    """The minibatches of a split, of at most `most` examples unless only full ones count."""
+    batch_size = config.batch_size if config.drop_remainder else min(config.batch_size, most)
+    sampler = Sampler(len(examples), batch_size, drop_remainder=config.drop_remainder)
+    if not sampler.per_epoch:
+        problem = f"{len(examples)} {name} examples fill no minibatch, and drop_remainder drops what is not full"
+        raise ConfigError("batch_size", config.batch_size, problem)
+    return sampler

@@ -6,17 +6,14 @@ import platform
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-import tfpipe
-from tfpipe.compute.device import cores
-from tfpipe.config import TrainConfig
-from tfpipe.data import Splits
+from tfpipe.compute import cpu
 from tfpipe.disk import files
 from tfpipe.exceptions import DataError, brief
 from tfpipe.text import aligned
-from tfpipe.training.patience import NEVER, Patience
-from tfpipe.training.schedule import Schedule
+from tfpipe.training.patience import Patience
+from tfpipe.training.plan import Plan
+from tfpipe.training.versions import versions
 
 # What scripts read from the last line of stdout.
 _SUMMARY = (
@@ -38,17 +35,13 @@ _SUMMARY = (
 
 
 def build(
-    config: TrainConfig,
-    splits: Splits,
-    schedule: Schedule,
+    plan: Plan,
     patience: Patience,
     *,
-    last: int,
+    steps: int,
     test_error: np.ndarray,
     confusion_matrix: np.ndarray | None,
     seconds: float,
-    device: str,
-    products: str,
     programs: int,
     workdir: pathlib.Path | None,
     interrupted: bool,
@@ -56,16 +49,12 @@ def build(
     """Puts the results of all heads into one object that JSON can hold.
 
     Args:
-      config: of the run.
-      splits: what it was trained on.
-      schedule: of the run.
+      plan: of the run.
       patience: after the run.
-      last: the last iteration of the run, from 0; -1 if there was none.
+      steps: how many were done.
       test_error: `[H]`, at the best validation; NaN where there was none.
       confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
       seconds: that the training loop took.
-      device: its label.
-      products: in what type matrices were multiplied.
       programs: how many ran side by side, at the end.
       workdir: of the run.
       interrupted: whether the run was stopped from outside.
@@ -73,29 +62,30 @@ def build(
     Returns:
       The selected head's figures at the top level, all heads under `grid`; what is not known is None.
     """
-    iterations = (np.minimum(patience.last_iteration, last) + 1).tolist()
+    splits, solver = plan.splits, plan.solver
+    of_heads = np.minimum(patience.allowed, steps).tolist()
     grid = [
         {
-            "learning_rate": head.learning_rate,
-            "l2": head.l2,
+            **settings,
             "validation_error": _finite(patience.best_error[h]),
             "validation_cost": _finite(patience.best_cost[h]),
             "test_error": _finite(test_error[h]),
-            "epochs": schedule.epoch(iterations[h] - 1),
-            "iterations": iterations[h],
-            "best_iteration": int(patience.best_iteration[h]) if patience.best_iteration[h] != NEVER else None,
+            "epochs": solver.epoch(of_heads[h]),
+            "iterations": of_heads[h],
+            "best_iteration": int(patience.best_steps[h]) - 1 if patience.best_steps[h] else None,
             "diverged": bool(patience.diverged[h]),
         }
-        for h, head in enumerate(config.heads)
+        for h, settings in enumerate(solver.settings)
     ]
     selected = patience.selected()
     figures = grid[selected] if selected is not None else dict.fromkeys(grid[0])
     return {name: figures[name] for name in grid[0] if name != "diverged"} | {
-        "train_examples": schedule.train.examples,
-        "validation_examples": schedule.validation.examples,
-        "test_examples": schedule.test.examples,
+        "train_examples": solver.examples,
+        "validation_examples": plan.validation.examples,
+        "test_examples": plan.test.examples,
         "heads": len(grid),
         "selected": selected,
+        "settings": list(solver.settings[0]),
         "grid": grid,
         "class_names": list(splits.class_names),
         "confusion_matrix": None if confusion_matrix is None else confusion_matrix.tolist(),
@@ -103,21 +93,17 @@ def build(
         "pixel_max": None if splits.standardization else splits.pixel_max,
         "standardized": splits.standardization is not None,
         "seconds": seconds,
-        "epochs_per_second": (last + 1) / schedule.train.per_epoch / seconds,
-        "device": device,
-        "precision": config.precision,
-        "products": products,
+        "epochs_per_second": steps / solver.per_epoch / seconds,
+        "device": plan.device.label,
+        "solver": solver.name,
+        "precision": plan.config.precision,
+        "products": plan.arithmetic,
         "programs": programs,
-        "cores": cores(),
+        "cores": cpu.cores(),
         "workdir": None if workdir is None else str(workdir),
         "interrupted": interrupted,
         "versions": {"python": platform.python_version(), **versions()},
     }
-
-
-def versions() -> dict[str, str]:
-    """Those that the figures may depend on."""
-    return {"tfpipe": tfpipe.__version__, "tensorflow": tf.__version__, "numpy": np.__version__}
 
 
 def save(path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -145,7 +131,7 @@ def load(path: pathlib.Path) -> dict[str, Any]:
 
 def summary(content: dict[str, Any]) -> str:
     """The contract with scripts: one line of JSON."""
-    return json.dumps({name: content[name] for name in _SUMMARY}, allow_nan=False)
+    return json.dumps({name: content.get(name) for name in _SUMMARY}, allow_nan=False)
 
 
 def table(content: dict[str, Any]) -> str:
@@ -159,7 +145,7 @@ def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
 
 
 def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:
-    columns = ("learning_rate", "l2", "validation_error", "validation_cost", "test_error", "epochs", "iterations")
+    columns = (*content["settings"], "validation_error", "validation_cost", "test_error", "epochs", "iterations")
     order = sorted(
         range(content["heads"]),
         key=lambda h: (

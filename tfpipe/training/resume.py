@@ -1,25 +1,39 @@
 """How a run begins in its workdir: anew, or from the state that is there. NumPy only."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
 from absl import logging
 
 from tfpipe.disk import files
 from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import DataError
-from tfpipe.training.state import AT_THE_START, Origin, State, check_fits, pack, unpack
+from tfpipe.training.state import RunIdentity, State, pack, unpack
 
 _OTHERWISE = "give another workdir, or --noresume --overwrite to begin anew and lose what is there"
 
 
 def restore_or_begin(
-    workdir: Workdir, origin: Origin, flag_lines: list[str], *, resume: bool, overwrite: bool
+    workdir: Workdir,
+    identity: RunIdentity,
+    flag_lines: list[str],
+    *,
+    columns: Sequence[str] = (),
+    memory: Mapping[str, np.ndarray] = MappingProxyType({}),
+    resume: bool,
+    overwrite: bool,
 ) -> State:
     """Finds the state from which a run goes on in `workdir`, or begins a new one there; and writes `flags.txt`.
 
     Args:
       workdir: this process must own it.
-      origin: of the run that is wanted.
+      identity: of the run that is wanted.
       flag_lines: it as the lines of a flagfile, without the workdir.
+      columns: the names of what its solver reports.
+      memory: what its solver remembers at the start.
       resume: whether to go on from a state that is there, rather than to begin anew.
       overwrite: whether what is there may be removed for that.
 
@@ -30,17 +44,22 @@ def restore_or_begin(
     checkpoints = Checkpoints(workdir.checkpoints)
     if not resume:
         _make_room(workdir, checkpoints, overwrite=overwrite)
-    state = _state_there(workdir, checkpoints, origin)
+    state = _state_there(workdir, checkpoints, identity)
+    if state is not None:
+        try:
+            state.check_fits(identity.sizes, columns, memory)
+        except DataError as error:
+            raise workdir.error(f"{error}; {_OTHERWISE}") from error
     if state is None:
         # Before all else, so that a run without a state is one whose state was lost.
-        state = AT_THE_START
+        state = State()
         with workdir.writing("the state"):
-            checkpoints.save(0, pack(state, origin))
+            checkpoints.save(0, pack(state, identity))
     with workdir.writing(workdir.flags.name):
         if not state.finished:  # The result of before, perhaps of an interrupted run, is not that of the run to come.
             workdir.report.unlink(missing_ok=True)
             workdir.page.unlink(missing_ok=True)
-        text = "".join(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={workdir.path}"])).encode()
+        text = "".join(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={workdir.path.absolute()}"])).encode()
         if not workdir.flags.exists() or workdir.flags.read_bytes() != text:
             files.write_whole(workdir.flags, text)
     return state
@@ -58,7 +77,7 @@ def _make_room(workdir: Workdir, checkpoints: Checkpoints, *, overwrite: bool) -
         workdir.clear()
 
 
-def _state_there(workdir: Workdir, checkpoints: Checkpoints, origin: Origin) -> State | None:
+def _state_there(workdir: Workdir, checkpoints: Checkpoints, identity: RunIdentity) -> State | None:
     try:
         saved = checkpoints.load()
         if saved is None:
@@ -66,16 +85,15 @@ def _state_there(workdir: Workdir, checkpoints: Checkpoints, origin: Origin) -> 
                 raise workdir.error(f"holds a run ({there[0]}) without its state; {_OTHERWISE}")
             return None
         state, before = unpack(saved)
-        if obstacles := origin.obstacles(before):
+        if obstacles := identity.obstacles(before):
             raise workdir.error(f"holds a run with {'; '.join(obstacles)}; {_OTHERWISE}")
-        check_fits(state, *origin.sizes)
     except DataError as error:
         raise workdir.error(f"{error}; {_OTHERWISE}") from error
     except OSError as error:
         raise workdir.error(f"{error.filename or 'a state'} cannot be read: {error.strerror}") from error
-    if state.finished and origin.length() != before.length():
-        state = state._replace(finished=False)
-    differences = origin.differences(before)
+    if state.finished and identity.length() != before.length():
+        state = dataclasses.replace(state, finished=False)
+    differences = identity.differences(before)
     if differences and not state.finished:
         logging.warning(
             "the run goes on with %s: its figures will be as good, but not the same to the bit", ", ".join(differences)

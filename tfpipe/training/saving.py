@@ -1,71 +1,76 @@
 """What is kept of a run while it goes on, in its workdir: the state to go on from, and the best model so far."""
 
 import contextlib
-import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
-from tfpipe.compute.device import Workers
+from tfpipe.compute.workers import Workers
 from tfpipe.disk import checkpoints, files
 from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.disk.workdir import Workdir
 from tfpipe.model import artifact
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.monitor import warn
-from tfpipe.training.state import Origin, State, pack
+from tfpipe.training.state import RunIdentity, State, pack
 
 # A write that is whole waits for the disk.
 _SECONDS_BETWEEN_MODELS = 2.0
 _SECONDS_BETWEEN_TRIES = 60.0
 
 
-class Keeper:
-    """Brings state and model to the disk beside the training, one at a time.
+class CheckpointManager:
+    """Brings state and model to the disk beside the training, one of each at a time.
 
     Args:
       workdir: this process must own it.
-      origin: of the run.
+      identity: of the run.
       every: seconds between two states.
       workers: who do it.
+      clock: seconds, from any time on.
     """
 
-    def __init__(self, workdir: Workdir, origin: Origin, every: float, workers: Workers):
+    def __init__(
+        self, workdir: Workdir, identity: RunIdentity, every: float, workers: Workers, clock: Callable[[], float]
+    ):
         self._workdir = workdir
+        self._clock = clock
         self._checkpoints = Checkpoints(workdir.checkpoints)
-        self._origin = origin
+        self._identity = identity
         self._every = every
         self._workers = workers
-        self._under_way: Future[None] | None = None
-        self._next_state = time.monotonic() + every
-        self._next_model = 0.0
-        self._made: tuple[int, int] | None = None  # Of which head, after which iteration, the model in the file is.
+        self._under_way: dict[str, Future[None]] = {}
+        self._next_state = self._clock() + every
+        self._next_model = self._clock()
+        self._made: tuple[int, int] | None = None  # Which model is in the file.
 
-    def wants_state(self) -> bool:
-        """Whether it is time for a state.
+    def save_state_if_due(self, state: Callable[[], State]) -> None:
+        """Every few seconds begins to write a state, of which nothing may change any more.
 
         Raises:
           WorkdirError: the last one could not be written.
         """
-        return self._is_free() and time.monotonic() >= self._next_state
+        if self._is_free("state") and self._clock() >= self._next_state:
+            self._under_way["state"] = self._workers.start(self._save_state, state())
+            self._next_state = self._clock() + self._every
 
-    def keep_state(self, state: State) -> None:
-        """Begins to write `state`, of which nothing may change any more."""
-        self._under_way = self._workers.start(self._save_state, state)
-        self._next_state = time.monotonic() + self._every
-
-    def keep_last_state(self, state: State) -> None:
+    def save_last_state(self, state: State) -> None:
         """Writes `state`, and returns when it is on the disk. Raises WorkdirError if it does not get there."""
         self.wait()
         self._save_state(state)
 
-    def wants_model(self, made: tuple[int, int]) -> bool:
-        """Whether it is time to keep the model of this head, after this iteration."""
-        return made != self._made and self._is_free() and time.monotonic() >= self._next_model
+    def save_model_if_due(self, made: tuple[int, int] | None, model: Callable[[], TrainedModel]) -> None:
+        """Every few seconds begins to write the best model, if there is another one.
 
-    def keep_model(self, made: tuple[int, int], model: TrainedModel) -> None:
-        """Begins to write `model`. If it cannot be written now, there may be room again before the end."""
-        self._under_way = self._workers.start(self._try_to_save_model, made, model)
+        If it cannot be written now, there may be room again before the end.
 
-    def keep_last_model(self, model: TrainedModel) -> None:
+        Args:
+          made: its head, and the iteration after which it was made; None: there is none yet.
+          model: gives it.
+        """
+        if made and made != self._made and self._is_free("model") and self._clock() >= self._next_model:
+            self._under_way["model"] = self._workers.start(self._try_to_save_model, made, model())
+
+    def save_last_model(self, model: TrainedModel) -> None:
         """Writes `model`, and returns when it is on the disk. Raises WorkdirError if it does not get there."""
         self.wait()
         with self._workdir.writing(self._workdir.model.name):
@@ -73,31 +78,31 @@ class Keeper:
 
     def wait(self) -> None:
         """Returns when nothing is being written any more. Raises WorkdirError if that failed."""
-        if self._under_way:
-            under_way, self._under_way = self._under_way, None
-            under_way.result()
+        while self._under_way:
+            self._under_way.popitem()[1].result()
 
-    def _is_free(self) -> bool:
-        if self._under_way and self._under_way.done():
-            self.wait()
-        return self._under_way is None
+    def _is_free(self, what: str) -> bool:
+        """Whether nothing of the kind is being written. Raises WorkdirError if the last one could not be."""
+        if what in self._under_way and self._under_way[what].done():
+            self._under_way.pop(what).result()
+        return what not in self._under_way
 
     def _save_state(self, state: State) -> None:
         for path in (self._workdir.metrics, *(self._workdir.tensorboard / name for name in state.written.events)):
             if path.is_file():
                 with contextlib.suppress(OSError):  # Only what watches the run would miss something.
                     files.sync(path)
-        saved = pack(state, self._origin)
+        saved = pack(state, self._identity)
         with self._workdir.writing(f"the state ({checkpoints.size(saved)})"):
-            self._checkpoints.save(state.iteration + 1, saved)
+            self._checkpoints.save(state.steps, saved)
 
     def _try_to_save_model(self, made: tuple[int, int], model: TrainedModel) -> None:
         try:
             artifact.save(self._workdir.model, model)
         except OSError as error:
-            self._next_model = time.monotonic() + _SECONDS_BETWEEN_TRIES
+            self._next_model = self._clock() + _SECONDS_BETWEEN_TRIES
             again = f"tried again in {_SECONDS_BETWEEN_TRIES:.0f} s"
             warn(f"model.npz cannot be written now: {error.strerror or error}; {again}")
         else:
             self._made = made
-            self._next_model = time.monotonic() + _SECONDS_BETWEEN_MODELS
+            self._next_model = self._clock() + _SECONDS_BETWEEN_MODELS

@@ -1,7 +1,9 @@
 """All that a run needs to go on as if nothing had happened; and of which run it is. NumPy only."""
 
+import dataclasses
 import math
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,45 +11,95 @@ import numpy as np
 from tfpipe.disk.checkpoints import Saved
 from tfpipe.exceptions import DataError, brief
 from tfpipe.monitor.events import Written
-from tfpipe.training.patience import FIELDS
 
 # They may be others when a run goes on: what they name has no part in the figures, or is said.
 _FREE = ("checkpoint_every", "device", "profile", "tensorboard")
 # More of them prolongs a run.
 _MAY_GROW = ("epochs", "patience")
-_PATIENCE = "patience."
-_MOST_ITERATIONS = 2**62
+# Of arrays that the solver names.
+_PREFIXES = {"memory": "memory.", "columns": "columns."}
+_MOST_STEPS = 2**62
+_FLOAT, _INTEGER, _BOOLEAN = "f", "i", "b"
 
 
-class State(NamedTuple):
-    """A run between two chunks, when no validation is under way.
+def _array(kind: str, *shape: str) -> dict[str, Any]:
+    """For a field that holds an array: h of the H heads train, with D inputs and K classes."""
+    return {"kind": kind, "shape": shape}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """A run between two spans, when no validation is under way. Arrays are None before the first step.
 
     Attributes:
-      iteration: the last one that was trained, from 0; -1 before the first.
-      validated: the last one that a validation followed; -1 likewise.
+      steps: how many were done.
+      validated: how many were done at the last validation; 0: there was none.
       seconds: that the training loop took so far.
       finished: whether nothing is left to train.
-      written: see there.
-      arrays: of the heads in the grid, h of H, `in_grid` `[h]`, `W` and `W_before` `[h, K, D]`, `b` `[h, K]`; of all
-        heads `best_W` `[H, K, D]`, `best_b` `[H, K]`, `test_error`, `cost_sum`, `count` `[H]`. None before the first
-        iteration.
-      patience: what Patience has to remember, `[H]`; likewise.
+      written: what the event files for TensorBoard held.
+      numbers: of the heads that train, ascending.
+      W, b: of these, now.
+      columns: of these, what the solver reported after the last step, `[h]` by name.
+      memory: of these, what the solver remembers, `[h, ...]` by name.
+      best_W, best_b, test_error: of all heads at their best validation.
+      best_error, best_cost, best_steps, patience, diverged, diverged_at: see `Patience`.
     """
 
-    iteration: int
-    validated: int
-    seconds: float
-    finished: bool
-    written: Written
-    arrays: dict[str, np.ndarray]
-    patience: dict[str, np.ndarray]
+    steps: int = 0
+    validated: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    written: Written = dataclasses.field(default_factory=lambda: Written({}, None))
+    numbers: Any = dataclasses.field(default=None, metadata=_array(_INTEGER, "h"))
+    W: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "h", "K", "D"))
+    b: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "h", "K"))
+    columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    memory: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    best_W: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H", "K", "D"))
+    best_b: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H", "K"))
+    test_error: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
+    best_error: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
+    best_cost: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
+    best_steps: Any = dataclasses.field(default=None, metadata=_array(_INTEGER, "H"))
+    patience: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
+    diverged: Any = dataclasses.field(default=None, metadata=_array(_BOOLEAN, "H"))
+    diverged_at: Any = dataclasses.field(default=None, metadata=_array(_INTEGER, "H"))
+
+    def check_fits(self, sizes: tuple[int, int, int], columns: Sequence[str], memory: Mapping[str, np.ndarray]) -> None:
+        """Raises DataError if the arrays are not those of a run.
+
+        Args:
+          sizes: H, K and D of the run.
+          columns: the names of what its solver reports.
+          memory: what its solver remembers at the start.
+        """
+        if self.steps == 0:
+            return
+        n_heads, n_out, n_in = sizes
+        try:
+            lengths = {"h": len(self.numbers), "H": n_heads, "K": n_out, "D": n_in}
+            for field in _ARRAYS:
+                _check_array(
+                    getattr(self, field.name), field.metadata["kind"], [lengths[n] for n in field.metadata["shape"]]
+                )
+            for name, array in memory.items():
+                _check_array(self.memory[name], array.dtype.kind, [lengths["h"], *array.shape[1:]])
+            for name in columns:
+                _check_array(self.columns[name], _FLOAT, [lengths["h"]])
+            ascends = (np.diff(self.numbers, prepend=-1, append=n_heads) > 0).all()
+            _check(bool(ascends) and lengths["h"] > 0, "its heads")
+            _check((self.memory.keys(), self.columns.keys()) == (memory.keys(), set(columns)), "its solver")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # An array that is missing is None.
+            sizes_in_words = f"{n_heads} heads, {n_out} classes, {n_in} inputs"
+            raise DataError(f"the arrays of the state are not those of {sizes_in_words}") from error
 
 
-AT_THE_START = State(-1, -1, 0.0, False, Written({}, None), {}, {})
+_ARRAYS = [field for field in dataclasses.fields(State) if "shape" in field.metadata]
+_NUMBERS = {field.name: field.type for field in dataclasses.fields(State) if field.type in (int, float, bool)}
 
 
-class Origin(NamedTuple):
-    """Where a state comes from.
+class RunIdentity(NamedTuple):
+    """Which run it is, and where it was computed.
 
     Attributes:
       settings: the hyper-parameters, by name, as on the command line.
@@ -63,8 +115,8 @@ class Origin(NamedTuple):
     sizes: tuple[int, int, int]
     machine: dict[str, str]
 
-    def obstacles(self, before: "Origin") -> list[str]:
-        """What forbids that a run goes on here from a state that comes from `before`."""
+    def obstacles(self, before: "RunIdentity") -> list[str]:
+        """What forbids that a run goes on here from a state of the run `before`."""
         found = []
         for name, value in self.settings.items():
             old = before.settings.get(name, "nothing")
@@ -84,83 +136,68 @@ class Origin(NamedTuple):
         """The settings of which more may be given to a run that has ended."""
         return {name: self.settings[name] for name in _MAY_GROW}
 
-    def differences(self, before: "Origin") -> list[str]:
+    def differences(self, before: "RunIdentity") -> list[str]:
         """What makes the last bits differ from those of a run that was never interrupted."""
         changed = {name: value for name, value in self.machine.items() if before.machine.get(name) != value}
         return [f"{name} {before.machine.get(name)}, now {value}" for name, value in changed.items()]
 
 
-def pack(state: State, origin: Origin) -> Saved:
+def pack(state: State, identity: RunIdentity) -> Saved:
     """As a file holds it."""
-    facts = state._asdict() | {"written": state.written._asdict(), "origin": origin._asdict()}
-    arrays = facts.pop("arrays") | {_PATIENCE + name: array for name, array in facts.pop("patience").items()}
-    return Saved(facts, arrays)
+    facts = {name: getattr(state, name) for name in _NUMBERS}
+    facts |= {"written": state.written._asdict(), "identity": identity._asdict()}
+    arrays = {field.name: getattr(state, field.name) for field in _ARRAYS}
+    for group, prefix in _PREFIXES.items():
+        arrays |= {prefix + name: array for name, array in getattr(state, group).items()}
+    return Saved(facts, {name: array for name, array in arrays.items() if array is not None})
 
 
-def unpack(saved: Saved) -> tuple[State, Origin]:
+def unpack(saved: Saved) -> tuple[State, RunIdentity]:
     """The way back.
 
     Raises:
       DataError: it does not hold what `pack` gives.
     """
-    facts = dict(saved.facts)
-    arrays: dict[str, np.ndarray] = {}
-    patience: dict[str, np.ndarray] = {}
-    for name, array in saved.arrays.items():
-        (patience if name.startswith(_PATIENCE) else arrays)[name.removeprefix(_PATIENCE)] = array
     try:
-        return State(**_facts_of_state(facts), arrays=arrays, patience=patience), _origin(facts["origin"])
+        facts = dict(saved.facts)
+        identity, written = _identity(facts.pop("identity")), _written(facts.pop("written"))
+        _check({name: type(value) for name, value in facts.items()} == _NUMBERS, "its numbers")
+        arrays = dict(saved.arrays)
+        of_solver: dict[str, dict[str, np.ndarray]] = {}
+        for group, prefix in _PREFIXES.items():
+            names = [name for name in arrays if name.startswith(prefix)]
+            of_solver[group] = {name.removeprefix(prefix): arrays.pop(name) for name in names}
+        state = State(**facts, written=written, **of_solver, **arrays)  # type: ignore[arg-type]
+        _check(0 <= state.validated <= state.steps < _MOST_STEPS, "its steps")
+        _check(0 <= state.seconds < math.inf, "its seconds")
+        return state, identity
     except Exception as error:  # Whoever can write checksums can write anything before them.
         raise DataError(f"not the state of a run: {brief(error)}") from error
 
 
-def _facts_of_state(facts: dict[str, Any]) -> dict[str, Any]:
-    numbers = {name: value for name, value in facts.items() if name not in ("written", "origin")}
-    _check(_types(numbers) == {"iteration": int, "validated": int, "seconds": float, "finished": bool}, "its numbers")
-    _check(-1 <= numbers["validated"] <= numbers["iteration"] < _MOST_ITERATIONS, "its iterations")
-    _check(0 <= numbers["seconds"] < math.inf, "its seconds")
-    written = Written(**facts["written"])
+def _written(facts: dict[str, Any]) -> Written:
+    written = Written(**facts)
     for path, size in written.events.items():
         parts = pathlib.PurePosixPath(path)
         _check(type(size) is int and size >= 0, "the size of an event file")
         _check(not parts.is_absolute() and ".." not in parts.parts, "the path of an event file")
     head = written.last_model
     _check(head is None or [type(part) for part in head] == [int, int], "the last model")
-    return numbers | {"written": written._replace(last_model=None if head is None else (head[0], head[1]))}
+    return written._replace(last_model=None if head is None else (head[0], head[1]))
 
 
-def _origin(facts: dict[str, Any]) -> Origin:
-    origin = Origin(**facts)
-    texts = (origin.data, origin.fingerprint, *origin.settings.values(), *origin.machine.values())
-    _check(all(isinstance(text, str) for text in texts), "its origin")
-    heads, n_out, n_in = origin.sizes
-    return origin._replace(sizes=(heads, n_out, n_in))
+def _identity(facts: dict[str, Any]) -> RunIdentity:
+    identity = RunIdentity(**facts)
+    texts = (identity.data, identity.fingerprint, *identity.settings.values(), *identity.machine.values())
+    _check(all(isinstance(text, str) for text in texts), "its identity")
+    n_heads, n_out, n_in = identity.sizes
+    return identity._replace(sizes=(n_heads, n_out, n_in))
 
 
-def _types(values: dict[str, Any]) -> dict[str, type]:
-    return {name: type(value) for name, value in values.items()}
+def _check_array(array: np.ndarray, kind: str, shape: list[int]) -> None:
+    _check(array.dtype.kind == kind and list(array.shape) == shape, "an array")
 
 
 def _check(is_sound: bool, what: str) -> None:
     if not is_sound:
         raise ValueError(f"{what} cannot be right")
-
-
-def check_fits(state: State, heads: int, n_out: int, n_in: int) -> None:
-    """Raises DataError if the arrays are not those of so many heads, classes and inputs."""
-    if state.iteration < 0:
-        return
-    in_grid = state.arrays.get("in_grid", np.zeros(0, np.int64))
-    here, matrix = (in_grid.size,), (n_out, n_in)
-    expected = {
-        "in_grid": here, "W": (*here, *matrix), "W_before": (*here, *matrix), "b": (*here, n_out),
-        "best_W": (heads, *matrix), "best_b": (heads, n_out),
-        "test_error": (heads,), "cost_sum": (heads,), "count": (heads,),
-    }  # fmt: skip
-    sound = in_grid.ndim == 1 and in_grid.dtype == np.int64 and in_grid.size > 0
-    sound = sound and bool((np.diff(in_grid, prepend=-1, append=heads) > 0).all())
-    sound = sound and {name: array.shape for name, array in state.arrays.items()} == expected
-    sound = sound and {array.dtype.kind for name, array in state.arrays.items() if name != "in_grid"} == {"f"}
-    sound = sound and {name: array.dtype for name, array in state.patience.items()} == FIELDS
-    if not sound or {array.shape for array in state.patience.values()} != {(heads,)}:
-        raise DataError(f"the arrays of the state are not those of {heads} heads, {n_out} classes, {n_in} inputs")

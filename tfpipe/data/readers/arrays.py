@@ -12,7 +12,7 @@ from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
 from tfpipe.data.readers.source import Source
 from tfpipe.disk import npz
-from tfpipe.exceptions import DataError, brief
+from tfpipe.exceptions import ConfigError, DataError, brief
 from tfpipe.memory import check_fits_memory
 
 # Where an archive may hold its splits: (images, labels) of train, validation, test. The second is Keras' way.
@@ -20,6 +20,16 @@ _NAMES = (
     (("images", "labels"), ("validation_images", "validation_labels"), ("test_images", "test_labels")),
     (("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")),
 )
+
+
+def recognise_npz(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
+    """The path, if it is one of an `.npz` file."""
+    return path if path.suffix == ".npz" and path.is_file() else None
+
+
+def recognise_npy(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
+    """The path, if it is one of an `.npy` file."""
+    return path if path.suffix == ".npy" and path.is_file() else None
 
 
 def read_npz(path: pathlib.Path) -> Source:
@@ -41,15 +51,18 @@ def read_npz(path: pathlib.Path) -> Source:
     return _source(splits)
 
 
-def read_npy(path: pathlib.Path, labels_path: pathlib.Path) -> Source:
-    """Images of one `.npy` file, memory-mapped, with the labels of another.
+def read_npy(path: pathlib.Path, labels: str | None) -> Source:
+    """Images of one `.npy` file, memory-mapped, with the labels of another, whose path is `labels`.
 
     Raises:
       DataError: a file is missing, damaged, or holds objects.
+      ConfigError: there are no labels.
     """
+    if labels is None:
+        raise ConfigError("labels", "", f"{path} holds images alone; give the .npy file with their labels")
+    labels_path = pathlib.Path(labels).expanduser()
     images = mapped(path)
-    labels = np.array(mapped(labels_path))
-    return _source([(images, labels, str(path), str(labels_path)), None, None])
+    return _source([(images, np.array(mapped(labels_path)), str(path), str(labels_path)), None, None])
 
 
 _Split = tuple[np.ndarray, np.ndarray, str, str]
@@ -60,7 +73,7 @@ def _source(splits: list[_Split | None]) -> Source:
     encoded = iter(numbers)
     train, validation, test = (Examples(s[0], next(encoded), s[2]) if s else None for s in splits)
     assert train
-    pixel_max = 255.0 if train.images.dtype == np.uint8 else 1.0
+    pixel_max = 255.0 if train.stored.dtype == np.uint8 else 1.0
     return Source(train, validation, test, pixel_max, class_names)
 
 

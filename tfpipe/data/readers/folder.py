@@ -11,7 +11,6 @@ import concurrent.futures
 import math
 import os
 import pathlib
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -21,8 +20,10 @@ from absl import logging
 from PIL import Image
 
 from tfpipe import memory
+from tfpipe.data import host
 from tfpipe.data.examples import Examples
 from tfpipe.data.pictures import FORMATS, MODES, SUFFIXES, decoded
+from tfpipe.data.readers import idx
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError, brief
 from tfpipe.memory import check_fits_memory
@@ -46,6 +47,12 @@ class _Head(NamedTuple):
     problem: str = ""
 
 
+def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
+    """The path, if it is one of a folder with folders in it that are not hidden, and without IDX files."""
+    is_one = path.is_dir() and not idx.is_there(path) and any(_is_class_folder(inner) for inner in path.iterdir())
+    return path if is_one else None
+
+
 def read(
     root: pathlib.Path, *, image_size: tuple[int, int] | None, color_mode: str | None, skip_bad_images: bool
 ) -> Source:
@@ -65,29 +72,23 @@ def read(
         another split is not in the training split.
     """
     splits = _list_splits(root)
-    with warnings.catch_warnings():
-        # Pillow warns of pictures above 89 million pixels, and fails above twice as many. Both are errors here.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    # Pillow warns of pictures above 89 million pixels, and fails above twice as many. Both are errors here.
+    with host.as_error(Image.DecompressionBombWarning):
         heads = {name: _each("reading", _head, pictures) for name, (pictures, _) in splits.items()}
-        bad = _drop_bad(heads, skip_bad_images)
-        everything = [head for of_split in heads.values() for head in of_split]
-        size = image_size or _common_size(everything)
-        mode = MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
-        class_names = splits["train"][1]
-        examples = {}
-        for name, of_split in heads.items():
-            images, decoded = _decode(of_split, size, mode, skip_bad_images)
-            bad += len(of_split) - len(decoded)
-            labels = np.array([head.picture.label for head in decoded], np.int32)
-            examples[name] = Examples(images, labels, str(root if len(splits) == 1 else root / name))
+    bad = _drop_bad(heads, skip_bad_images)
+    everything = [head for of_split in heads.values() for head in of_split]
+    size = image_size or _common_size(everything)
+    mode = MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
+    class_names = splits["train"][1]
+    examples = {}
+    for name, of_split in heads.items():
+        images, decoded = _decode(of_split, size, mode, skip_bad_images)
+        bad += len(of_split) - len(decoded)
+        labels = np.array([head.picture.label for head in decoded], np.int32)
+        examples[name] = Examples(images, labels, str(root if len(splits) == 1 else root / name))
     if bad:
         logging.warning("%s: left out %d pictures that do not decode", root, bad)
     return Source(examples["train"], examples.get("validation"), examples.get("test"), 255.0, class_names)
-
-
-def holds_class_folders(root: pathlib.Path) -> bool:
-    """Whether `root` has folders in it that are not hidden."""
-    return any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir())
 
 
 def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[str, ...]]]:
@@ -127,8 +128,12 @@ def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[st
 
 def _folders(root: pathlib.Path, parent: pathlib.Path) -> list[pathlib.Path]:
     """The folders in `parent`, sorted; not the hidden ones."""
-    folders = sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(path for path in parent.iterdir() if _is_class_folder(path))
     return [_inside(root, _printable(path)) for path in folders]
+
+
+def _is_class_folder(path: pathlib.Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
 
 
 def _pictures(root: pathlib.Path, folder: pathlib.Path) -> tuple[list[pathlib.Path], int]:
@@ -165,7 +170,7 @@ def _printable(path: pathlib.Path) -> pathlib.Path:
 def _each(verb: str, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """`function` of every item, in order, by several threads: Pillow lets go of the interpreter while it decodes."""
     items = list(items)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
         bar = tqdm.tqdm(
             pool.map(function, items), desc=verb, total=len(items), unit=" pictures", disable=None, leave=False
         )

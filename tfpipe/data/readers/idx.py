@@ -25,6 +25,11 @@ from tfpipe.memory import DEFLATE_MOST, check_fits_memory
 _UNSIGNED_BYTE = 0x08
 
 
+def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
+    """The path, if it is one of a folder: what is wrong with one that no other format knows, `read` says best."""
+    return path if path.is_dir() else None
+
+
 def read(folder: pathlib.Path) -> Source:
     """Reads the pairs `PREFIX-images-idx3-ubyte`, `PREFIX-labels-idx1-ubyte` of `folder`: images `[N, H, W]` uint8.
 

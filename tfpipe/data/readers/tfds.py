@@ -8,6 +8,7 @@ import fnmatch
 import glob
 import itertools
 import json
+import logging as standard_logging
 import pathlib
 import re
 import socket
@@ -26,6 +27,7 @@ from PIL import Image
 from tfpipe import memory
 from tfpipe.compute import startup
 from tfpipe.config import flag_value
+from tfpipe.data import host
 from tfpipe.data.examples import Examples
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.readers.source import Source
@@ -38,7 +40,9 @@ _NAME = re.compile(
 # A feature of another package would be imported by TFDS, and so executed.
 _FEATURES_OF_TFDS = "tensorflow_datasets.core.features."
 _BATCH = 1024
-_SECONDS_TO_CONNECT = 5.0
+SECONDS_TO_CONNECT = 5.0
+# One data set at a time: meanwhile standard output and TFDS's bars are not as others left them.
+_preparing = threading.Lock()
 
 
 class Name(NamedTuple):
@@ -57,6 +61,11 @@ def parse(dataset: str) -> Name | None:
     """The parts of a name; None if `dataset` cannot be one. Whether there is such a data set is another question."""
     match = _NAME.fullmatch(dataset)
     return Name(match["name"], match["config"], match["version"], match["split"]) if match else None
+
+
+def recognise(dataset: str, path: pathlib.Path) -> Name | None:
+    """The parts of a name, where there is no such path."""
+    return None if path.exists() else parse(dataset)
 
 
 def read(
@@ -81,11 +90,14 @@ def read(
     Raises:
       DataError: there is no such data set or split, it is damaged, has another form, or cannot be downloaded.
     """
-    with _few_words():
+    with host.undoing_imports():
+        import tensorflow_datasets  # noqa: F401
+    with _without_messages():
         builder = _prepared(name, data_dir) or _builder(name, data_dir)
         if not builder.is_prepared():
             _prepare(builder, name, download=download)
-        startup.import_tensorflow()
+        with host.undoing_imports():
+            startup.import_tensorflow()
         form = _form(builder, name, image_size, color_mode)
         trained = name.split or "train"
         others = _splits_beside(builder, name, trained)
@@ -182,16 +194,19 @@ def _prepare(builder: Any, name: Name, *, download: bool) -> None:
     )
     if not download:
         raise DataError(f"{name}: not prepared in {builder.data_dir}, and downloads are off; {elsewhere}")
-    if problem := _no_route(_missing_downloads(builder)):
+    if problem := no_way_to(missing_downloads(builder)):
         raise DataError(f"{name}: not prepared in {builder.data_dir}, and {problem}; {elsewhere}")
+    with host.undoing_imports():
+        startup.import_tensorflow()
     try:
-        builder.download_and_prepare()
+        with _preparing, _on_stderr():
+            builder.download_and_prepare()
     except Exception as error:  # Whatever the network, the disk and the builder's own code can raise.
         raise DataError(f"{name}: cannot be prepared in {builder.data_dir}: {brief(error)}") from error
 
 
-def _missing_downloads(builder: Any) -> list[str]:
-    """The addresses that the builder says it downloads, without those of which TFDS will find the file."""
+def missing_downloads(builder: Any) -> list[str]:
+    """The addresses that a builder of TFDS says it downloads, without those of which TFDS will find the file."""
     from tensorflow_datasets.core.download import resource
 
     downloads = pathlib.Path(builder.data_dir_root) / "downloads"
@@ -207,10 +222,10 @@ def _missing_downloads(builder: Any) -> list[str]:
     return [url for url, info in (builder.url_infos or {}).items() if not is_there(url, info)]
 
 
-def _no_route(urls: list[str]) -> str:
+def no_way_to(urls: list[str], seconds: float = SECONDS_TO_CONNECT) -> str:
     """What is wrong with the way to the first of `urls`, or an empty string.
 
-    A download waits minutes for a network that is not there.
+    A download waits minutes for a network that is not there; this, about `seconds`.
     """
     url = urllib.parse.urlsplit(urls[0] if urls else "")
     if not url.hostname:
@@ -218,11 +233,11 @@ def _no_route(urls: list[str]) -> str:
     proxy = "" if urllib.request.proxy_bypass(url.hostname) else urllib.request.getproxies().get(url.scheme, "")
     server = urllib.parse.urlsplit(proxy) if proxy else url
     port = server.port or {"https": 443, "ftp": 21}.get(server.scheme, 80)
-    problem = [f"{server.hostname} did not answer in {_SECONDS_TO_CONNECT:g} s"]
+    problem = [f"{server.hostname} did not answer in {seconds:g} s"]
 
     def connect() -> None:
         try:
-            socket.create_connection((server.hostname, port), _SECONDS_TO_CONNECT).close()
+            socket.create_connection((server.hostname, port), seconds).close()
             problem.clear()
         except OSError as error:
             problem[:] = [f"there is no way to {server.hostname}: {error.strerror or error}"]
@@ -230,7 +245,7 @@ def _no_route(urls: list[str]) -> str:
     # In a thread: looking up the name of a host has no time limit of its own.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(_SECONDS_TO_CONNECT + 1)
+    thread.join(1.2 * seconds)
     return "".join(problem)
 
 
@@ -343,17 +358,33 @@ def _batches(builder: Any, split: str, form: _Form) -> Iterator[tuple[np.ndarray
 
 
 @contextlib.contextmanager
-def _few_words() -> Iterator[None]:
-    """Keeps TFDS from logging what it does, and from writing to standard output, which belongs to the result."""
+def _without_messages() -> Iterator[None]:
+    """Keeps back what TFDS logs about what it does, unless the log is for debugging."""
+
+    def wanted(record: standard_logging.LogRecord) -> bool:
+        of_tfds = "tensorflow_datasets" in pathlib.Path(record.pathname).parts
+        return not of_tfds or record.levelno >= standard_logging.ERROR
+
+    if logging.get_verbosity() >= logging.DEBUG:
+        yield
+        return
+    logger = logging.get_absl_logger()
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
+
+
+@contextlib.contextmanager
+def _on_stderr() -> Iterator[None]:
+    """Keeps TFDS from writing to standard output, which belongs to the result, and from bars where nobody sees them."""
     from tensorflow_datasets.core.utils import tqdm_utils
 
-    before, bars = logging.get_verbosity(), tqdm_utils._active  # TFDS has no public way to ask.
-    if before < logging.DEBUG:
-        logging.set_verbosity(logging.ERROR)
+    bars = not isinstance(tqdm_utils.tqdm(disable=True), tqdm_utils.EmptyTqdm)
     tqdm_utils.display_progress_bar(bars and sys.stderr.isatty())
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        logging.set_verbosity(before)
         tqdm_utils.display_progress_bar(bars)

@@ -19,21 +19,30 @@ from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError, brief
 
 # Five times the file that the tutorial had, decompressed; more than that comes as .npz or .npy.
-_MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 30
 _MNIST_SHAPE = (28, 28)
 _TYPES = frozenset(["f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"])
 
 
-def read(path: pathlib.Path) -> Source:
+def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
+    """The path, if it is one of a file `.pkl` or `.pkl.gz`."""
+    return path if path.name.endswith((".pkl", ".pkl.gz")) and path.is_file() else None
+
+
+def read(path: pathlib.Path, most_bytes: int = MOST_BYTES) -> Source:
     """Reads a pickle (gzip'd or not) of `((images, labels), (images, labels), (images, labels))`.
 
     Images `[n, D]` of floating point (the tutorial's: float32, pixel / 256) or bytes, labels `[n]` integers; train,
     validation, test. Rows of 784 are 28 x 28 images, as in the tutorial's file; others stay rows.
 
+    Args:
+      path: the file.
+      most_bytes: what it may hold at most, decompressed.
+
     Raises:
-      DataError: the file is damaged, is of another form, or names anything but NumPy's arrays.
+      DataError: the file is damaged, too large, of another form, or names anything but NumPy's arrays.
     """
-    pairs = _unpickle(path, _decompressed(path))
+    pairs = _unpickle(path, _decompressed(path, most_bytes))
     if not (isinstance(pairs, (tuple, list)) and len(pairs) == 3):
         raise DataError(f"{path}: expected three (images, labels) pairs: train, validation, test")
     splits = []
@@ -49,19 +58,19 @@ def read(path: pathlib.Path) -> Source:
         splits.append(Examples(images, labels, where))
 
     train, validation, test = splits
-    return Source(train, validation, test, pixel_max=255.0 if train.images.dtype == np.uint8 else 1.0)
+    return Source(train, validation, test, pixel_max=255.0 if train.stored.dtype == np.uint8 else 1.0)
 
 
-def _decompressed(path: pathlib.Path) -> bytes:
+def _decompressed(path: pathlib.Path, most_bytes: int) -> bytes:
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+            data = file.read(most_bytes + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged or truncated gzip file: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > _MOST_BYTES:
-        raise DataError(f"{path}: holds more than {_MOST_BYTES} bytes, the most that is read of such a file")
+    if len(data) > most_bytes:
+        raise DataError(f"{path}: holds more than {most_bytes} bytes, the most that is read of such a file")
     return data
 
 

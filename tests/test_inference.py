@@ -9,7 +9,7 @@ from PIL import Image
 
 from tfpipe.data.readers import folder
 from tfpipe.model import artifact
-from tfpipe.model.inference import answers
+from tfpipe.model.inference import predict
 
 
 def model(shape=(4, 6), white=255.0, dtype=np.float32):
@@ -35,14 +35,14 @@ class PicturesTest(parameterized.TestCase):
         Image.fromarray(self.pixels if pixels is None else pixels).save(path, **options)
         return str(path)
 
-    def answers(self, *paths, trained=None, at_once=4):
-        return list(answers(trained or model(), paths, at_once=at_once))
+    def predict(self, *paths, trained=None, at_once=4):
+        return list(predict(trained or model(), paths, at_once=at_once))
 
     @parameterized.parameters(255.0, 16.0, 1.0)
     def test_a_picture_has_the_scale_of_the_training(self, white):
         trained = model(white=white)
-        (answer,) = self.answers(self.save("a.png"), trained=trained)
-        np.testing.assert_allclose(answer.probabilities, by_hand(trained, self.pixels * (white / 255)), rtol=1e-12)
+        (prediction,) = self.predict(self.save("a.png"), trained=trained)
+        np.testing.assert_allclose(prediction.probabilities, by_hand(trained, self.pixels * (white / 255)), rtol=1e-12)
 
     @parameterized.parameters(((4, 6), "L"), ((5, 3), "L"), ((5, 3, 3), "RGB"), ((4, 6, 1), "L"))
     def test_any_size_and_kind_becomes_what_training_would_have_made_of_it(self, shape, mode):
@@ -60,7 +60,7 @@ class PicturesTest(parameterized.TestCase):
         source = folder.read(self.folder / "data", image_size=shape[:2], color_mode=color_mode, skip_bad_images=False)
         trained = model(shape)
         expected = trained.probabilities(source.train.images)
-        found = np.stack([answer.probabilities for answer in self.answers(*paths, trained=trained)])
+        found = np.stack([prediction.probabilities for prediction in self.predict(*paths, trained=trained)])
         key = lambda rows: rows[np.lexsort(rows.T)]  # noqa: E731  The folder is read in an order of its own.
         np.testing.assert_array_equal(key(found), key(expected))
 
@@ -71,10 +71,12 @@ class PicturesTest(parameterized.TestCase):
         (self.folder / "text.png").write_text("no picture")
         (self.folder / "empty.png").write_bytes(b"")
         paths = [whole, *(str(self.folder / name) for name in ("half.png", "text.png", "empty.png", "gone.png")), whole]
-        found = self.answers(*paths)
-        self.assertEqual([answer.path for answer in found], paths)
-        self.assertEqual([answer.probabilities is None for answer in found], [False, True, True, True, True, False])
-        problems = [answer.problem for answer in found]
+        found = self.predict(*paths)
+        self.assertEqual([prediction.path for prediction in found], paths)
+        self.assertEqual(
+            [prediction.probabilities is None for prediction in found], [False, True, True, True, True, False]
+        )
+        problems = [prediction.problem for prediction in found]
         self.assertRegex(problems[1], "^does not decode: .*[Tt]runcated")
         self.assertEqual(problems[3], problems[2])
         self.assertEqual(problems[2], "is no picture of a kind that is read: PNG, JPEG, BMP, GIF")
@@ -85,17 +87,17 @@ class PicturesTest(parameterized.TestCase):
         path = self.save("bomb.png", np.zeros((30, 30), np.uint8))
         with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 800), warnings.catch_warnings():  # Pillow would only warn.
             warnings.simplefilter("ignore")
-            (answer,) = self.answers(path)
-        self.assertEqual(answer.problem, "has 30 x 30 pixels; at most 800 are read")
+            (prediction,) = self.predict(path)
+        self.assertEqual(prediction.problem, "has 30 x 30 pixels; at most 800 are read")
         with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 400):  # Pillow refuses.
-            (answer,) = self.answers(path)
-        self.assertRegex(answer.problem, "does not decode: DecompressionBombError")
+            (prediction,) = self.predict(path)
+        self.assertRegex(prediction.problem, "does not decode: DecompressionBombError")
 
     def test_folders_and_patterns_stand_for_their_pictures(self):
         for name in ("b.png", "a.PNG", "deep/c.jpg", ".hidden.png", ".git/d.png"):
             self.save(name)
         (self.folder / "notes.txt").touch()
-        names = lambda *paths: [os.path.relpath(a.path, self.folder) for a in self.answers(*paths)]  # noqa: E731
+        names = lambda *paths: [os.path.relpath(a.path, self.folder) for a in self.predict(*paths)]  # noqa: E731
         self.assertEqual(names(str(self.folder)), ["a.PNG", "b.png", "deep/c.jpg"])
         self.assertEqual(names(f"{self.folder}/"), ["a.PNG", "b.png", "deep/c.jpg"])
         self.assertEqual(names(f"{self.folder}/*.png"), ["b.png"])
@@ -107,19 +109,20 @@ class PicturesTest(parameterized.TestCase):
     def test_what_is_no_picture_and_no_folder_of_them(self):
         (self.folder / "none").mkdir()
         os.mkfifo(self.folder / "fifo.png")
-        found = self.answers(f"{self.folder}/none", f"{self.folder}/fifo.png")
+        found = self.predict(f"{self.folder}/none", f"{self.folder}/fifo.png")
         self.assertEqual(
-            [answer.problem for answer in found], ["holds no pictures (.png, .jpg, .jpeg, .bmp, .gif)", "is no file"]
+            [prediction.problem for prediction in found],
+            ["holds no pictures (.png, .jpg, .jpeg, .bmp, .gif)", "is no file"],
         )
 
     def test_an_answer_that_is_no_number_is_a_problem(self):
         trained = model(dtype=np.float64)
-        (answer,) = self.answers(self.save("a.png"), trained=trained._replace(W=np.full((24, 3), 1e308)))
-        self.assertEqual(answer.problem, "is too much for the model: its sums are not finite")
+        (prediction,) = self.predict(self.save("a.png"), trained=trained._replace(W=np.full((24, 3), 1e308)))
+        self.assertEqual(prediction.problem, "is too much for the model: its sums are not finite")
 
     def test_a_model_of_rows_takes_no_pictures(self):
-        (answer,) = self.answers(self.save("a.png"), trained=model((24,)))
-        self.assertEqual(answer.problem, "the model takes rows of 24 numbers, in an .npy file, and no pictures")
+        (prediction,) = self.predict(self.save("a.png"), trained=model((24,)))
+        self.assertEqual(prediction.problem, "the model takes rows of 24 numbers, in an .npy file, and no pictures")
 
     def test_no_more_are_held_than_are_asked_for(self):
         path = self.save("a.png")
@@ -130,7 +133,7 @@ class PicturesTest(parameterized.TestCase):
                 asked.append(number)
                 yield path
 
-        for number, _ in enumerate(answers(model(), paths(), at_once=3)):
+        for number, _ in enumerate(predict(model(), paths(), at_once=3)):
             self.assertLessEqual(len(asked), number + 3)
 
     def test_one_at_a_time_is_answered_before_the_next_is_asked_for(self):
@@ -141,8 +144,8 @@ class PicturesTest(parameterized.TestCase):
                 self.assertLen(answered, number)
                 yield path
 
-        for answer in answers(model(), paths(), at_once=1):
-            answered.append(answer)
+        for prediction in predict(model(), paths(), at_once=1):
+            answered.append(prediction)
         self.assertLen(answered, 3)
 
 
@@ -151,16 +154,16 @@ class RowsTest(parameterized.TestCase):
         super().setUp()
         self.path = pathlib.Path(self.create_tempdir().full_path) / "rows.npy"
 
-    def answers(self, array, trained=None):
+    def predict(self, array, trained=None):
         np.save(self.path, array)
-        return list(answers(trained or model(), [str(self.path)], at_once=2))
+        return list(predict(trained or model(), [str(self.path)], at_once=2))
 
     @parameterized.parameters(np.uint8, np.float16, np.float64, np.int32, ">f4")
     def test_each_row_is_answered(self, dtype):
         rows = np.random.default_rng(0).integers(0, 256, (600, 4, 6)).astype(dtype)
         for array in (rows, rows.reshape(600, 24)):
-            found = self.answers(array)
-            self.assertEqual([answer.path for answer in found], [f"{self.path}[{n}]" for n in range(600)])
+            found = self.predict(array)
+            self.assertEqual([prediction.path for prediction in found], [f"{self.path}[{n}]" for n in range(600)])
             for number in (0, 255, 256, 599):
                 np.testing.assert_allclose(found[number].probabilities, by_hand(model(), rows[number]), rtol=1e-12)
 
@@ -169,8 +172,8 @@ class RowsTest(parameterized.TestCase):
         rows[1, 5] = np.nan
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = self.answers(rows)
-        self.assertEqual([answer.problem for answer in found], ["", "holds a value that is not finite", ""])
+            found = self.predict(rows)
+        self.assertEqual([prediction.problem for prediction in found], ["", "holds a value that is not finite", ""])
 
     @parameterized.parameters(
         (np.zeros((3, 23)), r"holds an array of shape \(3, 23\); the model takes \[N, 4 x 6\] or flat rows"),
@@ -180,19 +183,21 @@ class RowsTest(parameterized.TestCase):
         (np.array([[{}] * 24]), "refused: an array of type object"),
     )
     def test_arrays_that_do_not_fit(self, array, message):
-        (answer,) = self.answers(array)
-        self.assertRegex(answer.problem, message)
+        (prediction,) = self.predict(array)
+        self.assertRegex(prediction.problem, message)
 
     def test_a_damaged_file(self):
         np.save(self.path, np.zeros((3, 24)))
         self.path.write_bytes(self.path.read_bytes()[:-1])
-        (answer,) = answers(model(), [str(self.path)], at_once=1)
-        self.assertRegex(answer.problem, "^truncated or damaged")
+        (prediction,) = predict(model(), [str(self.path)], at_once=1)
+        self.assertRegex(prediction.problem, "^truncated or damaged")
 
     def test_it_needs_no_tensorflow(self):
         from tests.command import python
 
-        process = python("import sys, tfpipe.model.inference, tfpipe.model.scores; sys.exit('tensorflow' in sys.modules)")
+        process = python(
+            "import sys, tfpipe.model.inference, tfpipe.model.scores; sys.exit('tensorflow' in sys.modules)"
+        )
         self.assertEqual(process.returncode, 0)
 
 

@@ -14,7 +14,7 @@ def product_and_gradient(W, images, dz):
     return z, tape.gradient(z, W, dz)
 
 
-class ProductsTest(tf.test.TestCase, parameterized.TestCase):
+class Int8Test(tf.test.TestCase, parameterized.TestCase):
     def test_by_hand(self):
         # The top of a row has all places, so a row of one value is exact; 0.5 of it as well.
         z, g = product_and_gradient(
@@ -68,9 +68,19 @@ class ProductsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertFalse(int8.pay(600, int8.MOST_TERMS + 1))
 
     def test_more_terms_than_int32_can_hold_are_an_error(self):
-        for shape in ((1, int8.MOST_TERMS + 1), (int8.MOST_TERMS + 1, 1)):
-            with self.assertRaisesRegex(ValueError, r"int32 holds the sums of 65793 terms"):
-                int8.of_bytes(tf.zeros([1, shape[1]]), tf.zeros(shape, tf.int8))
+        most = int8.MOST_TERMS
+        with self.assertRaisesRegex(ValueError, r"int32 holds the sums of 65793 terms"):
+            int8.of_bytes(tf.zeros([1, most + 1]), tf.zeros([1, most + 1], tf.int8))
+        # A product sums over the inputs, its gradient over the examples.
+        images = np.zeros((most + 1, 1), np.uint8)
+        images[-1] = 3
+        W, x = tf.constant([[2.0]]), int8.centered(tf.constant(images))
+        with tf.GradientTape() as tape:
+            tape.watch(W)
+            z = int8.of_bytes(W, x)
+        self.assertAllClose(z[0, -2:], [0.0, 6.0])
+        with self.assertRaisesRegex(ValueError, r"int32 holds the sums of 65793 terms"):
+            tape.gradient(z, W)
 
     @parameterized.parameters(np.inf, -np.inf, np.nan)
     def test_what_is_not_finite_stays_so_in_its_row(self, value):

@@ -1,0 +1,155 @@
+import dataclasses
+import pathlib
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from tests import made
+from tfpipe import Examples, Splits
+from tfpipe.data.scaling import Scaling
+from tfpipe.exceptions import DataError
+from tfpipe.model import artifact
+
+
+class ExamplesTest(parameterized.TestCase):
+    @parameterized.parameters(
+        (np.zeros((2, 3)), np.zeros(3, int), "2 images but 3 labels"),
+        (np.zeros(3), np.zeros(3, int), r"images of shape \(3,\)"),
+        (np.zeros((0, 3)), np.zeros(0, int), r"images of shape \(0, 3\)"),
+        (np.zeros((2, 3), int), np.zeros(2, int), "images of type int64"),
+        (np.zeros((2, 3)), np.zeros((2, 1), int), r"labels of shape \(2, 1\)"),
+        (np.zeros((2, 3)), np.zeros(2), "type float64"),
+        (np.zeros((2, 3)), np.array([0, -7]), "label -7 of example 1"),
+        (np.zeros((2, 3)), np.array([0, 2**31]), "label 2147483648 of example 1"),
+        (np.array([[1.0], [np.nan]]), np.zeros(2, int), "image 1 holds a value that is not finite"),
+        (np.array([[1.0], [1e300]]), np.zeros(2, int), "image 1 holds a value that is not finite"),
+    )
+    def test_what_does_not_fit_is_refused(self, images, labels, message):
+        with self.assertRaisesRegex(DataError, f"^these: .*{message}"):
+            Examples(images, labels, "these")
+
+    def test_a_nan_far_down_is_found(self):
+        images = np.zeros((10_000, 2), np.float32)
+        images[9_999, 1] = np.inf
+        with self.assertRaisesRegex(DataError, "image 9999 "):
+            Examples(images, np.zeros(10_000, int))
+
+    def test_types_of_images_and_labels(self):
+        for dtype, kept in ((np.float16, np.float16), (np.float32, np.float32), (np.float64, np.float32)):
+            examples = Examples(np.full((2, 3), 0.5, dtype), np.array([0, 1], np.uint8))
+            self.assertEqual((examples.images.dtype, examples.labels.dtype), (kept, np.int32))
+        self.assertEqual(Examples(np.zeros((1, 1), np.uint8), [0]).images.dtype, np.uint8)
+
+
+class TakeTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.images, self.labels = made.images(20)
+        self.whole = Examples(self.images, self.labels, "these")
+
+    def test_rows_by_number(self):
+        for numbers in ([0, 3, 4, 19], np.array([7], np.uint8), np.arange(5, 9), np.arange(20)):
+            part = self.whole.take(numbers)
+            self.assertIs(part.stored, self.whole.stored)
+            self.assertEqual((part.rows.dtype, part.rows.tolist()), (np.int64, list(numbers)))
+            np.testing.assert_array_equal(part.images, self.images[numbers])
+            np.testing.assert_array_equal(part.labels, self.labels[numbers])
+            self.assertEqual((part.labels.dtype, len(part), part.name), (np.int32, len(numbers), "these"))
+
+    def test_of_a_part_the_places_in_it(self):
+        part = self.whole.take([2, 5, 6, 7, 11]).take([0, 2, 4])
+        self.assertEqual(part.rows.tolist(), [2, 6, 11])
+        np.testing.assert_array_equal(part.images, self.images[[2, 6, 11]])
+
+    def test_consecutive_rows_are_a_view(self):
+        self.assertTrue(np.shares_memory(self.whole.images, self.images))
+        self.assertTrue(np.shares_memory(self.whole.take([4, 5, 6]).images, self.images))
+        self.assertFalse(np.shares_memory(self.whole.take([4, 6]).images, self.images))
+
+    @parameterized.parameters(
+        ([], r"float64 \(0,\) as numbers of examples"),
+        ([[1, 2]], r"int64 \(1, 2\) as numbers of examples"),
+        ([1.0, 2.0], r"float64 \(2,\) as numbers of examples"),
+        ([True] * 20, r"bool \(20,\) as numbers of examples"),
+        ([3, 2], "2 after 3 as number of an example"),
+        ([0, 1, 1], "1 after 1 as number of an example"),
+        ([-1, 2], "-1 as number of an example"),
+        ([5, 20], "20 after 5 as number of an example"),
+        (np.array([2, 1], np.uint64), "1 after 2 as number of an example"),
+    )
+    def test_other_numbers_are_refused(self, numbers, message):
+        with self.assertRaisesRegex(DataError, f"^these: {message}; expected integers from 0 to 19, ascending, none"):
+            self.whole.take(numbers)
+
+    def test_the_walk_in_blocks(self):
+        numbers = [1, 2, 3, 8, 10, 11]
+        for examples, images in ((self.whole, self.images), (self.whole.take(numbers), self.images[numbers])):
+            for most_bytes, itemsize, rows in ((1, None, 1), (48, None, 2), (48 * 8, 8, 2), (1 << 20, None, 20)):
+                blocks = list(examples.blocks(most_bytes, itemsize))
+                self.assertEqual([len(block) for block in blocks[:-1]], [rows] * (len(blocks) - 1))
+                self.assertLessEqual(len(blocks[-1]), rows)
+                np.testing.assert_array_equal(np.concatenate(blocks), images)
+            self.assertEqual(examples.value_range(), (images.min(), images.max()))
+
+
+class SplitsTest(parameterized.TestCase):
+    def test_splits_that_do_not_fit_together(self):
+        def examples(shape=(2, 2), dtype=np.uint8, label=1, name="it"):
+            return Examples(np.zeros((3, *shape), dtype), np.array([0, 1, label]), name)
+
+        with self.assertRaisesRegex(DataError, r"^it: images of shape \(4,\), but train has shape \(2, 2\)"):
+            Splits(examples(name="train"), examples((4,)), examples(), ("a", "b"))
+        with self.assertRaisesRegex(DataError, "^it: images of type float32, but train has type uint8"):
+            Splits(examples(name="train"), examples(), examples(dtype=np.float32), ("a", "b"))
+        with self.assertRaisesRegex(
+            DataError, "^it: label 2 of example 2 is out of range; the training labels are 0 to 1"
+        ):
+            Splits(examples(name="train"), examples(label=2), examples(), ("a", "b"))
+        with self.assertRaisesRegex(DataError, "1 class; expected at least two"):
+            Splits(*[Examples(np.zeros((1, 1)), [0])] * 3, ("a",))
+        with self.assertRaisesRegex(DataError, "pixel_max is 0"):
+            Splits(*[examples()] * 3, ("a", "b"), pixel_max=0)
+
+    @parameterized.parameters(
+        ({"class_names": ("cat", "dog", "cat")}, "class name 'cat' is there twice; expected a name of its own"),
+        (
+            {"class_names": ("cat", "dog\0", "eel")},
+            r"class name 'dog\\x00' ends in NUL, which NumPy's text arrays drop",
+        ),
+        ({"class_names": ("cat", "\ud800", "eel")}, r"class name '\\ud800' is no text; expected Unicode characters"),
+        ({"class_names": ("cat", 1, "eel")}, "a class name of type int; expected text"),
+        ({"class_names": (b"cat", "dog", "eel")}, "a class name of type bytes; expected text"),
+        ({"pixel_max": np.inf}, "pixel_max is inf; expected a number above 0 that float32 can hold"),
+        ({"pixel_max": np.nan}, "pixel_max is nan; expected a number above 0"),
+        ({"pixel_max": -1.0}, "pixel_max is -1.0; expected a number above 0"),
+        ({"pixel_max": 1e-60}, "pixel_max is 1e-60; expected a number above 0 that float32 can hold"),
+        ({"pixel_max": 10**400}, "pixel_max is 10+; expected a number above 0 that float32 can hold"),
+        ({"pixel_max": "255"}, "pixel_max is 255; expected a number"),
+        ({"white": 0.0}, "white is 0.0; expected a number above 0"),
+        ({"white": np.inf}, "white is inf; expected a number above 0"),
+        (
+            {"standardization": Scaling(np.zeros(23), np.ones(24))},
+            r"shift of the standardization; expected \[24\] finite",
+        ),
+        ({"standardization": Scaling(None, np.ones(5))}, r"factor of the standardization; expected \[24\] finite"),
+        ({"standardization": Scaling(np.full(24, np.nan), np.ones(24))}, "shift of the standardization"),
+        ({"standardization": Scaling(np.zeros(24), np.full(24, 1e300))}, "factor of the standardization"),
+    )
+    def test_what_a_model_file_could_not_hold(self, options, message):
+        with self.assertRaisesRegex(DataError, f"^examples: {message}[^\n]*$"):
+            dataclasses.replace(made.splits(), **options)
+
+    def test_class_names_become_a_tuple_of_plain_text(self):
+        splits = dataclasses.replace(made.splits(), class_names=np.array(["", "d\0g", "ä\n"]))
+        self.assertEqual((splits.class_names, type(splits.class_names[0])), (("", "d\0g", "ä\n"), str))
+        # And a model file holds them.
+        W, b = np.zeros((splits.n_in, 3), np.float32), np.zeros(3, np.float32)
+        model = artifact.TrainedModel(W, b, splits.class_names, splits.image_shape, splits.white_pixel, {})
+        path = pathlib.Path(self.create_tempdir().full_path) / "model.npz"
+        artifact.save(path, model)
+        read = artifact.load(path)
+        self.assertEqual((read.class_names, read.image_shape, read.white), (splits.class_names, (4, 6), 255.0))
+
+
+if __name__ == "__main__":
+    absltest.main()

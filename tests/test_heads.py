@@ -1,0 +1,197 @@
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from tests import minibatches
+from tests.minibatches import objective, span
+from tfpipe import TrainConfig
+from tfpipe.compute.device import Device
+from tfpipe.compute.workers import Workers
+from tfpipe.solvers.base import Inside
+from tfpipe.solvers.sgd import Sgd
+from tfpipe.training.heads import Heads, joined
+from tfpipe.training.state import State
+
+FOREVER = 10**9
+RATES = (0.1, 0.5, 0.3, 0.05, 0.2)
+
+
+def solver(rates=RATES, frequency=2):
+    return Sgd(
+        TrainConfig(learning_rate=rates, l2=(0.1,), batch_size=10, epochs=10, validation_frequency=frequency), 40
+    )
+
+
+class HeadsTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.x, self.y = minibatches.examples()
+        self.span, self.objective = span(self.x), objective(self.y)
+
+    def heads(self, programs, rates=RATES, state=None):
+        workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=programs)))
+        return Heads(solver(rates), (len(rates), 3, 24), np.float32, state or State(), workers)
+
+    def advance(self, heads, last=FOREVER, on=None, first=0, inside=None, begin=0, end=4):
+        last = np.broadcast_to(last, len(heads))
+        return heads.advance(span(self.x, first=first).part(begin, end), on or self.objective, last, inside)
+
+    def assert_same(self, ours, theirs, **error):
+        """Everything that is kept of heads; to the bit unless `error` says otherwise."""
+        for name in ("numbers", "W", "b"):
+            self.assertAllClose(ours[name], theirs[name], **({"rtol": 0, "atol": 0} | error))
+        for name in ("columns", "memory"):
+            self.assertEqual(ours[name].keys(), theirs[name].keys())
+            for key, array in ours[name].items():
+                np.testing.assert_allclose(array, theirs[name][key], **({"rtol": 0, "atol": 0} | error))
+
+    @parameterized.parameters(
+        (1, [5], [6]), (2, [3, 2], [3, 2]), (4, [2, 1, 1, 1], [2, 1, 1, 1]), (16, [1] * 5, [1] * 5)
+    )
+    def test_heads_train_in_groups_as_each_would_alone(self, programs, sizes, padded):
+        together, last = self.heads(programs), np.array([FOREVER, FOREVER, 1, FOREVER, FOREVER])
+        found = self.advance(together, last)
+        self.assertEqual(together.n_groups, len(sizes))
+        self.assertEqual([group.n_heads for group in together.parameters()], sizes)
+        self.assertEqual([len(group.b) for group in together.parameters()], padded)
+        W, b = joined(together.parameters())
+        self.assertEqual((found.costs.shape, W.shape, b.shape), ((4, 5), (5, 3, 24), (5, 3)))
+        memory = together.arrays()["memory"]
+        for number, rate in enumerate(RATES):
+            alone = self.heads(1, (rate,))
+            found_alone = self.advance(alone, last[number])
+            self.assertAllClose(found_alone.costs[:, 0], found.costs[:, number], rtol=1e-6)
+            for name in ("cost", "gradient_norm"):
+                np.testing.assert_allclose(
+                    found_alone.columns[name][1::2, 0], found.columns[name][1::2, number], rtol=1e-5
+                )
+                np.testing.assert_array_equal(together.columns[name], found.columns[name][-1])
+            kept = alone.arrays()
+            self.assertAllClose(kept["W"][0], W[number], rtol=0, atol=1e-7)
+            self.assertAllClose(kept["b"][0], b[number], rtol=0, atol=1e-7)
+            self.assertAllEqual(kept["memory"]["cost_steps"][0], memory["cost_steps"][number])
+
+    def test_at_the_start(self):
+        heads = self.heads(2)
+        kept = heads.arrays()
+        self.assertAllEqual(kept["numbers"], range(5))
+        self.assertAllEqual(kept["W"], np.zeros((5, 3, 24), np.float32))
+        self.assertAllEqual(kept["memory"]["cost_sum"], np.zeros(5))
+        self.assertAllEqual(np.isnan(kept["columns"]["cost"]), [True] * 5)
+        heads.compile(self.span.part(0, 0), self.objective, None)
+        self.assert_same(heads.arrays(), kept)  # Nothing was trained.
+
+    def test_only_what_counts_of_a_span_is_found(self):
+        heads, whole = self.heads(2), self.heads(2)
+        expected = self.advance(whole).costs
+        parts = [self.advance(heads, begin=begin, end=end) for begin, end in ((0, 1), (1, 4))]
+        self.assertEqual([len(part.costs) for part in parts], [1, 3])
+        self.assertAllEqual(np.concatenate([part.costs for part in parts]), expected)
+        self.assert_same(heads.arrays(), whole.arrays())
+
+    @parameterized.parameters(1, 2, 3)
+    def test_some_heads_go_on_without_the_others(self, programs):
+        some, whole = self.heads(programs), self.heads(programs)
+        for heads in (some, whole):
+            self.advance(heads, end=3)
+        numbers = np.array([0, 2, 4])
+        before = whole.arrays()
+        some.only(numbers)
+        self.assertLen(some, 3)
+        after = some.arrays()
+        self.assertAllEqual(after["numbers"], numbers)
+        self.assertAllEqual(after["W"], before["W"][numbers])
+        self.assertAllEqual(after["b"], before["b"][numbers])
+        for name in ("columns", "memory"):
+            for key, array in before[name].items():
+                self.assertAllEqual(after[name][key], array[numbers])
+        # Over a validation, of which a part is before and a part behind.
+        found, expected = (self.advance(heads, first=3) for heads in (some, whole))
+        self.assertAllClose(found.costs, expected.costs[:, numbers], rtol=1e-6)
+        self.assertAllClose(found.columns["cost"][0], expected.columns["cost"][0, numbers], rtol=1e-6)
+        some.only(np.array([1, 2]))
+        after, expected = some.arrays(), whole.arrays()
+        self.assertAllEqual(after["numbers"], [2, 4])
+        self.assertAllClose(after["W"], expected["W"][[2, 4]], rtol=0, atol=1e-7)
+        self.assertAllClose(after["b"], expected["b"][[2, 4]], rtol=0, atol=1e-7)
+
+    @parameterized.parameters(1, 2)
+    def test_heads_go_on_from_a_state_as_if_nothing_had_happened(self, programs):
+        whole, first = self.heads(programs), self.heads(programs)
+        self.advance(whole)
+        self.advance(first, end=3)
+        state = State(steps=3, **first.arrays())
+        self.advance(first)  # What is kept stays as it was.
+        second = self.heads(programs, state=state)
+        self.advance(second, begin=3)
+        self.assert_same(second.arrays(), whole.arrays())
+        # Those that stopped are not there any more.
+        second.only(np.array([1, 3]))
+        third = self.heads(programs, state=dataclasses.replace(state, **second.arrays()))
+        self.assertAllEqual(third.numbers, [1, 3])
+        for heads in (second, third):
+            self.advance(heads, first=4)
+        self.assert_same(third.arrays(), second.arrays())
+
+    def test_parameters_that_were_read_stay_as_they_were(self):
+        heads = self.heads(2)
+        read = heads.parameters()
+        self.advance(heads)
+        self.assertAllEqual(joined(read)[0], np.zeros((5, 3, 24)))
+
+    def test_many_groups_raise_no_alarm(self):
+        # Labels of another length: a program of their own, which eight threads want at once.
+        on, rates = objective(np.append(self.y, [0] * 20)), tuple(np.linspace(0.1, 0.2, 10))
+        with self.assertNoLogs("tensorflow", "WARNING"):
+            self.advance(self.heads(8, rates), on=on)
+
+    def test_bytes_in_groups(self):
+        parts = []
+        for programs in (1, 3):
+            heads = self.heads(programs, RATES[:3])
+            self.advance(heads, on=objective(self.y, arithmetic="int8"))
+            parts.append(heads.arrays())
+        self.assert_same(*parts, rtol=1e-6, atol=1e-8)
+
+    def test_validations_inside(self):
+        validation, test = minibatches.examples(3, 4, seed=4), minibatches.examples(2, 4, seed=2)
+        inside = Inside(
+            span(validation[0]),
+            objective(validation[1], weights=np.array([[1] * 12, [0, 1, 1] * 4])),
+            span(test[0]),
+            objective(test[1]),
+            np.array([0, 1, 0, 1, 0], np.int32),
+            np.array([np.inf, np.inf, 0.0, -np.inf, 0.7]),
+        )
+        found = []
+        for programs in (1, 5):
+            heads = self.heads(programs)
+            heads.compile(self.span.part(0, 0), self.objective, inside)
+            found.append(self.advance(heads, inside=inside))
+        together, alone = found
+        self.assertEqual((together.sums.shape, together.best_W.shape), ((4, 2, 5), (5, 3, 24)))
+        self.assertAllEqual(alone.sums[1::2, 0], together.sums[1::2, 0])
+        for name in ("sums", "norm"):
+            self.assertAllClose(getattr(alone, name)[1::2], getattr(together, name)[1::2], rtol=1e-6)
+        better = np.array([0, 1, 4])
+        for name in ("best_W", "best_b"):
+            ours, theirs = getattr(alone, name)[better], getattr(together, name)[better]
+            self.assertAllClose(ours, theirs, rtol=0, atol=1e-7)
+            self.assertAllGreater(np.abs(ours).reshape(3, -1).max(axis=1), 1e-3)
+        # Of one group all are tested if one is better than ever: at the first validation three are.
+        for figures, tested in ((together, [True] * 5), (alone, [True, True, False, False, True])):
+            self.assertAllEqual(np.isfinite(figures.test_sums[1]), [tested] * 2)
+        self.assertAllEqual(alone.test_sums[1, 0, better], together.test_sums[1, 0, better])
+
+    def test_the_graph_of_a_step(self):
+        graph = tf.compat.v1.GraphDef.FromString(self.heads(2).graph(self.span, self.objective))
+        operations = [node.op for node in graph.node] + [
+            node.op for function in graph.library.function for node in function.node_def
+        ]
+        self.assertEqual(operations.count("MatMul"), 2)
+
+
+if __name__ == "__main__":
+    tf.test.main()

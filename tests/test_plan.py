@@ -1,0 +1,61 @@
+import os
+import tempfile
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from tfpipe import Examples, Splits, TrainConfig
+from tfpipe.compute.device import Device
+from tfpipe.exceptions import ConfigError
+from tfpipe.training.plan import wants_one_thread
+
+
+def splits(shape, dtype):
+    examples = Examples(np.zeros((600, *shape), dtype), np.arange(600) % 10)
+    return Splits(examples, examples, examples, tuple("abcdefghij"))
+
+
+class ThreadsTest(parameterized.TestCase):
+    @parameterized.parameters(
+        # Of the operations of a product, in millions: 1.6, 9.4 and 80.
+        (1, (28, 28), 100, np.uint8, True, True),
+        (1, (28, 28), 600, np.uint8, True, True),
+        (1, (200, 200), 10, np.uint8, True, False),  # 8 million, but of floats: the minibatch is too small.
+        (1, (28, 28), 600, np.uint8, False, False),  # Bytes that are multiplied as floats.
+        (1, (28, 28), 600, np.float32, True, False),
+        (1, (28, 28), 100, np.float32, True, True),
+        (1, (200, 200), 100, np.uint8, True, False),
+        # Of each of four programs: 1.6, 2 x 9.4, 4 x 9.4.
+        (4, (28, 28), 100, np.uint8, True, True),
+        (8, (28, 28), 600, np.uint8, True, True),
+        (16, (28, 28), 600, np.uint8, True, False),
+    )
+    def test_small_programs_have_one_each(self, heads, shape, batch_size, dtype, multiplies_int8, expected):
+        rates = tuple(np.linspace(0.1, 0.2, heads))
+        config = TrainConfig(learning_rate=rates, batch_size=batch_size)
+        device = Device("/CPU:0", "cpu", programs=4, multiplies_int8=multiplies_int8)
+        self.assertEqual(wants_one_thread(config, splits(shape, dtype), device), expected)
+
+    def test_not_beside_a_gpu(self):
+        data = splits((8, 8), np.uint8)
+        self.assertTrue(wants_one_thread(TrainConfig(), data, Device("/CPU:0", "cpu")))
+        self.assertFalse(wants_one_thread(TrainConfig(), data, Device("/GPU:0", "gpu")))
+
+    def test_a_file_that_memory_cannot_hold_is_read_by_all_threads(self):
+        with tempfile.NamedTemporaryFile() as file:
+            images = np.memmap(file, np.uint8, "w+", shape=(600, 8, 8))
+            train = Examples(images, np.arange(600) % 10)
+            data = Splits(train, train, train, tuple("abcdefghij"))
+            self.assertTrue(wants_one_thread(TrainConfig(), data, Device("/CPU:0", "cpu")))
+            with mock.patch.object(os, "sysconf", return_value=100):  # A machine of 10,000 bytes.
+                self.assertFalse(wants_one_thread(TrainConfig(), data, Device("/CPU:0", "cpu")))
+
+    def test_hyper_parameters_that_do_not_fit_the_data(self):
+        config = TrainConfig(batch_size=1000, drop_remainder=True)
+        with self.assertRaisesRegex(ConfigError, "batch_size=1000: 600 training examples fill no minibatch"):
+            wants_one_thread(config, splits((8, 8), np.uint8), Device("/CPU:0", "cpu"))
+
+
+if __name__ == "__main__":
+    absltest.main()

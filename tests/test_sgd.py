@@ -1,0 +1,423 @@
+"""Steps of gradient descent, by hand and against NumPy.
+
+How far float32 may be from float64: a sum of n terms is rounded n times, each time by 2^-24 of what is summed so far.
+That is n 2^-24 at worst, and about sqrt(n) 2^-24 in truth, because roundings go either way. All learning rates here are
+so small that the costs fall: then a step does not amplify the error of the step before, and errors of steps add up.
+"""
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from tests import minibatches, oracle
+from tests.minibatches import group, objective, sgd, span
+from tfpipe import TrainConfig
+from tfpipe.compute.programs import Program
+from tfpipe.data.scaling import Scaling
+from tfpipe.exceptions import ConfigError
+from tfpipe.solvers.base import Inside
+from tfpipe.solvers.objective import Objective
+from tfpipe.solvers.sgd import Sgd
+
+FOREVER = 10**9
+
+
+def last(*steps):
+    return tf.constant(steps, tf.int64)
+
+
+def by_numpy(x, y, learning_rate, l2=0.0):
+    """Costs before each step on x `[T, B, D]`, the norms of the gradients in W, and the parameters after each."""
+    W, b = np.zeros((x.shape[2], y.max() + 1)), np.zeros(y.max() + 1)
+    costs, norms, after = [], [], []
+    for minibatch, labels in zip(x, y, strict=True):
+        cost, new_W, b = oracle.step(W, b, minibatch, labels, learning_rate, l2)
+        costs.append(cost)
+        norms.append(np.linalg.norm((W - new_W) / learning_rate))
+        W = new_W
+        after.append((W, b))
+    return np.array(costs), np.array(norms), after
+
+
+class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.x, self.y = minibatches.examples()
+        self.span, self.objective = span(self.x), objective(self.y)
+
+    def advanced(self, heads, part=None, stop=None, *, data=None, on=None, frequency=1):
+        stop = last(*[FOREVER] * len(heads.column)) if stop is None else stop
+        return sgd(frequency).advance(
+            (data or self.span) if part is None else part, on or self.objective, heads, stop, None
+        )
+
+    def test_one_step_by_hand(self):
+        # One example x = (1, 2) of class 0: P = (1/2, 1/2), dz = (-1/2, 1/2), dW = dz x, db = dz.
+        heads = group([(0.5, 0.0)], 2, 2)
+        on = objective([[0]], Scaling(None, np.array(1.0)))
+        found = self.advanced(heads, data=span(np.array([[[1.0, 2.0]]], np.float32)), on=on)
+        self.assertAllClose(found.costs, [[np.log(2)]])
+        self.assertAllClose(found.columns["cost"], [[np.log(2)]])
+        self.assertAllClose(found.columns["gradient_norm"], [[np.sqrt(2.5)]])
+        self.assertAllEqual(heads.W, [[[0.25, 0.5], [-0.25, -0.5]]])
+        self.assertAllEqual(heads.b, [[0.25, -0.25]])
+
+    def test_weight_decay_by_hand(self):
+        # W - 0.5 * (g_W + 3 W) with x = 0, so g_W = 0: W becomes -W/2. b has no decay, only its gradient.
+        heads = group([(0.5, 3.0)], 2, 2)
+        heads.W.assign([[[1.0, 2.0], [3.0, 4.0]]])
+        on = objective([[0]], Scaling(None, np.array(1.0)))
+        found = self.advanced(heads, data=span(np.zeros((1, 1, 2), np.float32)), on=on)
+        self.assertAllEqual(heads.W, [[[-0.5, -1.0], [-1.5, -2.0]]])
+        self.assertAllEqual(heads.b, [[0.25, -0.25]])
+        self.assertAllClose(found.columns["gradient_norm"], [[3 * np.sqrt(1 + 4 + 9 + 16)]])
+
+    @parameterized.parameters(
+        (20, np.uint8, "float32"),
+        (20, np.float32, "float32"),
+        # More than 1 MiB of float32, so in three parts.
+        (229, np.uint8, "float32"),
+        (20, np.uint8, "int8"),
+        (229, np.uint8, "int8"),
+    )
+    def test_the_first_three_steps_on_24_x_48_images_against_numpy(self, batch_size, dtype, arithmetic):
+        x, y = minibatches.examples(3, batch_size, (48, 24), n_classes=10)
+        self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
+        heads = group([(0.013, 0.01)], 24 * 48, 10)
+        found = self.advanced(heads, data=span(x.astype(dtype)), on=objective(y, arithmetic=arithmetic))
+        costs, _, after = by_numpy(x / 255.0, y, 0.013, 0.01)
+        W, b = after[-1]
+        self.assertLess(np.abs(W).max(), 0.004)
+        # A logit sums 1,152 products, of magnitudes that add up to less than 2: it is off by 1152 2^-24 2 = 1.4e-4 at
+        # worst, so its softmax by 0.7e-4, and a gradient by as much. After three steps W is off by 3 * 0.013 * 0.7e-4 =
+        # 3e-6 at worst, and by 1e-7 if roundings go either way.
+        self.assertAllClose(heads.W[0], W.T, rtol=0, atol=1e-7)
+        self.assertAllClose(heads.b[0], b, rtol=0, atol=1e-7)
+        # So, a logit is off by sqrt(1152) 2^-24 = 2e-6, and the mean of 20 losses or more by 5e-7.
+        self.assertAllClose(found.costs[:, 0], costs, rtol=0, atol=1e-6)
+
+    def test_places_that_no_example_fills_do_not_count(self):
+        x, y = minibatches.examples(1, 5)
+        heads, others = group([(0.13, 0.0)]), group([(0.13, 0.0)])
+        garbage = np.concatenate([x[:, :3], 255 - x[:, 3:]], axis=1)
+        found = self.advanced(heads, data=span(x, counts=[3]), on=objective(y))
+        found_beside_garbage = self.advanced(others, data=span(garbage, counts=[3]), on=objective(y))
+        for ours, theirs in (
+            (found.costs, found_beside_garbage.costs), (heads.W, others.W), (heads.b, others.b)
+        ):  # fmt: skip
+            self.assertAllEqual(ours, theirs)
+        costs, _, ((W, b),) = by_numpy(x[:, :3] / 255.0, y[:, :3], 0.13)
+        # From zero on the logits are exact: what is rounded are the softmax and sums of three terms, below 0.13.
+        self.assertAllClose(found.costs[:, 0], costs, rtol=1e-6)
+        self.assertAllClose(heads.W[0], W.T, rtol=0, atol=1e-7)
+        self.assertAllClose(heads.b[0], b, rtol=0, atol=1e-7)
+
+    def test_parts_of_a_minibatch_change_nothing(self):
+        # Of 229 rows, a single head trains in three parts, and so many that W has more than 40 rows as a whole.
+        x, y = minibatches.examples(3, 229, (48, 24))
+        data, on = span(x, counts=[229, 228, 1]), objective(y)
+        whole, in_parts = group([(0.013, 0.01)] * 14, 24 * 48), group([(0.013, 0.01)], 24 * 48)
+        costs = self.advanced(whole, data=data, on=on).costs
+        self.assertAllClose(self.advanced(in_parts, data=data, on=on).costs, costs[:, :1], rtol=1e-6)
+        self.assertAllClose(in_parts.W[0], whole.W[0], rtol=0, atol=1e-7)
+        self.assertAllClose(in_parts.b[0], whole.b[0], rtol=0, atol=1e-7)
+        self.assertNotAllClose(in_parts.W[0], np.zeros((3, 24 * 48)), atol=1e-4)
+
+    def test_heads_side_by_side_train_as_each_would_alone(self):
+        settings = [(0.1, 0.0), (0.5, 0.0), (0.1, 0.1)]
+        together = group(settings)
+        costs = self.advanced(together).costs
+        for number, setting in enumerate(settings):
+            alone = group([setting])
+            self.assertAllClose(self.advanced(alone).costs[:, 0], costs[:, number], rtol=1e-6)
+            self.assertAllClose(alone.W[0], together.W[number], rtol=0, atol=1e-7)
+            self.assertAllClose(alone.b[0], together.b[number], rtol=0, atol=1e-7)
+        self.assertNotAllClose(together.W[0], together.W[1], atol=1e-2)
+        self.assertNotAllClose(together.W[0], together.W[2], atol=1e-4)
+
+    def test_a_head_stands_still_after_its_last_step(self):
+        heads, stopped = group([(0.1, 0.1)] * 3), group([(0.1, 0.1)])
+        self.advanced(heads, span(self.x, first=100), last(102, FOREVER, FOREVER))
+        self.advanced(stopped, self.span.part(0, 2))
+        self.assertAllClose(heads.W[0], stopped.W[0], rtol=0, atol=1e-8)
+        frozen = heads.W.numpy()[0], heads.b.numpy()[0], heads.memory["cost_sum"].numpy()[0]
+        self.assertNotAllClose(heads.W[1], frozen[0])
+        self.advanced(heads, span(self.x, first=104), last(102, FOREVER, FOREVER))
+        for now, then in zip((heads.W, heads.b, heads.memory["cost_sum"]), frozen, strict=True):
+            self.assertAllEqual(now[0], then)  # To the bit.
+
+    @parameterized.parameters("float32", "int8")
+    def test_a_head_that_overflows_leaves_the_others_alone(self, arithmetic):
+        on = objective(self.y, arithmetic=arithmetic)
+        heads, alone = group([(1e38, 1.0), (0.1, 0.0), (0.1, 0.0)]), group([(0.1, 0.0)] * 3)
+        costs = self.advanced(heads, on=on).costs
+        self.assertFalse(np.isfinite(costs[:, 0]).all())
+        # The same program, so to the bit.
+        self.assertAllEqual(self.advanced(alone, on=on).costs[:, 1:], costs[:, 1:])
+        self.assertAllEqual(alone.W[1:], heads.W[1:])
+        self.assertAllEqual(alone.b[1:], heads.b[1:])
+
+    def test_only_the_minibatches_of_a_span_that_count(self):
+        heads = group([(0.1, 0.0)])
+        for begin, end in ((0, 0), (0, 3), (1, 2), (4, 4), (3, 4)):
+            found = self.advanced(heads, self.span.part(begin, end))
+            self.assertEqual(found.costs.shape, (4, 1))
+        order = [0, 1, 2, 1, 3]
+        _, _, after = by_numpy(self.x[order] / 255.0, self.y[order], 0.1)
+        # W is below 0.1, and the product of a step with 24 columns in [0, 1] off by sqrt(24) 2^-24: 5 steps, 0.1.
+        self.assertAllClose(heads.W[0], after[-1][0].T, rtol=0, atol=1e-6)
+        self.assertAllEqual(heads.memory["cost_steps"], [0.0])  # A validation after each step: none since then.
+
+    def test_a_program_is_made_once_whatever_the_data_the_scale_and_the_settings(self):
+        traces = []
+
+        class Traced(Objective):
+            """Its cost is asked for when a program is traced, and not when it runs."""
+
+            def cost(self, *arguments):
+                traces.append(arguments)
+                return super().cost(*arguments)
+
+        solvers = sgd(1), sgd(3)
+        for number, (rate, l2) in enumerate([(0.1, 0.0), (0.5, 0.01), (0.2, 0.1)]):
+            x, y = minibatches.examples(seed=number)
+            y = (y + number) % 3
+            heads, factor = group([(rate, l2)]), np.array(1 / (100 + 50 * number))
+            on = Traced(*objective(y, Scaling(None, factor)))
+            data = span(x, first=7 * number)
+            found = solvers[number % 2].advance(data.part(0, 4 - number), on, heads, last(FOREVER), None)
+            solvers[number % 2].graph(data, on, heads)
+            costs, _, after = by_numpy(x[: 4 - number] * factor, y[: 4 - number], rate, l2)
+            self.assertAllClose(found.costs[: 4 - number, 0], costs, rtol=1e-6)
+            self.assertAllClose(heads.W[0], after[-1][0].T, rtol=0, atol=1e-6)
+        self.assertLen(traces, 2)  # Of the program, and of the graph that is shown.
+
+    def test_parameters_that_were_read_stay_as_they_were(self):
+        heads = group([(0.1, 0.0)])
+        read = [tf.convert_to_tensor(heads.W)]
+        for _ in range(3):
+            self.advanced(heads)
+            read.append(tf.convert_to_tensor(heads.W))
+        copies = [W.numpy().copy() for W in read]
+        self.advanced(heads)
+        self.assertAllEqual(read[0], np.zeros((1, 3, 24)))
+        for W, copy, following in zip(read, copies, [*copies[1:], heads.W.numpy()], strict=True):
+            self.assertAllEqual(W, copy)
+            self.assertNotAllClose(copy, following)
+
+    def test_cost_and_gradient_norm_at_validations(self):
+        x, y = np.tile(self.x, (3, 1, 1)), np.tile(self.y, (3, 1))
+        settings = [(0.1, 0.0), (0.3, 0.2), (0.1, 0.1)]
+        heads, stop = group(settings), last(FOREVER, FOREVER, 5)
+        expected = [by_numpy(x / 255.0, y, *setting) for setting in settings]
+        found = {}
+        # A validation every 5 steps, on both sides of the borders of spans.
+        for first, begin, end in ((0, 0, 4), (4, 0, 2), (4, 2, 4), (8, 0, 3)):
+            advance = self.advanced(heads, span(self.x, first=first).part(begin, end), stop, frequency=5)
+            for i in range(begin, end):
+                found[first + i + 1] = {name: column[i].numpy() for name, column in advance.columns.items()}
+            seen = (first + end) // 5 * 5
+            self.assertAllEqual(
+                heads.memory["cost_steps"], [first + end - seen] * 2 + [max(0, 5 - seen) and end + first]
+            )
+            for head, (costs, _, _) in enumerate(expected[:2]):
+                self.assertAllClose(heads.memory["cost_sum"][head], costs[seen : first + end].sum(), rtol=1e-6)
+        for steps in (5, 10):
+            for head, (costs, norms, _) in enumerate(expected[:2]):
+                self.assertAllClose(found[steps]["cost"][head], costs[steps - 5 : steps].mean(), rtol=1e-6)
+                # Off by sqrt(24) 2^-24 of about 1, as the gradients are.
+                self.assertAllClose(found[steps]["gradient_norm"][head], norms[steps - 1], rtol=3e-6)
+        self.assertAllClose(found[5]["cost"][2], expected[2][0][:5].mean(), rtol=1e-6)
+        self.assertTrue(np.isnan(found[10]["cost"][2]))  # It did no step since the last one.
+
+
+class PrecisionTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.x, self.y = minibatches.examples(3, 20, (9, 5), n_classes=10)
+
+    def test_float64_against_numpy(self):
+        scaling = Scaling(np.linspace(0, 90, 45), np.linspace(0.001, 0.009, 45))
+        settings = [(0.13, 0.0), (0.7, 0.01)]
+        heads = group(settings, 45, 10, np.float64)
+        found = sgd().advance(
+            span(self.x), objective(self.y, scaling, "float64"), heads, last(FOREVER, FOREVER), None
+        )  # fmt: skip
+        self.assertEqual(found.costs.dtype, tf.float64)
+        x = (self.x - scaling.shift) * scaling.factor
+        for number, setting in enumerate(settings):
+            costs, norms, after = by_numpy(x, self.y, *setting)
+            self.assertAllClose(found.costs[:, number], costs, rtol=1e-14)
+            self.assertAllClose(found.columns["gradient_norm"][:, number], norms, rtol=1e-13)
+            self.assertAllClose(heads.W[number], after[-1][0].T, rtol=0, atol=1e-15)
+            self.assertAllClose(heads.b[number], after[-1][1], rtol=0, atol=1e-15)
+
+    def test_bfloat16_rounds_what_is_multiplied_and_sums_in_float32(self):
+        def rounded(values):
+            return tf.cast(tf.cast(values, tf.bfloat16), tf.float64).numpy()
+
+        start = np.random.default_rng(0).normal(size=(10, 45)).astype(np.float32)
+        heads = group([(0.13, 0.01)], 45, 10)
+        heads.W.assign(start[np.newaxis])
+        on = objective(self.y, arithmetic="bfloat16")
+        cost = sgd().advance(span(self.x).part(0, 1), on, heads, last(FOREVER), None).costs[0, 0]
+        x, y = rounded(self.x[0] / 255.0), self.y[0]
+        log_p = oracle.log_probabilities(rounded(start).T, np.zeros(10), x)
+        self.assertAllClose(cost, -log_p[np.arange(20), y].mean(), rtol=1e-6)
+        dz = (np.exp(log_p) - np.eye(10)[y]) / 20
+        W = start - 0.13 * (rounded(dz).T @ x + 0.01 * start)
+        # That they differ by no more shows what was rounded: products in float32 are 1e-4 away.
+        self.assertAllClose(heads.W[0], W, rtol=0, atol=2e-5)
+        self.assertNotAllClose(heads.W[0], start - 0.13 * (dz.T @ (self.x[0] / 255.0) + 0.01 * start), atol=1e-4)
+
+
+sums_of = Program(Objective.sums)
+
+
+class InsideTest(tf.test.TestCase, parameterized.TestCase):
+    """Validations inside the program: every second step of eight, on masks of twelve examples."""
+
+    MASKS = np.array([[1] * 12, [0, 1, 1] * 4])
+
+    def setUp(self):
+        super().setUp()
+        self.x, self.y = minibatches.examples(8, 5)
+        self.validation = minibatches.examples(3, 4, seed=4)
+        self.test = minibatches.examples(2, 4, seed=2)
+
+    def inside(self, best_error, column=(0, 0, 0)):
+        return Inside(
+            span(self.validation[0]),
+            objective(self.validation[1], weights=self.MASKS),
+            span(self.test[0]),
+            objective(self.test[1]),
+            tf.constant(column, tf.int32),
+            tf.constant(best_error, tf.float64),
+        )
+
+    def advanced(self, heads, stop, inside, begin=0, end=8):
+        return sgd(2).advance(span(self.x).part(begin, end), objective(self.y), heads, last(*stop), inside)
+
+    def test_as_the_same_run_validated_beside_it(self):
+        settings = [(0.02, 0.0), (0.1, 0.1), (0.5, 0.0)]
+        stop = (FOREVER, FOREVER, 5)
+        heads, beside = group(settings), group(settings)
+        inside = self.inside([np.inf, 0.6, np.inf])
+        best_error, expected = inside.best_error.numpy(), {}
+        found = self.advanced(heads, stop, inside)
+        for steps in (2, 4, 6, 8):
+            columns = self.advanced(beside, stop, None, steps - 2, steps).columns
+            W, b = tf.convert_to_tensor(beside.W), tf.convert_to_tensor(beside.b)
+            sums = sums_of(inside.of_validation, inside.validation, W, b, inside.column).numpy()
+            test_sums = sums_of(inside.of_test, inside.test, W, b, inside.column).numpy()
+            better = (sums[0] / 12 < best_error) & (steps <= np.array(stop))
+            best_error = np.where(better, sums[0] / 12, best_error)
+            expected |= {head: (W[head], b[head]) for head in np.flatnonzero(better)}
+            row = steps - 1
+            self.assertAllEqual(found.sums[row, 0], sums[0])
+            self.assertAllClose(found.sums[row, 1], sums[1], rtol=1e-6)
+            test_sums = test_sums if better.any() else np.full((2, 3), np.nan)
+            self.assertAllEqual(found.test_sums[row, 0], test_sums[0])
+            self.assertAllClose(found.test_sums[row, 1], test_sums[1], rtol=1e-6)
+            self.assertAllClose(found.norm[row], np.linalg.norm(W.numpy().reshape(3, -1), axis=1), rtol=1e-6)
+            for name in ("cost", "gradient_norm"):
+                self.assertAllClose(found.columns[name][row], columns[name][steps - 1], rtol=1e-6)
+        self.assertAllClose(heads.W, beside.W, rtol=0, atol=1e-7)
+        self.assertAllClose(heads.memory["cost_sum"], beside.memory["cost_sum"], rtol=1e-6)
+        self.assertNotEmpty(expected)
+        for head, (W, b) in expected.items():
+            self.assertAllClose(found.best_W[head], W, rtol=0, atol=1e-7)
+            self.assertAllClose(found.best_b[head], b, rtol=0, atol=1e-7)
+
+    def test_against_numpy_with_masks(self):
+        settings, column = [(0.02, 0.0), (0.1, 0.1), (0.5, 0.0)], (1, 0, 1)
+        found = self.advanced(group(settings), (FOREVER, 4, FOREVER), self.inside([np.inf, np.inf, 0.0], column))
+        x, y = self.validation[0].reshape(12, -1) / 255.0, self.validation[1].ravel()
+        test = self.test[0].reshape(8, -1) / 255.0, self.test[1].ravel()
+        bests = []
+        for head, setting in enumerate(settings):
+            mask, best_error = self.MASKS[column[head]] == 1, np.inf
+            _, _, after = by_numpy(self.x / 255.0, self.y, *setting)
+            for steps in (2, 4, 6, 8):
+                W, b = after[(min(steps, 4) if head == 1 else steps) - 1]
+                wrong, cost = oracle.measure(W, b, x[mask], y[mask])
+                self.assertEqual(found.sums[steps - 1, 0, head].numpy(), wrong)
+                # Sums of 24 products: see above.
+                self.assertAllClose(found.sums[steps - 1, 1, head], cost * mask.sum(), rtol=1e-6)
+                self.assertAllClose(found.norm[steps - 1, head], np.linalg.norm(W), rtol=1e-6)
+                if wrong / mask.sum() < best_error and head < 2 and steps <= (8, 4)[head]:
+                    best_error = wrong / mask.sum()
+                    bests.append((steps, head))
+                    best = W, b
+            if head < 2:
+                self.assertAllClose(found.best_W[head], best[0].T, rtol=0, atol=1e-6)
+                self.assertAllClose(found.best_b[head], best[1], rtol=0, atol=1e-6)
+        tested = {steps for steps, _ in bests}
+        self.assertGreater(len(bests), 2)
+        for steps in (2, 4, 6, 8):
+            for head, setting in enumerate(settings):
+                W, b = by_numpy(self.x / 255.0, self.y, *setting)[2][(min(steps, 4) if head == 1 else steps) - 1]
+                wrong = oracle.measure(W, b, *test)[0] if steps in tested else np.nan
+                self.assertAllEqual(found.test_sums[steps - 1, 0, head], wrong)
+
+    def test_a_head_that_has_ended_is_never_better(self):
+        heads = group([(0.1, 0.0)] * 3)
+        # The first ends before the first validation, the second is known to have ended, the third cannot be better.
+        found = self.advanced(heads, (1, FOREVER, FOREVER), self.inside([np.inf, -np.inf, 0.0]))
+        self.assertAllEqual(np.isnan(found.test_sums[1::2]), np.ones((4, 2, 3), bool))
+        self.assertAllLess(found.sums[1::2, 0, 1], 12)
+
+    def test_a_head_that_diverged_in_the_span_is_never_better_afterwards(self):
+        # The losses of a minibatch, about 1e38 each, add up to infinity; then the decay, 0.125 * 8 W, takes all of W
+        # away, and the head trains like any other.
+        settings = [(0.125, 8.0), (0.125, 8.0), (0.125, 8.0)]
+        start = np.zeros((3, 3, 24), np.float32)
+        start[0, 0] = 1e37
+        for first, is_better in ((start, False), (np.zeros_like(start), True)):
+            heads = group(settings)
+            heads.W.assign(first)
+            found = self.advanced(heads, (FOREVER,) * 3, self.inside([np.inf, 0.0, 0.0]))
+            self.assertAllEqual(np.isfinite(found.costs[:, 0]), [is_better] + [True] * 7)
+            self.assertAllLess(found.sums[1::2, 0, 0], 12)
+            self.assertEqual(np.isfinite(found.test_sums[1::2]).any(), is_better)
+
+
+class RunTest(parameterized.TestCase):
+    """What follows from the hyper-parameters."""
+
+    def test_every_learning_rate_with_every_l2(self):
+        solver = Sgd(TrainConfig(learning_rate=(0.1, 0.3), l2=(0.0, 0.01)), 1000)
+        pairs = [(0.1, 0.0), (0.1, 0.01), (0.3, 0.0), (0.3, 0.01)]
+        self.assertEqual(solver.settings, [{"learning_rate": rate, "l2": l2} for rate, l2 in pairs])
+
+    @parameterized.parameters(
+        # options -> minibatches an epoch, examples, steps, frequency
+        ({"batch_size": 30}, 4, 100, 400, 4),
+        ({"batch_size": 30, "drop_remainder": True}, 3, 90, 300, 3),
+        ({"batch_size": 600}, 1, 100, 100, 1),
+        ({"batch_size": 30, "patience": 5}, 4, 100, 400, 2),  # min(n_train_batches, patience / 2)
+        ({"batch_size": 30, "patience": 1}, 4, 100, 400, 1),
+        ({"batch_size": 30, "validation_frequency": 7}, 4, 100, 400, 7),
+    )
+    def test_how_long_it_takes(self, options, per_epoch, examples, steps, frequency):
+        solver = Sgd(TrainConfig(epochs=100, **options), 100)
+        self.assertEqual(
+            (solver.per_epoch, solver.examples, solver.steps, solver.frequency), (per_epoch, examples, steps, frequency)
+        )
+        epochs = [solver.epoch(count) for count in (0, 1, per_epoch, per_epoch + 1)]
+        self.assertEqual(epochs, [0, 1, 1, 2])
+
+    def test_what_does_not_fit_the_examples(self):
+        with self.assertRaisesRegex(ConfigError, "batch_size=50: 40 training examples fill no minibatch, and drop_"):
+            Sgd(TrainConfig(batch_size=50, drop_remainder=True), 40)
+        with self.assertRaisesRegex(ConfigError, "validation_frequency=51: the run has 50 iterations"):
+            Sgd(TrainConfig(batch_size=10, epochs=5, validation_frequency=51), 100)
+
+    def test_what_to_try_where_every_head_diverged(self):
+        for rates, tried in (((5.0, 9.0), "0.13"), ((0.13,), "0.013")):
+            advice = Sgd(TrainConfig(learning_rate=rates), 10).advice()
+            self.assertStartsWith(advice, f"a smaller learning_rate (such as {tried}), or a pixel_max that")
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,51 @@
+"""The processor: its cores, its name, and what it is good at."""
+
+import pathlib
+import platform
+import re
+
+import joblib
+import tensorflow as tf
+
+CPU_INFO = pathlib.Path("/proc/cpuinfo")
+
+
+def cores() -> int:
+    """How many this process may use: by its affinity, by the quota of a container, and by $LOKY_MAX_CPU_COUNT."""
+    return joblib.cpu_count()
+
+
+def processor(cpu_info: pathlib.Path = CPU_INFO) -> str:
+    """The name of the model. `cpu_info` is what Linux knows of it."""
+    return _values("model name", cpu_info) or platform.processor()
+
+
+def has_amx(cpu_info: pathlib.Path = CPU_INFO) -> bool:
+    """Whether it has a unit for matrices of int8: products on other processors were not measured."""
+    return "amx_int8" in _values("flags", cpu_info).split()
+
+
+def threads() -> int:
+    """How many a program of this process may use."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or cores()
+
+
+def use_one_thread() -> bool:
+    """Gives each program of this process one thread; whether it could: not any more once TensorFlow has computed.
+
+    It holds for the whole process, so it is for those to call to whom the process belongs.
+    """
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _values(name: str, cpu_info: pathlib.Path) -> str:
+    """What is told of the first core; nothing on another system than Linux."""
+    try:
+        found = re.search(rf"^{name}\s*: (.+)$", cpu_info.read_text("utf-8", "replace"), re.MULTILINE)
+    except OSError:
+        return ""
+    return found[1] if found else ""

@@ -1,0 +1,81 @@
+"""XLA programs that a process keeps: each is made once for its shapes, types and words, whoever runs it next."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+_all: list["Program"] = []
+# One at a time: Python could not do more, and the first to be traced is the first to compile.
+_tracing = threading.Lock()
+
+
+class Program:
+    """A function of tensors as an XLA program.
+
+    All that varies from run to run is an argument: a tensor or a variable, or a text, of which each value makes a
+    program of its own. So a second run on the same shapes compiles nothing.
+
+    Args:
+      compute: the function. What loops or chooses by a tensor in it says so, by `tf.while_loop` and `tf.cond`:
+        AutoGraph, which would read it for them, takes twice as long as all the rest of tracing.
+    """
+
+    def __init__(self, compute: Callable[..., Any]):
+        self._function = tf.function(compute, jit_compile=True, autograph=False)
+        self._traced: set[Any] = set()
+        _all.append(self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        signature = _signature(arguments)
+        if signature not in self._traced:
+            # Threads that make a first call at once would all be taken for causes of tracing, of which TensorFlow
+            # warns. What was traced, they compile side by side.
+            with _tracing:
+                self._function.get_concrete_function(*arguments)
+            self._traced.add(signature)
+        return self._function(*arguments)
+
+    @property
+    def made(self) -> int:
+        """How many programs there are, of different shapes, types and words."""
+        return self._function.experimental_get_tracing_count()
+
+    def instructions(self, *arguments: Any) -> str:
+        """What XLA makes of it for these arguments, in XLA's own language, HLO."""
+        return self._function.experimental_get_compiler_ir(*arguments)("hlo")
+
+
+def made() -> int:
+    """How many programs this process has made."""
+    return sum(program.made for program in _all)
+
+
+class Part:
+    """A part of programs, such as what is computed of one minibatch, whose graph can be shown."""
+
+    def __init__(self, compute: Callable[..., Any]):
+        self._compute = compute
+        self._function = tf.function(compute, autograph=False)
+
+    def __call__(self, *arguments: Any) -> Any:
+        # Not as a function of TensorFlow's: what is kept of one refers to variables, which are gone when another
+        # program takes it. And it is no faster.
+        return self._compute(*arguments)
+
+    def graph(self, *arguments: Any) -> bytes:
+        """TensorFlow's graph of it, before XLA makes a program of it: a serialized GraphDef."""
+        with _tracing:  # Nothing is traced if it is there already.
+            return self._function.get_concrete_function(*arguments).graph.as_graph_def().SerializeToString()
+
+
+def padded(count: int) -> int:
+    """The next of few sizes, 1, 2, 3, 4, 6, 8, 12, 16, 24, ..., so that programs for about as many are one."""
+    power = 1 << max(0, count - 1).bit_length()
+    return power * 3 // 4 if power >= 4 and count <= power * 3 // 4 else power
+
+
+def _signature(arguments: Any) -> Any:
+    """What makes two calls calls of one program."""
+    return tuple((part.shape, part.dtype) if hasattr(part, "dtype") else part for part in tf.nest.flatten(arguments))

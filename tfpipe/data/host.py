@@ -1,0 +1,64 @@
+"""The process belongs to whoever calls: what other libraries do to it when they are imported and used is undone.
+
+All of this is the process's, not a thread's: of two threads that changed it side by side and put it back, the later
+would bring back what the other had changed. So they take turns.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+
+_changing_warnings = threading.RLock()
+_counting = threading.Lock()
+# Of the handler that stands in for one of the host's.
+_users = 0
+_stand_in: logging.Handler = logging.NullHandler()
+
+
+@contextlib.contextmanager
+def undoing_imports() -> Iterator[None]:
+    """For imports: takes back what they do to the environment and to the filters of warnings."""
+    with _changing_warnings, warnings.catch_warnings():
+        before = dict(os.environ)
+        try:
+            yield
+        finally:
+            for name in os.environ.keys() - before.keys():
+                del os.environ[name]
+            os.environ.update(before)
+
+
+@contextlib.contextmanager
+def as_error(category: type[Warning]) -> Iterator[None]:
+    """Warnings of a category are raised, in whatever thread."""
+    with _changing_warnings, warnings.catch_warnings():
+        warnings.simplefilter("error", category)
+        yield
+
+
+@contextlib.contextmanager
+def leaving_logging_alone() -> Iterator[None]:
+    """Where nobody has configured logging, keeps absl from doing so at its first message.
+
+    The host could not do it any more afterwards. Meanwhile the root logger has the handler that Python itself uses
+    where there is none.
+    """
+    global _users, _stand_in
+    root = logging.getLogger()
+    with _counting:
+        is_needed = _users > 0 or not root.handlers
+        if is_needed:
+            _stand_in = _stand_in if _users else logging.lastResort or logging.NullHandler()
+            root.addHandler(_stand_in)
+            _users += 1
+    try:
+        yield
+    finally:
+        if is_needed:
+            with _counting:
+                _users -= 1
+                if not _users:
+                    root.removeHandler(_stand_in)

@@ -1,0 +1,88 @@
+"""The formats in which data comes: a new one is a file beside this, and an entry here."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tfpipe.config import DataConfig, flag_value
+from tfpipe.data.readers import arrays, digits, folder, idx, tfds, theano_pickle
+from tfpipe.data.readers.source import Source
+from tfpipe.exceptions import ConfigError, DataError
+
+
+class Format(NamedTuple):
+    """A format.
+
+    Attributes:
+      recognise: takes what the user calls the data, and the path that this would be. Returns what `read` takes: the
+        path, or whatever a name stands for; None if the data has another format.
+      read: reads it. Takes the options that belong to the format by their names, and gives a Source.
+      options: fields of DataConfig that mean something to it and not to every other format.
+    """
+
+    recognise: Callable[[str, pathlib.Path], Any]
+    read: Callable[..., Source]
+    options: tuple[str, ...] = ()
+
+
+# The first that recognises the data reads it.
+FORMATS = (
+    Format(digits.recognise, digits.read),
+    Format(folder.recognise, folder.read, ("image_size", "color_mode", "skip_bad_images")),
+    Format(idx.recognise, idx.read),
+    Format(arrays.recognise_npy, arrays.read_npy, ("labels",)),
+    Format(arrays.recognise_npz, arrays.read_npz),
+    Format(theano_pickle.recognise, theano_pickle.read),
+    Format(tfds.recognise, tfds.read, ("image_size", "color_mode", "data_dir", "download")),
+)
+# What these options are for, said to those who give one to other data.
+_PURPOSES = {
+    "labels": "goes with images in an .npy file",
+    "image_size": "is for pictures of a folder or of TensorFlow Datasets",
+    "color_mode": "is for pictures of a folder or of TensorFlow Datasets",
+    "skip_bad_images": "is for folders of pictures",
+    "data_dir": "is for data sets of TensorFlow Datasets",
+    "download": "is for data sets of TensorFlow Datasets",
+}
+_KNOWN = (
+    "expected 'digits', a folder with IDX files or class folders, a file .npz, .npy or mnist.pkl.gz, or a name of "
+    "TensorFlow Datasets"
+)
+
+
+class Found(NamedTuple):
+    """Data whose format is known.
+
+    Attributes:
+      format: its format.
+      what: what the format's `read` takes.
+    """
+
+    format: Format
+    what: Any
+
+    def read(self, config: DataConfig) -> Source:
+        return self.format.read(self.what, **{option: getattr(config, option) for option in self.format.options})
+
+
+def find(config: DataConfig) -> Found:
+    """The format of the data that `config` names.
+
+    Raises:
+      DataError: there is no such data, or its format is unknown.
+      ConfigError: an option has no meaning for the format.
+    """
+    dataset = config.dataset
+    try:
+        path = pathlib.Path(dataset).expanduser()
+        exists = path.exists()
+        found = next((Found(f, what) for f in FORMATS if (what := f.recognise(dataset, path)) is not None), None)
+    except (OSError, RuntimeError) as error:  # Such as a name that is too long, or `~` of somebody who is not there.
+        raise DataError(f"{dataset}: cannot be found: {getattr(error, 'strerror', None) or error}") from error
+    for option, purpose in _PURPOSES.items():
+        value = getattr(config, option)
+        if value != getattr(DataConfig, option) and not (found and option in found.format.options):
+            raise ConfigError(option, flag_value(value), f"{purpose}, and {dataset} is none")
+    if found is None:
+        raise DataError(f"{dataset}: {'not a known format' if exists else 'no such data'}; {_KNOWN}")
+    return found

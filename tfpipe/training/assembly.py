@@ -1,0 +1,167 @@
+"""The parts of a run, put together: data on the device, heads, what is known of them, and the programs compiled."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from tfpipe.compute.workers import Workers
+from tfpipe.disk.workdir import Workdir
+from tfpipe.monitor import Monitor, Started
+from tfpipe.pipeline import residency
+from tfpipe.pipeline.residency import Resident
+from tfpipe.pipeline.sampler import Sampler
+from tfpipe.pipeline.spans import Spans, span_length
+from tfpipe.solvers.objective import Objective, parameter_type
+from tfpipe.training.evaluation import Evaluation
+from tfpipe.training.heads import Heads, Parameters
+from tfpipe.training.meter import Meter
+from tfpipe.training.pictures import Pictures
+from tfpipe.training.plan import Plan
+from tfpipe.training.record import Record
+from tfpipe.training.saving import CheckpointManager
+from tfpipe.training.state import State
+from tfpipe.training.validation import Validation
+
+# So many validations are made in one program at most: enough that the call costs nothing beside them.
+_MOST_INSIDE = 64
+
+
+class Parts(NamedTuple):
+    """What a run consists of.
+
+    Attributes:
+      spans: the minibatches.
+      objective: on the training examples.
+      heads: those that train.
+      validation: what steers the run.
+      record: what is known of all heads.
+      pictures: the best model, for those who watch.
+      meter: the clock of the loop.
+      saving: state and model on the disk; None if there is no workdir.
+    """
+
+    spans: Spans
+    objective: Objective
+    heads: Heads
+    validation: Validation
+    record: Record
+    pictures: Pictures
+    meter: Meter
+    saving: CheckpointManager | None
+
+
+def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor, workers: Workers) -> Parts:
+    """Puts the parts of a run together that goes on from `state`, and compiles its programs; then its clock starts."""
+    splits, solver, pace = plan.splits, plan.solver, plan.pace
+    dtype = parameter_type(plan.arithmetic).as_numpy_dtype
+    train, *others = residency.place([splits.train, splits.validation, splits.test])
+    objective = Objective.of(splits.scaling, train.labels, plan.weights, solver.examples, plan.arithmetic)
+    validation, test = _evaluations(plan, others, workers)
+
+    inside = _validations_inside(plan, train, (validation, test))
+    period = solver.frequency * max(1, inside)
+    # A span that validates inside is one period.
+    length = period if inside else _length(plan, period, plan.config.batch_size, train.bytes_per_image)
+    spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
+    heads = Heads(solver, (plan.n_heads, splits.n_out, splits.n_in), dtype, state, workers)
+    steering = Validation(
+        validation,
+        test,
+        frequency=solver.frequency,
+        validated=state.validated,
+        is_inside=inside > 0,
+        workers=workers,
+    )
+    saving = (
+        CheckpointManager(files, plan.identity, plan.config.checkpoint_every, workers, pace.clock) if files else None
+    )
+    _describe(plan, heads, state)
+    _compile(plan, spans, objective, heads, steering, test, monitor, workers)
+    meter = Meter(pace.clock, solver.examples / solver.per_epoch, state.steps, state.seconds)
+    record = Record(plan, state, dtype, monitor, meter)
+    pictures = Pictures(plan, test, monitor, workers)
+    return Parts(spans, objective, heads, steering, record, pictures, meter, saving)
+
+
+def _evaluations(plan: Plan, placed: list[Resident], workers: Workers) -> list[Evaluation]:
+    samplers = (plan.validation, plan.test)
+    minibatches = max(sampler.per_epoch for sampler in samplers)
+    length = _length(plan, minibatches, plan.test.batch_size, max(split.bytes_per_image for split in placed))
+
+    def evaluation(split: Resident, sampler: Sampler) -> Evaluation:
+        mask = np.ones((1, len(split.labels)), np.float32)
+        objective = Objective.of(plan.splits.scaling, split.labels, mask, sampler.examples, plan.arithmetic)
+        return Evaluation(split, objective, sampler, length, workers)
+
+    return [evaluation(split, sampler) for split, sampler in zip(placed, samplers, strict=True)]
+
+
+def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int) -> int:
+    most = plan.pace.span_bytes, plan.pace.span_flops
+    return span_length(minibatches, min(batch_size, len(plan.splits.train)), bytes_per_image, plan.n_parameters, *most)
+
+
+def _validations_inside(plan: Plan, train: Resident, evaluations: tuple[Evaluation, Evaluation]) -> int:
+    """How many validations one program makes; 0: they are made beside the training."""
+    solver, pace = plan.solver, plan.pace
+    if not (solver.validates_inside and train.is_resident and all(one.whole for one in evaluations)):
+        return 0
+    examples = solver.frequency * solver.examples / solver.per_epoch
+    measured = plan.validation.examples + plan.test.examples
+    flops = (4 * examples + 2 * measured) * plan.n_parameters
+    if flops > pace.flops_inside:
+        return 0
+    by_size = _length(plan, _MOST_INSIDE * solver.frequency, plan.config.batch_size, 0) // solver.frequency
+    return min(_MOST_INSIDE, int(pace.span_flops / flops), by_size)
+
+
+def _describe(plan: Plan, heads: Heads, state: State) -> None:
+    """Says what is about to run."""
+    solver = plan.solver
+    logging.info("%s", plan.data)
+    logging.info(
+        "%d head%s in %d program%s on %s, products in %s: %d minibatches an epoch, a validation every %d iterations",
+        len(heads),
+        "s" * (len(heads) > 1),
+        heads.n_groups,
+        "s" * (heads.n_groups > 1),
+        plan.device.label,
+        plan.arithmetic,
+        solver.per_epoch,
+        solver.frequency,
+    )
+    if state.steps:
+        logging.info("goes on after iteration %d, in epoch %d", state.steps - 1, solver.epoch(state.steps))
+
+
+def _compile(
+    plan: Plan,
+    spans: Spans,
+    objective: Objective,
+    heads: Heads,
+    validation: Validation,
+    test: Evaluation,
+    monitor: Monitor,
+    workers: Workers,
+) -> None:
+    """Makes the XLA programs before the clock starts, on spans of which no minibatch counts."""
+    begin = time.monotonic()
+    nothing = spans.nothing
+    if nothing is None:  # Nothing is left but to measure the heads.
+        return
+    groups = heads.parameters()
+    as_selected = Parameters(groups[0].W[:1], groups[0].b[:1], 1)
+    # Side by side: the tutorial's run is ready after 1.5 s, and after 2.2 if one is made after the other.
+    programs = [
+        workers.start(heads.compile, nothing, objective, validation.inside(np.zeros(len(heads)))),
+        workers.start(test.compile, [] if validation.is_inside else groups, [as_selected]),
+    ]
+    if not validation.is_inside:
+        programs.append(workers.start(validation.compile, groups))
+    # Meanwhile: to import what draws takes 0.25 s of Python.
+    monitor.started(Started(plan.flags, plan.data, lambda: heads.graph(nothing, objective)))
+    for program in programs:
+        program.result()
+    logging.info("compiled in %.1f s", time.monotonic() - begin)

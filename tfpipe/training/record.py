@@ -1,0 +1,179 @@
+"""What is known of the heads while a run goes on: who goes on, who is best, and what was found when."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfpipe.exceptions import DivergedError
+from tfpipe.model.artifact import TrainedModel
+from tfpipe.monitor import Monitor, Trained, Validated, warn
+from tfpipe.training.best import Best
+from tfpipe.training.meter import Meter
+from tfpipe.training.patience import Patience
+from tfpipe.training.plan import Plan
+from tfpipe.training.state import State
+from tfpipe.training.validation import Found
+
+
+class Record:
+    """What is known of each head: patience, its best model, and every validation so far. It tells the monitor.
+
+    Args:
+      plan: of the run.
+      state: from which it goes on.
+      dtype: of W and b.
+      monitor: who is told.
+      meter: the clock of the loop.
+
+    Attributes:
+      patience: who may go on, and who was best when.
+      best: the models.
+      history: the validations, in order.
+    """
+
+    def __init__(self, plan: Plan, state: State, dtype: np.dtype, monitor: Monitor, meter: Meter):
+        config = plan.config
+        self._plan = plan
+        self._monitor = monitor
+        self._meter = meter
+        self.patience = Patience(
+            plan.n_heads,
+            patience=config.patience,
+            patience_increase=config.patience_increase,
+            improvement_threshold=config.improvement_threshold,
+            state=state,
+        )
+        self.best = Best(plan.solver, plan.splits, dtype, state)
+        self.history: list[Validated] = monitor.history()
+
+    @property
+    def leader(self) -> int | None:
+        """The head that would be selected now; None before the first validation."""
+        return self.patience.selected()
+
+    @property
+    def made(self) -> tuple[int, int] | None:
+        """Which model is the best so far: the head, and the iteration, from 0, after which it was made."""
+        return None if self.leader is None else (self.leader, int(self.patience.best_steps[self.leader]) - 1)
+
+    def model(self) -> TrainedModel:
+        """The best model so far, as it is kept. There must be one."""
+        assert self.leader is not None
+        return self.best.model(self.leader, self.patience)
+
+    def open_errors(self, numbers: np.ndarray, steps: int) -> np.ndarray:
+        """`[h]` float64: below which validation error each of these heads is better than ever, after `steps`.
+
+        Minus infinity for those that have ended.
+        """
+        return np.where(self.patience.active(steps), self.patience.best_error, -np.inf)[numbers]
+
+    def is_certain(self, steps: int, following: int) -> bool:
+        """Whether heads go on to `following` steps whatever the validation after `steps` finds."""
+        active = self.patience.active(steps)
+        return bool((self.patience.allowed[active] >= following).all())
+
+    def take_validation(self, found: Found) -> None:
+        """Takes in one that was made beside the training."""
+        self._tell_validated([self._validated(found, self._meter.seconds)])
+
+    def take_span(
+        self, before: int, numbers: np.ndarray, costs: np.ndarray, found: Sequence[Found], begin: float
+    ) -> None:
+        """Takes in a span and the validations inside it, in the order in which all that happened.
+
+        Args:
+          before: how many steps were done before it.
+          numbers: `[h]`, the heads that trained.
+          costs: `[steps, h]`, of each step.
+          found: the validations.
+          begin: when it began, in seconds of the loop.
+        """
+        taken, events = 0, []
+        share = (self._meter.seconds - begin) / max(1, len(found))
+        for number, one in enumerate(found, start=1):
+            self._take_costs(before + taken, numbers, costs[taken : one.steps - before])
+            taken = one.steps - before
+            events.append(self._validated(one, begin + number * share))
+        self._take_costs(before + taken, numbers, costs[taken:])
+        if events:
+            self._tell_validated(events)
+        self._tell_trained(before, numbers, costs)
+
+    def _take_costs(self, before: int, numbers: np.ndarray, costs: np.ndarray) -> None:
+        """Stops the heads that diverged in the steps after `before`, by their costs `[steps, h]`."""
+        done = np.arange(before + 1, before + 1 + len(costs))[:, np.newaxis]
+        self._stop_diverged(before, numbers, (done <= self.patience.allowed[numbers]) & ~np.isfinite(costs))
+
+    def _tell_validated(self, events: list[Validated]) -> None:
+        self.history += events
+        self._monitor.validated(events)
+
+    def _validated(self, found: Found, seconds: float) -> Validated:
+        patience, steps, numbers = self.patience, found.steps, found.numbers
+        self._stop_diverged(
+            steps - 1, numbers, (patience.active(steps)[numbers] & ~np.isfinite(found.cost))[np.newaxis]
+        )
+        active = patience.active(steps)
+        improved = patience.observe(steps, self._of_all(numbers, found.error), self._of_all(numbers, found.cost))
+        kept = improved[numbers]
+        self.best.keep(numbers[kept], found.W[kept], found.b[kept], found.test_error[kept])
+        leader = self.leader
+
+        def of_those(values: np.ndarray, heads: np.ndarray) -> np.ndarray:
+            """`[H]`, NaN for other heads, and in the place of infinities, as in `metrics.jsonl`."""
+            spread = self._of_all(numbers, values)
+            return np.where(heads & np.isfinite(spread), spread, np.nan)
+
+        return Validated(
+            steps - 1,
+            self._plan.solver.epoch(steps),
+            seconds,
+            found.examples_per_second,
+            np.where(active, np.minimum(patience.allowed, self._plan.solver.steps) - steps, np.nan),
+            of_those(found.norm, active),
+            {name: of_those(values, active) for name, values in found.columns.items()},
+            of_those(found.error, active),
+            of_those(found.cost, active),
+            of_those(found.test_error, improved),
+            leader,
+            math.inf if leader is None else float(patience.best_error[leader]),
+        )
+
+    def _tell_trained(self, before: int, numbers: np.ndarray, costs: np.ndarray) -> None:
+        """Tells the monitor of a span: `costs` `[steps, h]` of the steps after `before`."""
+        patience, steps = self.patience, before + len(costs)
+        speed = self._meter.lap("span", steps)
+        to_its_end = self._of_all(numbers, np.ones(len(numbers))) == 1
+        candidates = to_its_end & (steps <= patience.allowed) & ~patience.diverged
+        shown = patience.selected(among=candidates)
+        place = np.searchsorted(numbers, np.argmax(candidates) if shown is None else shown)
+        end = min(int(patience.allowed.max()), self._plan.solver.steps)
+        cost = float(costs[:, place].mean())
+        self._monitor.trained(Trained(steps - 1, self._plan.solver.epoch(steps), max(end, steps), cost, speed))
+
+    def _of_all(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """`[h]` -> `[H]`: NaN for the others."""
+        spread = np.full(self._plan.n_heads, np.nan)
+        spread[numbers] = values
+        return spread
+
+    def _stop_diverged(self, before: int, numbers: np.ndarray, not_finite: np.ndarray) -> None:
+        """Stops the heads with an entry in `not_finite`, `[steps, h]` bool: row 0 is the step after `before`."""
+        found = np.asarray(not_finite.any(axis=0))
+        if not found.any():
+            return
+        patience, solver = self.patience, self._plan.solver
+        diverged, at = np.zeros(self._plan.n_heads, bool), np.zeros(self._plan.n_heads, np.int64)
+        diverged[numbers], at[numbers] = found, before + 1 + not_finite.argmax(axis=0)
+        patience.diverge(diverged, at)
+        words = []
+        for head in np.flatnonzero(diverged).tolist():
+            settings = ", ".join(f"{name}={value:g}" for name, value in solver.settings[head].items())
+            words.append(f"{settings} at iteration {at[head] - 1}")
+            warn(f"a head diverged, its cost is no longer finite: {words[-1]}")
+        if patience.diverged.all():
+            raise DivergedError(
+                f"every head diverged, the last with {words[-1]}: its cost is no longer finite; try {solver.advice()}"
+            )
