@@ -24,6 +24,7 @@ setup(
         "absl-py>=2.1,<3",
         # tensorflow-datasets needs it, and does not say so.
         "importlib-resources>=6,<8",
+        "joblib>=1.4,<2",
         "keras>=3.14,<4",
         "matplotlib>=3.9,<4",
         "numpy>=2.0,<3",
@@ -58,6 +59,8 @@ setup(
         "Environment :: Console",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

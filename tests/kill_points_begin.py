@@ -8,15 +8,14 @@ from tests import kill_points
 from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import WorkdirError
-from tfpipe.training.patience import FIELDS
 from tfpipe.training.resume import restore_or_begin
-from tfpipe.training.state import AT_THE_START, Origin, pack
+from tfpipe.training.state import RunIdentity, State, pack
 
 
 class Begin:
     """Begins a run in a folder that is not there yet."""
 
-    origin = Origin({"epochs": "3", "patience": "4"}, "data", "abc", (1, 2, 3), {})
+    identity = RunIdentity({"epochs": "3", "patience": "4"}, "data", "abc", (1, 2, 3), {})
 
     def prepare(self, folder):
         pass
@@ -27,10 +26,10 @@ class Begin:
     def restore(self, folder, *, resume):
         files = Workdir(folder / "run")
         with files.owned():
-            return restore_or_begin(files, self.origin, ["--epochs=3"], resume=resume, overwrite=not resume)
+            return restore_or_begin(files, self.identity, ["--epochs=3"], resume=resume, overwrite=not resume)
 
     def read(self, folder):
-        assert self.restore(folder, resume=True) == AT_THE_START
+        assert self.restore(folder, resume=True).steps == 0
         assert (folder / "run" / "flags.txt").read_text() == f"--epochs=3\n--workdir={folder}/run\n"
         return "newer"
 
@@ -40,14 +39,12 @@ class Anew(Begin):
 
     def prepare(self, folder):
         self.restore(folder, resume=True)
-        numbers = {"test_error": 1, "cost_sum": 1, "count": 1, "b": (1, 2), "best_b": (1, 2)}
-        matrices = dict.fromkeys(("W", "W_before", "best_W"), (1, 2, 3))
-        arrays = {name: np.ones(shape, np.float32) for name, shape in (numbers | matrices).items()}
-        patience = {name: np.zeros(1, dtype) for name, dtype in FIELDS.items()}
-        state = AT_THE_START._replace(
-            iteration=9, validated=9, arrays=arrays | {"in_grid": np.zeros(1, np.int64)}, patience=patience
-        )
-        Checkpoints(folder / "run" / "checkpoints").save(10, pack(state, self.origin))
+        W, b, of_head, whole = np.ones((1, 2, 3)), np.ones((1, 2)), np.ones(1), np.zeros(1, np.int64)
+        arrays = {"numbers": whole, "W": W, "b": b, "best_W": W, "best_b": b, "test_error": of_head}
+        figures = {"best_error": of_head, "best_cost": of_head, "best_steps": whole, "patience": of_head}
+        diverged = {"diverged": np.zeros(1, bool), "diverged_at": whole}
+        state = State(10, 10, **arrays, **figures, **diverged)
+        Checkpoints(folder / "run" / "checkpoints").save(10, pack(state, self.identity))
         (folder / "run" / "metrics.jsonl").write_text("{}\n")
         (folder / "run" / "tensorboard").mkdir()
         (folder / "run" / "tensorboard" / "events").write_text("...")
@@ -55,17 +52,17 @@ class Anew(Begin):
             (folder / "run" / name).write_text("of before")
 
     def save(self, folder):
-        assert self.restore(folder, resume=False) == AT_THE_START
+        assert self.restore(folder, resume=False).steps == 0
 
     def read(self, folder):
         try:
             state = self.restore(folder, resume=True)
         except WorkdirError as error:
             return "refused" if "without its state" in str(error) else str(error)
-        if state.iteration == 9:
+        if state.steps == 10:
             return "older"
         names = {path.name for path in (folder / "run").iterdir()}
-        assert state == AT_THE_START, state
+        assert state.steps == 0, state
         assert names == {"checkpoints", "flags.txt"}, names
         return "newer"
 

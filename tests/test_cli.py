@@ -206,11 +206,27 @@ class BadInputTest(CommandTest):
         self.assert_fails(process, FAILED, "--device=gpu: TensorFlow", "finds no usable GPU: ", "cuInit")
         self.assertFalse(self.workdir.exists())
 
+    def test_a_gpu_that_does_not_work(self):
+        # The memory of all GPUs grows: that is asked for before one computes.
+        process = tfpipe("train", "--device=gpu", f"--workdir={self.workdir}", prepare=with_gpus)
+        self.assertEqual((process.returncode, process.stdout), (FAILED, "GPU:0 grows\nGPU:1 grows\n"))
+        self.assertStartsWith(process.stderr, "tfpipe train: --device=gpu: the GPU does not work: ")
+        self.assertFalse(self.workdir.exists())
+
     def test_all_heads_diverge(self):
         process = tfpipe("train", "--learning_rate=1e38", f"--workdir={self.workdir}", "--verbosity=-2")
         self.assert_fails(
             process, FAILED, "every head diverged", "learning_rate=1e+38", "at iteration", "try a smaller"
         )
+
+
+def with_gpus():
+    """Two GPUs are there, as it seems."""
+    import tensorflow as tf
+
+    gpus = [tf.config.PhysicalDevice(f"GPU:{number}", "GPU") for number in range(2)]
+    tf.config.list_physical_devices = lambda device_type: gpus
+    tf.config.experimental.set_memory_growth = lambda gpu, enable: print(gpu.name, "grows" if enable else "")
 
 
 class TrainTest(CommandTest):

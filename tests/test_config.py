@@ -3,7 +3,7 @@ import math
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from tfpipe.config import DataConfig, Head, TrainConfig, flag_lines
+from tfpipe.config import DataConfig, TrainConfig, flag_lines
 from tfpipe.exceptions import ConfigError
 
 
@@ -15,12 +15,8 @@ class ConfigTest(parameterized.TestCase):
         )
         self.assertEqual((config.patience_increase, config.improvement_threshold), (2.0, 0.995))
 
-    def test_the_heads_are_the_product_of_learning_rates_and_l2(self):
-        config = TrainConfig(learning_rate=[0.1, 0.2], l2=(0.0, 1e-3))
-        self.assertEqual(config.heads, [Head(0.1, 0.0), Head(0.1, 1e-3), Head(0.2, 0.0), Head(0.2, 1e-3)])
-
-    def test_one_number_is_a_grid_of_one(self):
-        self.assertEqual(TrainConfig(learning_rate=0.5).heads, [Head(0.5, 0.0)])
+    def test_one_number_stands_for_a_list_of_one(self):
+        self.assertEqual(TrainConfig(learning_rate=0.5).learning_rate, (0.5,))
 
     def test_numpy_arrays_become_numbers(self):
         rates = TrainConfig(learning_rate=np.array([0.25, 0.5])).learning_rate

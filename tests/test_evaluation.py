@@ -22,11 +22,13 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         self.W = random.normal(size=(5, 3, 24)).astype(np.float32)
         self.b = random.normal(size=(5, 3)).astype(np.float32)
 
-    def evaluation(self, length, programs=1, *, arithmetic="float32", drop_remainder=False, is_resident=True):
+    def evaluation(
+        self, length, programs=1, *, batch_size=9, arithmetic="float32", drop_remainder=False, is_resident=True
+    ):
         workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=programs)))
         (split,) = residency.place([self.examples])
-        # Minibatches of 9, of which the last has 4.
-        sampler = Sampler(40, 9, drop_remainder=drop_remainder)
+        # By default minibatches of 9, of which the last has 4.
+        sampler = Sampler(40, batch_size, drop_remainder=drop_remainder)
         objective = Objective.of(BY_255, split.labels, np.ones((1, 40), np.float32), sampler.examples, arithmetic)
         return Evaluation(split._replace(is_resident=is_resident), objective, sampler, length, workers)
 
@@ -64,9 +66,10 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         for _ in range(2):
             self.assert_measures(evaluation.measure(groups))
 
-    @parameterized.parameters((9, "float32"), (2, "int8"))
-    def test_what_a_head_does_on_each_example(self, length, arithmetic):
-        evaluation = self.evaluation(length, arithmetic=arithmetic)
+    # All in one span; in three; in two, with room for a sixth minibatch in each.
+    @parameterized.parameters((9, 9, "float32"), (2, 9, "float32"), (5, 4, "int8"))
+    def test_what_a_head_does_on_each_example(self, length, batch_size, arithmetic):
+        evaluation = self.evaluation(length, batch_size=batch_size, arithmetic=arithmetic)
         for W, b in zip(self.W, self.b, strict=True):
             found = evaluation.diagnose(Parameters(tf.constant(W[np.newaxis]), tf.constant(b[np.newaxis]), 1))
             expected = oracle.log_probabilities(W.T, b, self.x)
@@ -98,7 +101,8 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         evaluation, groups = self.evaluation(2), self.groups((5,), 1)
         with self.assertRaisesRegex(ValueError, "Dimensions must be equal"):
             evaluation.measure([groups[0]._replace(W=groups[0].W[:, :, :3])])
-        self.assert_measures(evaluation.measure(groups))
+        found = evaluation.diagnose(Parameters(groups[0].W[:1], groups[0].b[:1], 1))
+        self.assertAllEqual(found.predicted, oracle.log_probabilities(self.W[0].T, self.b[0], self.x).argmax(axis=1))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ from tests import minibatches
 from tests.minibatches import objective, span
 from tfpipe import TrainConfig
 from tfpipe.compute.device import Device
+from tfpipe.compute.programs import Program
 from tfpipe.compute.workers import Workers
 from tfpipe.solvers.base import Inside
+from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training.heads import Heads, joined
 from tfpipe.training.state import State
 
 FOREVER = 10**9
+sums_of = Program(Objective.sums)
 RATES = (0.1, 0.5, 0.3, 0.05, 0.2)
 
 
@@ -143,7 +146,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_many_groups_raise_no_alarm(self):
         # Labels of another length: a program of their own, which eight threads want at once.
-        on, rates = objective(np.append(self.y, [0] * 20)), tuple(np.linspace(0.1, 0.2, 10))
+        on, rates = objective(np.append(self.y, [0] * 20)), tuple(np.linspace(0.1, 0.2, 8))
         with self.assertNoLogs("tensorflow", "WARNING"):
             self.advance(self.heads(8, rates), on=on)
 
@@ -171,6 +174,10 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
             heads.compile(self.span.part(0, 0), self.objective, inside)
             found.append(self.advance(heads, inside=inside))
         together, alone = found
+        kept = heads.arrays()
+        last = sums_of(inside.of_validation, inside.validation, kept["W"], kept["b"], tf.constant(inside.column))
+        self.assertAllEqual(alone.sums[-1, 0], last[0])
+        self.assertAllClose(alone.sums[-1, 1], last[1], rtol=1e-6)
         self.assertEqual((together.sums.shape, together.best_W.shape), ((4, 2, 5), (5, 3, 24)))
         self.assertAllEqual(alone.sums[1::2, 0], together.sums[1::2, 0])
         for name in ("sums", "norm"):

@@ -97,31 +97,33 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(found.costs[:, 0], costs, rtol=0, atol=1e-6)
 
     def test_places_that_no_example_fills_do_not_count(self):
-        x, y = minibatches.examples(1, 5)
         heads, others = group([(0.13, 0.0)]), group([(0.13, 0.0)])
-        garbage = np.concatenate([x[:, :3], 255 - x[:, 3:]], axis=1)
-        found = self.advanced(heads, data=span(x, counts=[3]), on=objective(y))
-        found_beside_garbage = self.advanced(others, data=span(garbage, counts=[3]), on=objective(y))
+        garbage = self.x.copy()
+        garbage[0, 3:] = 255 - garbage[0, 3:]
+        found, found_beside_garbage = (
+            self.advanced(part, data=span(x, counts=[3, 10, 10, 10]).part(0, 1))
+            for part, x in ((heads, self.x), (others, garbage))
+        )
         for ours, theirs in (
             (found.costs, found_beside_garbage.costs), (heads.W, others.W), (heads.b, others.b)
         ):  # fmt: skip
             self.assertAllEqual(ours, theirs)
-        costs, _, ((W, b),) = by_numpy(x[:, :3] / 255.0, y[:, :3], 0.13)
+        costs, _, ((W, b),) = by_numpy(self.x[:1, :3] / 255.0, self.y[:1, :3], 0.13)
         # From zero on the logits are exact: what is rounded are the softmax and sums of three terms, below 0.13.
-        self.assertAllClose(found.costs[:, 0], costs, rtol=1e-6)
+        self.assertAllClose(found.costs[:1, 0], costs, rtol=1e-6)
         self.assertAllClose(heads.W[0], W.T, rtol=0, atol=1e-7)
         self.assertAllClose(heads.b[0], b, rtol=0, atol=1e-7)
 
     def test_parts_of_a_minibatch_change_nothing(self):
         # Of 229 rows, a single head trains in three parts, and so many that W has more than 40 rows as a whole.
-        x, y = minibatches.examples(3, 229, (48, 24))
+        x, y = minibatches.examples(3, 229, (48, 24), n_classes=10)
         data, on = span(x, counts=[229, 228, 1]), objective(y)
-        whole, in_parts = group([(0.013, 0.01)] * 14, 24 * 48), group([(0.013, 0.01)], 24 * 48)
+        whole, in_parts = group([(0.013, 0.01)] * 5, 24 * 48, 10), group([(0.013, 0.01)], 24 * 48, 10)
         costs = self.advanced(whole, data=data, on=on).costs
         self.assertAllClose(self.advanced(in_parts, data=data, on=on).costs, costs[:, :1], rtol=1e-6)
         self.assertAllClose(in_parts.W[0], whole.W[0], rtol=0, atol=1e-7)
         self.assertAllClose(in_parts.b[0], whole.b[0], rtol=0, atol=1e-7)
-        self.assertNotAllClose(in_parts.W[0], np.zeros((3, 24 * 48)), atol=1e-4)
+        self.assertGreater(np.abs(in_parts.W).max(), 1e-3)
 
     def test_heads_side_by_side_train_as_each_would_alone(self):
         settings = [(0.1, 0.0), (0.5, 0.0), (0.1, 0.1)]
@@ -360,12 +362,12 @@ class InsideTest(tf.test.TestCase, parameterized.TestCase):
                 wrong = oracle.measure(W, b, *test)[0] if steps in tested else np.nan
                 self.assertAllEqual(found.test_sums[steps - 1, 0, head], wrong)
 
-    def test_a_head_that_has_ended_is_never_better(self):
+    def test_a_head_that_has_ended_or_is_as_good_as_ever_is_not_better(self):
         heads = group([(0.1, 0.0)] * 3)
-        # The first ends before the first validation, the second is known to have ended, the third cannot be better.
-        found = self.advanced(heads, (1, FOREVER, FOREVER), self.inside([np.inf, -np.inf, 0.0]))
+        # The first ends before the first validation, the second is known to have ended, the third is as good as ever.
+        found = self.advanced(heads, (1, FOREVER, FOREVER), self.inside([np.inf, -np.inf, 0.5]))
+        self.assertAllEqual(found.sums[1::2, 0, 2], [10, 8, 6, 10])
         self.assertAllEqual(np.isnan(found.test_sums[1::2]), np.ones((4, 2, 3), bool))
-        self.assertAllLess(found.sums[1::2, 0, 1], 12)
 
     def test_a_head_that_diverged_in_the_span_is_never_better_afterwards(self):
         # The losses of a minibatch, about 1e38 each, add up to infinity; then the decay, 0.125 * 8 W, takes all of W

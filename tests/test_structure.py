@@ -17,11 +17,11 @@ LAYERS = [
     {"data"},
     {"disk"},
     {"compute"},
-    {"config", "memory", "text", "version", "exceptions"},
+    {"config", "memory", "text", "log", "version", "exceptions"},
 ]
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
-# The lowest layer is of single modules, which may use these two.
-AT_THE_BOTTOM = {"text", "exceptions"}
+# The lowest layer is of single modules, which may use these.
+AT_THE_BOTTOM = {"text", "log", "exceptions"}
 WITHOUT_TENSORFLOW = ("config", "memory", "text", "version", "exceptions", "disk", "data")
 
 

@@ -5,9 +5,8 @@ The command line makes its flags from the fields of these classes; a Python prog
 
 import dataclasses
 import importlib.util
-import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from tfpipe.exceptions import ConfigError, OptionError
 
@@ -143,13 +142,6 @@ class DataConfig:
             raise ConfigError("pixel_max", self.pixel_max, "does not go with standardize, which takes its place")
 
 
-class Head(NamedTuple):
-    """The hyper-parameters in which the heads of a run differ."""
-
-    learning_rate: float
-    l2: float
-
-
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How to train. `learning_rate` and `l2` take one number or several; each pair of them trains one head."""
@@ -215,20 +207,15 @@ class TrainConfig:
     checkpoint_every: float = _option(
         15.0,
         "seconds between two savings of the state, from which the same command goes on; 0: after "
-        "every chunk, a second at most; at the end, and when a signal ends the run, it is saved in any case",
+        "every span, a second at most; at the end, and when a signal ends the run, it is saved in any case",
         _number(*_NOT_NEGATIVE),
     )
     tensorboard: bool = _option(True, "write curves, pictures and tables for TensorBoard to the workdir")
-    profile: bool = _option(False, "record a few chunks for TensorBoard's profiler, in the workdir")
+    profile: bool = _option(False, "record a few spans for TensorBoard's profiler, in the workdir")
 
     def __post_init__(self) -> None:
         _normalize(self)
         _check_fields(self)
-
-    @property
-    def heads(self) -> list[Head]:
-        """The grid: every learning rate with every L2."""
-        return [Head(*pair) for pair in itertools.product(self.learning_rate, self.l2)]
 
     def check_packages(self) -> None:
         """Raises OptionError if what a run with a workdir needs is not installed."""

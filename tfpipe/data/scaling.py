@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from absl import logging
+
+from tfpipe.log import log
 
 _FAR_FROM_0 = 1e4
 
@@ -58,7 +59,7 @@ def standardization(blocks: Iterable[np.ndarray]) -> Scaling:
     # Training computes in float32, which cannot hold the factor of a column that hardly varies.
     constant |= deviation < 1 / np.finfo(np.float32).max
     if np.max(np.abs(mean) / np.where(constant, np.inf, deviation)) > _FAR_FROM_0:
-        logging.warning(
+        log.warning(
             "a column lies more than %g standard deviations away from 0: the saved model, which takes raw rows in "
             "float32, will be less exact than the training; take the mean off beforehand",
             _FAR_FROM_0,

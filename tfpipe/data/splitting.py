@@ -1,13 +1,13 @@
 """Which examples go to which split, where the data does not say: numbers of rows, which cost nothing to draw."""
 
 import numpy as np
-from absl import logging
 
 from tfpipe.config import DataConfig
 from tfpipe.data import scaling
 from tfpipe.data.examples import Examples, Splits
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError, enumeration
+from tfpipe.log import log
 
 # More are not what a linear model of images is for, and one damaged label must not take all memory.
 _MOST_CLASSES = 1 << 16
@@ -93,7 +93,7 @@ def _pixel_max(source: Source, config: DataConfig) -> float:
         _, largest = source.train.value_range()
         if largest <= 1:
             # Such as the tutorial's flags, made for bytes, on its own file. Scaled twice, a run would look merely bad.
-            logging.warning(
+            log.warning(
                 "%s: the largest value is %g, so the images are scaled already; pixel_max=%g is not applied",
                 source.train.name,
                 largest,
@@ -108,10 +108,10 @@ def _report_missing_classes(source: Examples, train: Examples, class_names: tupl
     everywhere, left = (np.bincount(e.labels, minlength=len(class_names)) > 0 for e in (source, train))
     if not everywhere.all():
         missing = [class_names[k] for k in np.flatnonzero(~everywhere)]
-        logging.info("%s: no example of the classes %s; they are kept", source.name, enumeration(missing))
+        log.info("%s: no example of the classes %s; they are kept", source.name, enumeration(missing))
     if (everywhere & ~left).any():
         missing = [class_names[k] for k in np.flatnonzero(everywhere & ~left)]
-        logging.warning(
+        log.warning(
             "%s: every example of the classes %s went to validation and test; none is left for training",
             source.name,
             enumeration(missing),

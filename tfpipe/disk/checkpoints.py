@@ -16,10 +16,10 @@ import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import logging
 
 from tfpipe.disk import files, npz
 from tfpipe.exceptions import DataError, brief
+from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
 FORMAT_VERSION = 1
@@ -69,7 +69,7 @@ class Checkpoints:
                 return decode(str(path), _read(path))
             except _DamagedError as error:
                 os.replace(path, path.with_name(f"{path.name}.damaged"))
-                logging.warning("%s; put aside as %s.damaged", error, path.name)
+                log.warning("%s; put aside as %s.damaged", error, path.name)
         damaged = sorted(self._folder.glob("*.damaged"))
         if damaged:
             raise DataError(f"{damaged[-1]}: the state of the run is damaged, and no older one is left")

@@ -8,10 +8,9 @@ import shutil
 import socket
 from collections.abc import Iterator
 
-from absl import logging
-
 from tfpipe.disk import files
 from tfpipe.exceptions import WorkdirError
+from tfpipe.log import log
 
 
 class Workdir:
@@ -86,7 +85,7 @@ class Workdir:
                 holder = " ".join(lock.read(200).decode(errors="replace").split()) or "another process"
                 raise self.error(f"is in use by {holder}; wait for its end, or give another workdir") from None
             except OSError as error:  # A file system without locks.
-                logging.warning("%s cannot be locked: %s; a second run there would not notice", self.path, error)
+                log.warning("%s cannot be locked: %s; a second run there would not notice", self.path, error)
             with contextlib.suppress(OSError):  # On a full disk the name is missing, and the lock holds all the same.
                 lock.truncate(0)
                 lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())

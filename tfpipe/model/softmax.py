@@ -25,7 +25,7 @@ def logits(x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """`[B, D]` inputs, `[H, K, D]` and `[H, K]` parameters -> `[H, K, B]`, by one matrix product for all heads.
 
     Inputs of bfloat16 are multiplied with W rounded to bfloat16, and summed in float32. Inputs of int8 stand for bytes:
-    see `products`.
+    see `compute.int8`.
     """
     heads, n_out, n_in = W.shape
     rows = tf.reshape(W, [heads * n_out, n_in])

@@ -11,10 +11,10 @@ from tfpipe.disk.workdir import Workdir
 from tfpipe.monitor import event_files, page, pictures
 from tfpipe.monitor.events import Finished, Selected, Started, Trained, Validated, Written
 from tfpipe.monitor.metrics import MetricsFile
-from tfpipe.monitor.profiler import Profiler
 from tfpipe.monitor.progress import LogLines, ProgressLine, warn
 
 if TYPE_CHECKING:
+    from tfpipe.monitor.profiler import Profiler
     from tfpipe.monitor.tensorboard import TensorBoard
 
 __all__ = ["Finished", "Monitor", "Pace", "Selected", "Started", "Trained", "Validated", "Written", "warn"]
@@ -77,7 +77,11 @@ class Monitor:
             from tfpipe.monitor import tensorboard  # Not above: the package need not be there.
 
             self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, settings, written, clock)
-        self._profiler = Profiler(workdir.tensorboard) if workdir and config.profile else None
+        self._profiler: Profiler | None = None
+        if workdir and config.profile:
+            from tfpipe.monitor import profiler  # TensorFlow, which the state of a run can be read without.
+
+            self._profiler = profiler.Profiler(workdir.tensorboard)
         self._begin = clock()
         self._next_model = self._begin + pace.pause
         self._model_since: float | None = None  # When the model was wanted that has not been drawn yet.

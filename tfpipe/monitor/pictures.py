@@ -2,7 +2,6 @@
 
 import io
 import pathlib
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +37,6 @@ def prepare() -> None:
     """Imports what draws: 0.4 s, which a run has time for while it trains."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
-
-    # A name in Chinese is drawn as boxes, and each of them would be a warning.
-    warnings.filterwarnings("ignore", "Glyph .* missing from font")
 
 
 def of_model(event: Selected) -> dict[str, bytes]:
@@ -142,10 +138,19 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> "Figure":
                 colour = "white" if shares[row, column] > 0.4 else "black"
                 axis.text(column, row, f"{count:d}", ha="center", va="center", color=colour, fontsize=8)
     if n <= _MOST_NAMED_CLASSES:
+        names = _drawable(names)
         axis.set_xticks(range(n), names, parse_math=False, rotation=90 if max(map(len, names)) > 2 else 0)
         axis.set_yticks(range(n), names, parse_math=False)
     axis.set(xlabel="predicted", ylabel="true", title=f"{np.trace(counts)} of {counts.sum()} are right")
     return figure
+
+
+def _drawable(names: Sequence[str]) -> list[str]:
+    """With a box for each character that the font does not know: matplotlib would draw the same, and warn of each."""
+    from matplotlib.ft2font import FT2Font
+
+    known = FT2Font(_font_file()).get_charmap()
+    return ["".join(c if ord(c) in known else "□" for c in name) for name in names]
 
 
 def reliability(calibration: Calibration) -> "Figure":

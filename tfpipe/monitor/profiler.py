@@ -3,7 +3,8 @@
 import pathlib
 
 import tensorflow as tf
-from absl import logging
+
+from tfpipe.log import log
 
 # The first span is left out: threads and memory are still being made ready.
 _FIRST_SPAN, _SPANS = 1, 3
@@ -34,6 +35,6 @@ class Profiler:
             is_empty = self._trained == _FIRST_SPAN
             tf.profiler.experimental.stop(save=not is_empty)
             if is_empty:
-                logging.warning("--profile: the run ended after its first span, which is not recorded")
+                log.warning("--profile: the run ended after its first span, which is not recorded")
                 return
-            logging.info("a profile is in %s; to open it in TensorBoard: pip install xprof", self._folder)
+            log.info("a profile is in %s; to open it in TensorBoard: pip install xprof", self._folder)

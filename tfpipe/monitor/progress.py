@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable
 
 import tqdm
-from absl import logging
 
+from tfpipe.log import log
 from tfpipe.monitor.events import Trained, Validated
 
 _SECONDS_BETWEEN_VALIDATIONS = 2.0
@@ -66,7 +66,7 @@ class LogLines:
 
     def _write(self, event: Trained) -> None:
         self._last_line = self._clock()
-        logging.info("%s", _line(event, self._epochs, self._best))
+        log.info("%s", _line(event, self._epochs, self._best))
 
     def close(self) -> None:
         pass
@@ -75,7 +75,7 @@ class LogLines:
 def warn(message: str) -> None:
     """Logs a warning on a line of its own, whether or not a live line is on the screen."""
     with tqdm.tqdm.external_write_mode(file=sys.stderr):
-        logging.warning("%s", message)
+        log.warning("%s", message)
 
 
 def _line(event: Trained, epochs: int, best: str) -> str:

@@ -8,7 +8,6 @@ that is larger than memory.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,62 +39,64 @@ def training_spans(
     periods, rest = divmod(first, period)
     start = periods * a_period + rest // length
     end = steps // period * a_period + -(-(steps % period) // length)
-    return _started(split, sampler, tf.data.Dataset.range(start, end), bounds, length)
-
-
-def evaluation_spans(split: Resident, sampler: Sampler, *, length: int) -> Iterator[Span]:
-    """All minibatches of an epoch, over and over: the first span of the next pass is ready when it is asked for."""
-
-    def bounds(number: int) -> tuple[int, int, int]:
-        return number * length, 0, min(length, sampler.per_epoch - number * length)
-
-    a_pass = -(-sampler.per_epoch // length)
-    return _started(split, sampler, tf.data.Dataset.range(a_pass), bounds, length, repeats=True)
-
-
-def _started(
-    split: Resident, sampler: Sampler, numbers: tf.data.Dataset, bounds: Any, length: int, *, repeats: bool = False
-) -> Iterator[Span]:
-    """Iterates over the spans of these `numbers`, and prepares one while another is in use."""
+    shape = [_room(split, length), sampler.batch_size]
+    shapes: tuple[list[int], ...] = (shape, shape, shape[:1], [], [], [])
     read_ahead = split.read_ahead(shuffle=sampler.shuffle)
-    # Spans of about as many minibatches are of one shape, and one program's; but images do not travel for nothing.
-    room = padded(length) - length if split.is_resident else 0
 
     def take(number: np.ndarray) -> tuple[np.ndarray, ...]:
-        first, begin, end = bounds(int(number))
-        examples, counts = sampler.take(first, length)
-        rows = split.rows[examples]
+        parts = _parts(split, sampler, length, *bounds(int(number)))
         if read_ahead:
-            read_ahead(rows)
-        filled = (np.pad(part, [(0, room)] + [(0, 0)] * (part.ndim - 1)) for part in (rows, examples, counts))
-        return *filled, np.array(first), np.array(begin, np.int32), np.array(end, np.int32)
-
-    shape = [length + room, sampler.batch_size]
-    shapes: tuple[list[int], ...] = (shape, shape, shape[:1], [], [], [])
+            read_ahead(parts[0])
+        return parts
 
     @_as_written
     def span(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         parts = tf.numpy_function(take, [number], _TYPES, stateful=False)
         return tuple(tf.ensure_shape(part, of_part) for part, of_part in zip(parts, shapes, strict=True))
 
+    with tf.device(HOST):
+        return _spans(split, tf.data.Dataset.range(start, end).map(span))
+
+
+def evaluation_spans(split: Resident, sampler: Sampler, *, length: int) -> Iterator[Span]:
+    """All minibatches of an epoch, over and over: the first span of the next pass is ready when it is asked for."""
+    split.read_ahead(shuffle=False)
+    firsts = range(0, sampler.per_epoch, length)
+    parts = [_parts(split, sampler, length, first, 0, min(length, sampler.per_epoch - first)) for first in firsts]
+    with tf.device(HOST):
+        numbered = tf.data.Dataset.from_tensor_slices(tuple(map(np.stack, zip(*parts, strict=True))))
+        return _spans(split, numbered.repeat())
+
+
+def _room(split: Resident, length: int) -> int:
+    """T: spans of about as many minibatches are one program's; but images do not travel for nothing."""
+    return padded(length) if split.is_resident else length
+
+
+def _parts(split: Resident, sampler: Sampler, length: int, first: int, begin: int, end: int) -> tuple[np.ndarray, ...]:
+    """What a span of minibatches `first` to `first + length` - 1 consists of, but for the images: `rows` are in all."""
+    examples, counts = sampler.take(first, length)
+    room = _room(split, length) - length
+    filled = (
+        np.pad(part, [(0, room)] + [(0, 0)] * (part.ndim - 1)) for part in (split.rows[examples], examples, counts)
+    )
+    return *filled, np.array(first), np.array(begin, np.int32), np.array(end, np.int32)
+
+
+def _spans(split: Resident, numbered: tf.data.Dataset) -> Iterator[Span]:
+    """Iterates over the spans, with all images where these are resident, else with their own; prepares one ahead."""
+
     @_as_written
     def with_images(rows: tf.Tensor, *others: tf.Tensor) -> Span:
         images = tf.gather(split.images, tf.reshape(rows, [-1]))
-        return Span(tf.cast(images, split.travel_type), tf.reshape(tf.range(tf.size(rows, tf.int64)), shape), *others)
+        own_rows = tf.reshape(tf.range(tf.size(rows, tf.int64)), rows.shape)
+        return Span(tf.cast(images, split.travel_type), own_rows, *others)
 
-    with tf.device(HOST):
-        spans = numbers.map(span)
-        if repeats:
-            spans = spans.cache().repeat()
-        if split.is_resident:
-            return (Span(split.images, *parts) for parts in _iterator(spans))
-        return _iterator(spans.map(with_images))
-
-
-def _iterator(spans: tf.data.Dataset) -> Iterator[Any]:
+    spans = numbered if split.is_resident else numbered.map(with_images)
     options = tf.data.Options()
     # The autotuner has nothing to tune here, and its thread holds up the end of every run by a second. The optimizers
     # have nothing to improve, and copy the whole data set: 3.5 GB for a mapped file of 3, and 0.5 without them.
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
-    return iter(spans.prefetch(1).with_options(options))
+    elements = iter(spans.prefetch(1).with_options(options))
+    return (Span(split.images, *parts) for parts in elements) if split.is_resident else elements

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from tfpipe.compute.programs import padded
 from tfpipe.data import Examples
+from tfpipe.log import log
 from tfpipe.memory import ALIGNMENT, available_memory
 
 # The memory of the host, whatever device trains.
@@ -85,7 +85,7 @@ def place(splits: Iterable[Examples]) -> list[Resident]:
         stored = examples.stored
         shared, mapped = _shared(stored), next(_maps(stored), None)
         if shared is None and mapped is not None:
-            logging.info("a memory map that cannot be shared is copied into memory; open it in mode 'c', in C order")
+            log.info("a memory map that cannot be shared is copied into memory; open it in mode 'c', in C order")
             mapped = None
         if mapped is None and stored.nbytes <= _SMALL_BYTES:
             shared = None
@@ -145,7 +145,7 @@ def _on_device(tensor: tf.Tensor) -> tuple[tf.Tensor, bool]:
     try:
         return tf.identity(tensor), True
     except tf.errors.ResourceExhaustedError:
-        logging.info("images %s are too many for the memory of the device: they stay on the host", tensor.shape)
+        log.info("images %s are too many for the memory of the device: they stay on the host", tensor.shape)
         return tensor, False
 
 

@@ -4,10 +4,10 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from absl import logging
 
 from tfpipe.compute.workers import Workers
 from tfpipe.disk.workdir import Workdir
+from tfpipe.log import log
 from tfpipe.monitor import Monitor, Started
 from tfpipe.pipeline import residency
 from tfpipe.pipeline.residency import Resident
@@ -120,8 +120,8 @@ def _validations_inside(plan: Plan, train: Resident, evaluations: tuple[Evaluati
 def _describe(plan: Plan, heads: Heads, state: State) -> None:
     """Says what is about to run."""
     solver = plan.solver
-    logging.info("%s", plan.data)
-    logging.info(
+    log.info("%s", plan.data)
+    log.info(
         "%d head%s in %d program%s on %s, products in %s: %d minibatches an epoch, a validation every %d iterations",
         len(heads),
         "s" * (len(heads) > 1),
@@ -133,7 +133,7 @@ def _describe(plan: Plan, heads: Heads, state: State) -> None:
         solver.frequency,
     )
     if state.steps:
-        logging.info("goes on after iteration %d, in epoch %d", state.steps - 1, solver.epoch(state.steps))
+        log.info("goes on after iteration %d, in epoch %d", state.steps - 1, solver.epoch(state.steps))
 
 
 def _compile(
@@ -164,4 +164,4 @@ def _compile(
     monitor.started(Started(plan.flags, plan.data, lambda: heads.graph(nothing, objective)))
     for program in programs:
         program.result()
-    logging.info("compiled in %.1f s", time.monotonic() - begin)
+    log.info("compiled in %.1f s", time.monotonic() - begin)

@@ -6,9 +6,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-from absl import logging
-
 from tfpipe.compute import device as devices
 from tfpipe.compute import processes
 from tfpipe.compute.device import Device
@@ -17,6 +14,7 @@ from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import DataError, OptionError
+from tfpipe.log import log
 from tfpipe.model import artifact
 from tfpipe.model.regression import SoftmaxRegression
 from tfpipe.monitor import Finished, Monitor, Validated, metrics
@@ -24,9 +22,7 @@ from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import report
 from tfpipe.training.assembly import Parts, assembled
-from tfpipe.training.heads import Heads
 from tfpipe.training.interrupts import asked_to_stop
-from tfpipe.training.patience import Patience
 from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.resume import restore_or_begin
 from tfpipe.training.state import State
@@ -139,7 +135,7 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
                 _take_validation(parts)  # It may prolong the patience of a head, or else the run is over.
             if steps == solver.steps or record.patience.over(steps):
                 break
-            steps = _advance(plan, parts, steps)
+            steps = _advance(parts, steps)
             parts.pictures.draw_if_due(record, steps)
             if saving:
                 saving.save_model_if_due(record.made, record.model)
@@ -159,7 +155,7 @@ def _take_validation(parts: Parts) -> None:
         parts.record.take_validation(found)
 
 
-def _advance(plan: Plan, parts: Parts, steps: int) -> int:
+def _advance(parts: Parts, steps: int) -> int:
     """Trains the next span, as far as it is known which heads go on, and takes in what was found: the steps done."""
     heads, validation, record, patience = parts.heads, parts.validation, parts.record, parts.record.patience
     following = validation.following(steps)
@@ -172,24 +168,9 @@ def _advance(plan: Plan, parts: Parts, steps: int) -> int:
     done = steps + len(found.costs)
     speed = parts.meter.lap("validation", done) if inside else math.nan
     record.take_span(steps, numbers, found.costs, list(validation.found_inside(numbers, steps, found, speed)), begin)
-    _leave_out_stopped(plan, heads, patience, done)
+    if (remain := record.worth_going_on_with(numbers, done)) is not None:
+        heads.only(remain)
     return done
-
-
-def _leave_out_stopped(plan: Plan, heads: Heads, patience: Patience, steps: int) -> None:
-    """Goes on without the heads that stopped, if they are half of all and worth it: log2(H) times at most.
-
-    Those that remain are computed as before, but for the rounding of sums.
-    """
-    # Those that did the last step have their validation before them.
-    remain = patience.active(steps)[heads.numbers]
-    left = min(int(patience.allowed.max()), plan.solver.steps) - steps
-    parameters = (len(remain) - remain.sum()) * plan.splits.n_in * plan.splits.n_out
-    flops = 4.0 * parameters * plan.solver.examples / plan.solver.per_epoch * left
-    if not remain.any() or 2 * remain.sum() > len(remain) or flops < plan.pace.flops_worth_leaving:
-        return
-    logging.info("%d of %d heads have stopped: the others go on without them", (~remain).sum(), len(remain))
-    heads.only(np.flatnonzero(remain))
 
 
 def _state(parts: Parts, monitor: Monitor, steps: int, *, finished: bool = False) -> State:
@@ -253,7 +234,7 @@ def _result_of(files: Workdir) -> Result | None:
         content = report.load(files.report) | {"workdir": str(files.path)}
         history = metrics.read(files.metrics)
     except DataError as error:
-        logging.info("%s: it is made again", error)
+        log.info("%s: it is made again", error)
         return None
-    logging.info("%s: the run is finished; with more --epochs or --patience it would go on", files.path)
+    log.info("%s: the run is finished; with more --epochs or --patience it would go on", files.path)
     return Result(SoftmaxRegression.from_arrays(trained.W, trained.b), content, history)

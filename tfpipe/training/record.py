@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfpipe.exceptions import DivergedError
+from tfpipe.log import log
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.monitor import Monitor, Trained, Validated, warn
 from tfpipe.training.best import Best
@@ -73,6 +74,23 @@ class Record:
         """Whether heads go on to `following` steps whatever the validation after `steps` finds."""
         active = self.patience.active(steps)
         return bool((self.patience.allowed[active] >= following).all())
+
+    def worth_going_on_with(self, numbers: np.ndarray, steps: int) -> np.ndarray | None:
+        """The places among the heads `numbers`, `[h]`, of those that do not stop after `steps`; None: all go on.
+
+        The others leave when they are half of all and it is worth it: log2(H) times at most. Those that remain are
+        computed as before, but for the rounding of sums.
+        """
+        plan = self._plan
+        # Those that did the last step have their validation before them.
+        remain = self.patience.active(steps)[numbers]
+        left = min(int(self.patience.allowed.max()), plan.solver.steps) - steps
+        parameters = (len(remain) - remain.sum()) * plan.splits.n_in * plan.splits.n_out
+        flops = 4.0 * parameters * plan.solver.examples / plan.solver.per_epoch * left
+        if not remain.any() or 2 * remain.sum() > len(remain) or flops < plan.pace.flops_worth_leaving:
+            return None
+        log.info("%d of %d heads have stopped: the others go on without them", (~remain).sum(), len(remain))
+        return np.flatnonzero(remain)
 
     def take_validation(self, found: Found) -> None:
         """Takes in one that was made beside the training."""

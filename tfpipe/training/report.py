@@ -15,13 +15,9 @@ from tfpipe.training.patience import Patience
 from tfpipe.training.plan import Plan
 from tfpipe.training.versions import versions
 
-# What scripts read from the last line of stdout.
-_SUMMARY = (
-    "validation_error",
-    "test_error",
-    "test_examples",
-    "learning_rate",
-    "l2",
+# What scripts read from the last line of stdout: these, the settings of the selected head, and those.
+_MEASURED = ("validation_error", "test_error", "test_examples")
+_OF_THE_RUN = (
     "heads",
     "epochs",
     "iterations",
@@ -131,7 +127,8 @@ def load(path: pathlib.Path) -> dict[str, Any]:
 
 def summary(content: dict[str, Any]) -> str:
     """The contract with scripts: one line of JSON."""
-    return json.dumps({name: content.get(name) for name in _SUMMARY}, allow_nan=False)
+    names = (*_MEASURED, *content["settings"], *_OF_THE_RUN)
+    return json.dumps({name: content[name] for name in names}, allow_nan=False)
 
 
 def table(content: dict[str, Any]) -> str:

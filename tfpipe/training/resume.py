@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
-from absl import logging
 
 from tfpipe.disk import files
 from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import DataError
+from tfpipe.log import log
 from tfpipe.training.state import RunIdentity, State, pack, unpack
 
 _OTHERWISE = "give another workdir, or --noresume --overwrite to begin anew and lose what is there"
@@ -59,7 +59,7 @@ def restore_or_begin(
         if not state.finished:  # The result of before, perhaps of an interrupted run, is not that of the run to come.
             workdir.report.unlink(missing_ok=True)
             workdir.page.unlink(missing_ok=True)
-        text = "".join(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={workdir.path.absolute()}"])).encode()
+        text = "".join(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={workdir.absolute}"])).encode()
         if not workdir.flags.exists() or workdir.flags.read_bytes() != text:
             files.write_whole(workdir.flags, text)
     return state
@@ -95,7 +95,7 @@ def _state_there(workdir: Workdir, checkpoints: Checkpoints, identity: RunIdenti
         state = dataclasses.replace(state, finished=False)
     differences = identity.differences(before)
     if differences and not state.finished:
-        logging.warning(
+        log.warning(
             "the run goes on with %s: its figures will be as good, but not the same to the bit", ", ".join(differences)
         )
     return state

@@ -5,7 +5,6 @@ import pathlib
 import zipfile
 
 import numpy as np
-from absl import logging
 
 from tfpipe import memory
 from tfpipe.data import labels as labels_
@@ -13,6 +12,7 @@ from tfpipe.data.examples import Examples
 from tfpipe.data.readers.source import Source
 from tfpipe.disk import npz
 from tfpipe.exceptions import ConfigError, DataError, brief
+from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
 # Where an archive may hold its splits: (images, labels) of train, validation, test. The second is Keras' way.
@@ -111,6 +111,6 @@ def mapped(path: pathlib.Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if header.fortran_order or not header.dtype.isnative or header.size % memory.ALIGNMENT:
         check_fits_memory(str(path), header.nbytes)
-        logging.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
+        log.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
         return np.array(array, header.dtype.newbyteorder("="), order="C")
     return array

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
-from absl import logging
 from PIL import Image
 
 from tfpipe import memory
@@ -26,6 +25,7 @@ from tfpipe.data.pictures import FORMATS, MODES, SUFFIXES, decoded
 from tfpipe.data.readers import idx
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError, brief
+from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
 _GRAYSCALE_MODES = ("1", "L", "LA", "I", "I;16")
@@ -87,7 +87,7 @@ def read(
         labels = np.array([head.picture.label for head in decoded], np.int32)
         examples[name] = Examples(images, labels, str(root if len(splits) == 1 else root / name))
     if bad:
-        logging.warning("%s: left out %d pictures that do not decode", root, bad)
+        log.warning("%s: left out %d pictures that do not decode", root, bad)
     return Source(examples["train"], examples.get("validation"), examples.get("test"), 255.0, class_names)
 
 
@@ -122,7 +122,7 @@ def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[st
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pictures))
         listed[name] = [pictures[i] for i in order], tuple(numbers)
     if ignored:
-        logging.info("%s: ignored %d files that are hidden or no pictures", root, ignored)
+        log.info("%s: ignored %d files that are hidden or no pictures", root, ignored)
     return listed
 
 

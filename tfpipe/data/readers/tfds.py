@@ -32,6 +32,7 @@ from tfpipe.data.examples import Examples
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError, brief
+from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
 _NAME = re.compile(
@@ -109,7 +110,7 @@ def read(
         raise DataError(f"{name}: the split {trained} has no labels (all are -1); expected examples with labels")
     for split, examples in parts.items():
         if examples is None:
-            logging.warning("%s:%s: has no labels (all are -1), and is not used", name, split)
+            log.warning("%s:%s: has no labels (all are -1), and is not used", name, split)
     pixel_max = 255.0 if train.images.dtype == np.uint8 else 1.0
     return Source(train, parts.get("validation"), parts.get("test"), pixel_max, form.class_names)
 
