@@ -4,7 +4,7 @@
 
 Two runs on MNIST, the tutorial's and a grid of 64 heads, neither ended by patience. Each is trained three times a
 round, in turning order: with no state but the last, with one every 15 seconds (the default), and with one after every
-chunk that finds the one before on the disk. The last tells what a state costs the loop; from that follows, free of the
+span that finds the one before on the disk. The last tells what a state costs the loop; from that follows, free of the
 noise between runs, the share that one every 15 seconds takes. More than 2 % is an error.
 
 Prints one JSON object to stdout.

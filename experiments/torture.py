@@ -31,7 +31,7 @@ from tfpipe.disk.workdir import Workdir
 # Two of the heads stop early: they leave the grid while the others train on.
 SETTINGS = {
     "mnist": ["--learning_rate=0.02,0.5", "--l2=0,0.01", "--patience=8000", "--epochs=2500"],
-    "digits": ["--batch_size=100", "--learning_rate=0.02,0.5", "--l2=0,0.01", "--patience=9000", "--epochs=6000"],
+    "digits": ["--batch_size=100", "--learning_rate=0.02,0.5", "--l2=0,0.01", "--patience=15000", "--epochs=10000"],
 }
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 CURVES = {"train": ("cost", "weights/norm", "training/patience_left"), "validation": ("cost", "error"),

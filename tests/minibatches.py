@@ -58,5 +58,5 @@ def group(settings, n_in=24, n_out=3, dtype=np.float32, column=None):
         tf.Variable(np.zeros((n_heads, n_out), dtype)),
         {"learning_rate": tf.constant(rates, dtype), "l2": tf.constant(l2, dtype)},
         tf.constant([0] * n_heads if column is None else column, tf.int32),
-        {name: tf.Variable(array) for name, array in sgd().memory(n_heads, n_out, n_in).items()},
+        {name: tf.Variable(array) for name, array in sgd().slots(n_heads, n_out, n_in).items()},
     )

@@ -184,9 +184,9 @@ class DamageTest(parameterized.TestCase):
 
     def test_another_version_is_no_damage(self):
         saved = state(3)
-        content = bytes(checkpoints.encode(saved._replace(facts={"format_version": 2})))
+        content = bytes(checkpoints.encode(saved._replace(facts={"format_version": 1})))
         self.newer.write_bytes(content)
-        with self.assertRaisesRegex(DataError, "a state of format version 2; this program reads 1"):
+        with self.assertRaisesRegex(DataError, "a state of format version 1; this program reads 2"):
             self.checkpoints.load()
         self.assertEqual(self.newer.read_bytes(), content)
 
@@ -255,7 +255,7 @@ class HostileTest(parameterized.TestCase):
     def test_names_are_names_and_no_paths(self):
         folder = pathlib.Path(self.create_tempdir().full_path)
         before = sorted(folder.parent.rglob("*"))
-        facts = self.npy(np.frombuffer(b'{"format_version": 1}', np.uint8))
+        facts = self.npy(np.frombuffer(b'{"format_version": 2}', np.uint8))
         names = ("../evil.npy", "/tmp/evil.npy", "a/../../b.npy", "C:\\evil.npy")
         saved = checkpoints.decode("here", self.archive({"facts.npy": facts, **dict.fromkeys(names, facts)}))
         self.assertLen(saved.arrays, 4)
@@ -263,7 +263,7 @@ class HostileTest(parameterized.TestCase):
 
     def test_two_arrays_of_one_name(self):
         buffer = io.BytesIO()
-        facts = self.npy(np.frombuffer(b'{"format_version": 1}', np.uint8))
+        facts = self.npy(np.frombuffer(b'{"format_version": 2}', np.uint8))
         with zipfile.ZipFile(buffer, "w") as archive:
             for name in ("facts.npy", "facts"):
                 archive.writestr(name, facts)

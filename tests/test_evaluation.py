@@ -102,7 +102,8 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "Dimensions must be equal"):
             evaluation.measure([groups[0]._replace(W=groups[0].W[:, :, :3])])
         found = evaluation.diagnose(Parameters(groups[0].W[:1], groups[0].b[:1], 1))
-        self.assertAllEqual(found.predicted, oracle.log_probabilities(self.W[0].T, self.b[0], self.x).argmax(axis=1))
+        expected = np.exp(oracle.log_probabilities(self.W[0].T, self.b[0], self.x).max(axis=1))
+        self.assertAllClose(found.confidence, expected, rtol=1e-5)
 
 
 if __name__ == "__main__":

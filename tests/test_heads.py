@@ -45,7 +45,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         """Everything that is kept of heads; to the bit unless `error` says otherwise."""
         for name in ("numbers", "W", "b"):
             self.assertAllClose(ours[name], theirs[name], **({"rtol": 0, "atol": 0} | error))
-        for name in ("columns", "memory"):
+        for name in ("reports", "slots"):
             self.assertEqual(ours[name].keys(), theirs[name].keys())
             for key, array in ours[name].items():
                 np.testing.assert_allclose(array, theirs[name][key], **({"rtol": 0, "atol": 0} | error))
@@ -61,28 +61,28 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual([len(group.b) for group in together.parameters()], padded)
         W, b = joined(together.parameters())
         self.assertEqual((found.costs.shape, W.shape, b.shape), ((4, 5), (5, 3, 24), (5, 3)))
-        memory = together.arrays()["memory"]
+        slots = together.arrays()["slots"]
         for number, rate in enumerate(RATES):
             alone = self.heads(1, (rate,))
             found_alone = self.advance(alone, last[number])
             self.assertAllClose(found_alone.costs[:, 0], found.costs[:, number], rtol=1e-6)
             for name in ("cost", "gradient_norm"):
                 np.testing.assert_allclose(
-                    found_alone.columns[name][1::2, 0], found.columns[name][1::2, number], rtol=1e-5
+                    found_alone.reports[name][1::2, 0], found.reports[name][1::2, number], rtol=1e-5
                 )
-                np.testing.assert_array_equal(together.columns[name], found.columns[name][-1])
+                np.testing.assert_array_equal(together.reports[name], found.reports[name][-1])
             kept = alone.arrays()
             self.assertAllClose(kept["W"][0], W[number], rtol=0, atol=1e-7)
             self.assertAllClose(kept["b"][0], b[number], rtol=0, atol=1e-7)
-            self.assertAllEqual(kept["memory"]["cost_steps"][0], memory["cost_steps"][number])
+            self.assertAllEqual(kept["slots"]["cost_steps"][0], slots["cost_steps"][number])
 
     def test_at_the_start(self):
         heads = self.heads(2)
         kept = heads.arrays()
         self.assertAllEqual(kept["numbers"], range(5))
         self.assertAllEqual(kept["W"], np.zeros((5, 3, 24), np.float32))
-        self.assertAllEqual(kept["memory"]["cost_sum"], np.zeros(5))
-        self.assertAllEqual(np.isnan(kept["columns"]["cost"]), [True] * 5)
+        self.assertAllEqual(kept["slots"]["cost_sum"], np.zeros(5))
+        self.assertAllEqual(np.isnan(kept["reports"]["cost"]), [True] * 5)
         heads.compile(self.span.part(0, 0), self.objective, None)
         self.assert_same(heads.arrays(), kept)  # Nothing was trained.
 
@@ -101,20 +101,20 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
             self.advance(heads, end=3)
         numbers = np.array([0, 2, 4])
         before = whole.arrays()
-        some.only(numbers)
+        some.leave_only(numbers)
         self.assertLen(some, 3)
         after = some.arrays()
         self.assertAllEqual(after["numbers"], numbers)
         self.assertAllEqual(after["W"], before["W"][numbers])
         self.assertAllEqual(after["b"], before["b"][numbers])
-        for name in ("columns", "memory"):
+        for name in ("reports", "slots"):
             for key, array in before[name].items():
                 self.assertAllEqual(after[name][key], array[numbers])
         # Over a validation, of which a part is before and a part behind.
         found, expected = (self.advance(heads, first=3) for heads in (some, whole))
         self.assertAllClose(found.costs, expected.costs[:, numbers], rtol=1e-6)
-        self.assertAllClose(found.columns["cost"][0], expected.columns["cost"][0, numbers], rtol=1e-6)
-        some.only(np.array([1, 2]))
+        self.assertAllClose(found.reports["cost"][0], expected.reports["cost"][0, numbers], rtol=1e-6)
+        some.leave_only(np.array([1, 2]))
         after, expected = some.arrays(), whole.arrays()
         self.assertAllEqual(after["numbers"], [2, 4])
         self.assertAllClose(after["W"], expected["W"][[2, 4]], rtol=0, atol=1e-7)
@@ -131,7 +131,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         self.advance(second, begin=3)
         self.assert_same(second.arrays(), whole.arrays())
         # Those that stopped are not there any more.
-        second.only(np.array([1, 3]))
+        second.leave_only(np.array([1, 3]))
         third = self.heads(programs, state=dataclasses.replace(state, **second.arrays()))
         self.assertAllEqual(third.numbers, [1, 3])
         for heads in (second, third):

@@ -43,7 +43,7 @@ tfpipe.train(config, made.splits(), pace=Pace(flops_inside=0.0))
 PER_HEAD = ("W_norm", "patience_left", "validation_error", "validation_cost", "test_error")
 OF_SOLVER = ("cost", "gradient_norm")
 # A picture of every model that is better than all before, and a validation at a time.
-WATCHED = loop.Pace(flops_inside=0.0, monitor=monitor.Pace(pause=0.0, share=1e9, growth=0.0))
+WATCHED = loop.Pace(flops_inside=0.0, monitor=monitor.DrawingPace(pause=0.0, share=1e9, growth=0.0))
 
 
 def is_number(value):
@@ -69,8 +69,8 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllEqual(np.float64(values), getattr(event, name))
             for name in OF_SOLVER:
                 values = [np.nan if value is None else value for value in line[name]]
-                self.assertAllEqual(np.float64(values), event.columns[name])
-            self.assertEqual(set(line), {*event._fields, *OF_SOLVER} - {"columns", "best_error"})
+                self.assertAllEqual(np.float64(values), event.reports[name])
+            self.assertEqual(set(line), {*event._fields, *OF_SOLVER} - {"reports", "best_error"})
         self.assertIsNone(lines[-1]["validation_error"][1])  # The head that diverged.
 
     def metrics(self):
@@ -122,7 +122,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             if i % 4 == 3:
                 event = history[i // 4]
                 of_step = np.linalg.norm(W - before) / 0.13  # The gradient of the last minibatch.
-                self.assertAllClose(event.columns["gradient_norm"], [of_step], rtol=1e-5)
+                self.assertAllClose(event.reports["gradient_norm"], [of_step], rtol=1e-5)
                 self.assertAllClose(event.W_norm, [np.linalg.norm(W)], rtol=1e-5)
         # Patience 10 lets iteration 10 be the last. The improvement after 3 leaves it there, that after 7 makes it 14;
         # but three epochs end with iteration 11.
@@ -187,7 +187,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertFalse((workdir / "tensorboard").exists())
         self.assertTrue((workdir / "report.html").exists())
 
-    def test_a_profile_of_a_few_chunks(self):
+    def test_a_profile_of_a_few_spans(self):
         workdir = self.workdir.parent / "profiled"
         config = TrainConfig(batch_size=10, epochs=6, profile=True, device="cpu")
         with self.assertLogs("absl", "INFO") as log:

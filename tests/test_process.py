@@ -1,5 +1,6 @@
 """Training in somebody's process: again and again, stopped by Ctrl-C, in threads and in children."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -55,7 +56,7 @@ class AgainTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((loop.Pace(),), (BESIDE,))
     def test_a_second_run_on_other_data_makes_no_program_and_is_right(self, pace):
         loop.train(config(), made.splits(), pace=pace)
-        made_before = programs.made()
+        made_before = programs.count()
         for splits, options in (
             (other_splits(), {"learning_rate": 0.02, "l2": 0.01}),
             (made.splits(), {"learning_rate": 0.13, "class_weight": "balanced", "epochs": 2}),
@@ -70,13 +71,22 @@ class AgainTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(report.model.W * splits.pixel_max, expected.W, rtol=0, atol=1e-6)
             self.assertEqual(report.report["validation_error"], expected.best_wrong / 40)
             self.assertEqual(report.report["test_error"], expected.test_wrong / 30)
-        self.assertEqual(programs.made(), made_before)
+        self.assertEqual(programs.count(), made_before)
+
+    def test_a_second_run_with_another_number_of_examples(self):
+        loop.train(config(), made.splits(100, 40, 30))
+        gc.collect()  # The variables of the first run are gone.
+        splits = made.splits(100, 80, 30)
+        report = loop.train(config(), splits).report
+        parts = (made.as_float64(part, 255.0) for part in (splits.train, splits.validation, splits.test))
+        expected = oracle.train(*parts, 3, batch_size=10, learning_rate=0.13, epochs=4)
+        self.assertEqual(report["validation_error"], expected.best_wrong / 80)
 
     def test_about_as_many_examples_and_heads_share_programs(self):
         loop.train(config(learning_rate=tuple(np.geomspace(0.01, 0.1, 11))), made.splits(95, 38, 31))
-        made_before = programs.made()
+        made_before = programs.count()
         loop.train(config(learning_rate=tuple(np.geomspace(0.01, 0.1, 12))), made.splits(94, 40, 30))
-        self.assertEqual(programs.made(), made_before)
+        self.assertEqual(programs.count(), made_before)
 
     def test_thirty_runs_take_no_more_memory_than_three(self):
         process = python(MANY_RUNS)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tfpipe.compute.programs import Part, Program, padded
+from tfpipe.compute.programs import Program, graph, padded
 
 
 class Line(NamedTuple):
@@ -94,31 +94,25 @@ class ProgramTest(tf.test.TestCase):
         self.assertRegex(program.instructions(tf.ones([2, 3]), tf.ones([3, 5])), r"f32\[2,5\]\S* dot\(")
 
 
-class PartTest(tf.test.TestCase):
-    def test_its_graph(self):
-        traced = []
-
+class GraphTest(tf.test.TestCase):
+    def test_the_graph_of_a_function(self):
         def step(variable, x):
-            traced.append(x)
             return variable.assign_add(tf.matmul(x, x))
 
-        part = Part(step)
-        program = Program(lambda variable, x: part(variable, x))
         variable, x = tf.Variable([[1.0, 2.0], [3.0, 4.0]]), tf.ones([2, 2])
-        self.assertAllEqual(program(variable, x), [[3.0, 4.0], [5.0, 6.0]])
-        for _ in range(2):
-            graph = tf.compat.v1.GraphDef.FromString(part.graph(variable, x))
-            operations = [node.op for node in graph.node]
-            self.assertEqual([operations.count(name) for name in ("MatMul", "AssignAddVariableOp")], [1, 1])
-        self.assertLen(traced, 2)  # For the program, and for the graph.
-        self.assertAllEqual(variable, [[3.0, 4.0], [5.0, 6.0]])  # To look at it changes nothing.
+        found = tf.compat.v1.GraphDef.FromString(graph(step, variable, x))
+        operations = [node.op for node in found.node]
+        self.assertEqual([operations.count(name) for name in ("MatMul", "AssignAddVariableOp")], [1, 1])
+        self.assertAllEqual(variable, [[1.0, 2.0], [3.0, 4.0]])  # To look at it changes nothing.
 
-    def test_programs_share_it_though_the_variables_of_the_first_are_gone(self):
-        part = Part(lambda variable, x: tf.cond(x > 1, lambda: variable * x, lambda: x))
+
+class VariablesTest(tf.test.TestCase):
+    def test_a_program_is_kept_though_the_variables_of_its_first_call_are_gone(self):
+        program = Program(lambda variable, x: tf.cond(x > 1, lambda: variable * x, lambda: x))
         for _ in range(2):
-            program = Program(lambda variable, x: part(variable, x))
             self.assertEqual(program(tf.Variable(3.0), tf.constant(2.0)), 6.0)
             gc.collect()
+        self.assertEqual(program.made, 1)
 
 
 if __name__ == "__main__":

@@ -145,8 +145,8 @@ class NamesTest(parameterized.TestCase):
 
     @parameterized.parameters(("docs/glossary.md", 50), ("docs/from_theano.md", 10))
     def test_concepts_have_homes(self, page, at_least):
-        last_cells = [line.rstrip("| ").split(" | ")[-1] for line in text(page).splitlines() if line.endswith("` |")]
-        homes = [name for cell in last_cells for name in cell.split("`")[1::2]]
+        rows = [line.strip("| ").split(" | ") for line in text(page).splitlines() if line.startswith("| ")]
+        homes = [name for row in rows if len(row) == 3 for name in row[2].split("`")[1::2]]
         self.assertGreaterEqual(len(homes), at_least)
         for home in homes:
             self.assertTrue(leads_somewhere(home.split(".")), f"{page}: {home}")

@@ -57,8 +57,8 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
         on = objective([[0]], Scaling(None, np.array(1.0)))
         found = self.advanced(heads, data=span(np.array([[[1.0, 2.0]]], np.float32)), on=on)
         self.assertAllClose(found.costs, [[np.log(2)]])
-        self.assertAllClose(found.columns["cost"], [[np.log(2)]])
-        self.assertAllClose(found.columns["gradient_norm"], [[np.sqrt(2.5)]])
+        self.assertAllClose(found.reports["cost"], [[np.log(2)]])
+        self.assertAllClose(found.reports["gradient_norm"], [[np.sqrt(2.5)]])
         self.assertAllEqual(heads.W, [[[0.25, 0.5], [-0.25, -0.5]]])
         self.assertAllEqual(heads.b, [[0.25, -0.25]])
 
@@ -70,7 +70,7 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
         found = self.advanced(heads, data=span(np.zeros((1, 1, 2), np.float32)), on=on)
         self.assertAllEqual(heads.W, [[[-0.5, -1.0], [-1.5, -2.0]]])
         self.assertAllEqual(heads.b, [[0.25, -0.25]])
-        self.assertAllClose(found.columns["gradient_norm"], [[3 * np.sqrt(1 + 4 + 9 + 16)]])
+        self.assertAllClose(found.reports["gradient_norm"], [[3 * np.sqrt(1 + 4 + 9 + 16)]])
 
     @parameterized.parameters(
         (20, np.uint8, "float32"),
@@ -142,10 +142,10 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
         self.advanced(heads, span(self.x, first=100), last(102, FOREVER, FOREVER))
         self.advanced(stopped, self.span.part(0, 2))
         self.assertAllClose(heads.W[0], stopped.W[0], rtol=0, atol=1e-8)
-        frozen = heads.W.numpy()[0], heads.b.numpy()[0], heads.memory["cost_sum"].numpy()[0]
+        frozen = heads.W.numpy()[0], heads.b.numpy()[0], heads.slots["cost_sum"].numpy()[0]
         self.assertNotAllClose(heads.W[1], frozen[0])
         self.advanced(heads, span(self.x, first=104), last(102, FOREVER, FOREVER))
-        for now, then in zip((heads.W, heads.b, heads.memory["cost_sum"]), frozen, strict=True):
+        for now, then in zip((heads.W, heads.b, heads.slots["cost_sum"]), frozen, strict=True):
             self.assertAllEqual(now[0], then)  # To the bit.
 
     @parameterized.parameters("float32", "int8")
@@ -168,7 +168,7 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
         _, _, after = by_numpy(self.x[order] / 255.0, self.y[order], 0.1)
         # W is below 0.1, and the product of a step with 24 columns in [0, 1] off by sqrt(24) 2^-24: 5 steps, 0.1.
         self.assertAllClose(heads.W[0], after[-1][0].T, rtol=0, atol=1e-6)
-        self.assertAllEqual(heads.memory["cost_steps"], [0.0])  # A validation after each step: none since then.
+        self.assertAllEqual(heads.slots["cost_steps"], [0.0])  # A validation after each step: none since then.
 
     def test_a_program_is_made_once_whatever_the_data_the_scale_and_the_settings(self):
         traces = []
@@ -188,11 +188,10 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
             on = Traced(*objective(y, Scaling(None, factor)))
             data = span(x, first=7 * number)
             found = solvers[number % 2].advance(data.part(0, 4 - number), on, heads, last(FOREVER), None)
-            solvers[number % 2].graph(data, on, heads)
             costs, _, after = by_numpy(x[: 4 - number] * factor, y[: 4 - number], rate, l2)
             self.assertAllClose(found.costs[: 4 - number, 0], costs, rtol=1e-6)
             self.assertAllClose(heads.W[0], after[-1][0].T, rtol=0, atol=1e-6)
-        self.assertLen(traces, 2)  # Of the program, and of the graph that is shown.
+        self.assertLen(traces, 1)
 
     def test_parameters_that_were_read_stay_as_they_were(self):
         heads = group([(0.1, 0.0)])
@@ -217,13 +216,13 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
         for first, begin, end in ((0, 0, 4), (4, 0, 2), (4, 2, 4), (8, 0, 3)):
             advance = self.advanced(heads, span(self.x, first=first).part(begin, end), stop, frequency=5)
             for i in range(begin, end):
-                found[first + i + 1] = {name: column[i].numpy() for name, column in advance.columns.items()}
+                found[first + i + 1] = {name: column[i].numpy() for name, column in advance.reports.items()}
             seen = (first + end) // 5 * 5
             self.assertAllEqual(
-                heads.memory["cost_steps"], [first + end - seen] * 2 + [max(0, 5 - seen) and end + first]
+                heads.slots["cost_steps"], [first + end - seen] * 2 + [max(0, 5 - seen) and end + first]
             )
             for head, (costs, _, _) in enumerate(expected[:2]):
-                self.assertAllClose(heads.memory["cost_sum"][head], costs[seen : first + end].sum(), rtol=1e-6)
+                self.assertAllClose(heads.slots["cost_sum"][head], costs[seen : first + end].sum(), rtol=1e-6)
         for steps in (5, 10):
             for head, (costs, norms, _) in enumerate(expected[:2]):
                 self.assertAllClose(found[steps]["cost"][head], costs[steps - 5 : steps].mean(), rtol=1e-6)
@@ -250,7 +249,7 @@ class PrecisionTest(tf.test.TestCase):
         for number, setting in enumerate(settings):
             costs, norms, after = by_numpy(x, self.y, *setting)
             self.assertAllClose(found.costs[:, number], costs, rtol=1e-14)
-            self.assertAllClose(found.columns["gradient_norm"][:, number], norms, rtol=1e-13)
+            self.assertAllClose(found.reports["gradient_norm"][:, number], norms, rtol=1e-13)
             self.assertAllClose(heads.W[number], after[-1][0].T, rtol=0, atol=1e-15)
             self.assertAllClose(heads.b[number], after[-1][1], rtol=0, atol=1e-15)
 
@@ -308,7 +307,7 @@ class InsideTest(tf.test.TestCase, parameterized.TestCase):
         best_error, expected = inside.best_error.numpy(), {}
         found = self.advanced(heads, stop, inside)
         for steps in (2, 4, 6, 8):
-            columns = self.advanced(beside, stop, None, steps - 2, steps).columns
+            reports = self.advanced(beside, stop, None, steps - 2, steps).reports
             W, b = tf.convert_to_tensor(beside.W), tf.convert_to_tensor(beside.b)
             sums = sums_of(inside.of_validation, inside.validation, W, b, inside.column).numpy()
             test_sums = sums_of(inside.of_test, inside.test, W, b, inside.column).numpy()
@@ -323,9 +322,9 @@ class InsideTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(found.test_sums[row, 1], test_sums[1], rtol=1e-6)
             self.assertAllClose(found.norm[row], np.linalg.norm(W.numpy().reshape(3, -1), axis=1), rtol=1e-6)
             for name in ("cost", "gradient_norm"):
-                self.assertAllClose(found.columns[name][row], columns[name][steps - 1], rtol=1e-6)
+                self.assertAllClose(found.reports[name][row], reports[name][steps - 1], rtol=1e-6)
         self.assertAllClose(heads.W, beside.W, rtol=0, atol=1e-7)
-        self.assertAllClose(heads.memory["cost_sum"], beside.memory["cost_sum"], rtol=1e-6)
+        self.assertAllClose(heads.slots["cost_sum"], beside.slots["cost_sum"], rtol=1e-6)
         self.assertNotEmpty(expected)
         for head, (W, b) in expected.items():
             self.assertAllClose(found.best_W[head], W, rtol=0, atol=1e-7)

@@ -23,13 +23,13 @@ class Momentum(Solver):
     """Full-batch gradient descent with momentum: every step takes all examples."""
 
     name = "momentum"
-    columns = ("cost", "velocity")
+    reports = ("cost", "velocity")
 
     def __init__(self, config, n_examples, *, rates, steps):
         self.settings = [{"rate": rate, "momentum": 0.5} for rate in rates]
         self.steps, self.frequency, self.per_epoch, self.examples = steps, 2, 1, n_examples
 
-    def memory(self, n_heads, n_out, n_in):
+    def slots(self, n_heads, n_out, n_in):
         return {"velocity": np.zeros((n_heads, n_out, n_in), np.float32)}
 
     def spans(self, train, *, first, period, length):
@@ -42,7 +42,7 @@ class Momentum(Solver):
 
 @Program
 def _descend(span, objective, group, last):
-    W, b, velocity = group.W, group.b, group.memory["velocity"]
+    W, b, velocity = group.W, group.b, group.slots["velocity"]
 
     def step(i, cost):
         with tf.GradientTape() as tape:
@@ -92,7 +92,7 @@ class SecondSolverTest(tf.test.TestCase):
             for event, (wrong, cost), (_, _, velocity) in zip(result.history, found, path, strict=True):
                 self.assertEqual(round(event.validation_error[head] * 40), wrong)
                 self.assertAllClose(event.validation_cost[head], cost, rtol=1e-5)
-                self.assertAllClose(event.columns["velocity"][head], np.linalg.norm(velocity), rtol=1e-4)
+                self.assertAllClose(event.reports["velocity"][head], np.linalg.norm(velocity), rtol=1e-4)
             best = min(range(len(found)), key=lambda i: (found[i][0], i))
             row = result.report["grid"][head]
             self.assertEqual((row["rate"], row["momentum"], row["iterations"]), (rate, 0.5, self.steps))
@@ -115,8 +115,8 @@ class SecondSolverTest(tf.test.TestCase):
         self.assertEqual(*((self.folder / name / "model.npz").read_bytes() for name in ("run", "whole")))
         self.assertEqual(result.report["grid"], expected.report["grid"])
         for mine, other in zip(result.history, expected.history, strict=True):
-            for name in Momentum.columns:
-                self.assertAllEqual(mine.columns[name], other.columns[name])
+            for name in Momentum.reports:
+                self.assertAllEqual(mine.reports[name], other.reports[name])
 
     def test_it_is_reported_and_drawn(self):
         result = self.train("run")
@@ -130,10 +130,21 @@ class SecondSolverTest(tf.test.TestCase):
         self.assertLen(line["velocity"], 3)
         events = EventAccumulator(str(self.folder / "run" / "tensorboard" / "train"), {"tensors": 0}).Reload()
         curve = [tf.make_ndarray(event.tensor_proto).item() for event in events.Tensors("training/velocity")]
-        expected = [event.columns["velocity"][event.leader] for event in result.history]
+        expected = [event.reports["velocity"][event.leader] for event in result.history]
         self.assertEqual(curve, [np.float32(value) for value in expected])
         summary = artifact.load(self.folder / "run" / "model.npz").summary
         self.assertEqual((summary["solver"], summary["rate"]), ("momentum", report["rate"]))
+
+    def test_names_that_are_taken_are_refused(self):
+        class Wrong(Momentum):
+            reports = ("cost", "seconds")
+
+            def slots(self, n_heads, n_out, n_in):
+                return {"W": np.zeros(n_heads)}
+
+        solver = functools.partial(Wrong, rates=self.rates, steps=self.steps)
+        with self.assertRaisesRegex(ValueError, "solver momentum: its W, seconds would take the place of another"):
+            loop.train(TrainConfig(device="cpu"), self.splits, solver=solver)
 
     def test_a_run_of_one_solver_is_none_of_another(self):
         self.train("run")

@@ -22,7 +22,7 @@ LAYERS = [
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 # The lowest layer is of single modules, which may use these.
 AT_THE_BOTTOM = {"text", "log", "exceptions"}
-WITHOUT_TENSORFLOW = ("config", "memory", "text", "version", "exceptions", "disk", "data")
+WITHOUT_TENSORFLOW = ("config", "memory", "text", "log", "version", "exceptions", "disk", "data")
 
 
 def modules():

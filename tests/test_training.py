@@ -119,7 +119,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         first = 0
         for event in result.history:
             mean = np.mean(expected.costs[first : event.iteration + 1])
-            self.assertAllClose(event.columns["cost"][0], mean, rtol=2e-7, atol=of_cost)
+            self.assertAllClose(event.reports["cost"][0], mean, rtol=2e-7, atol=of_cost)
             first = event.iteration + 1
 
 
@@ -236,7 +236,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(compacted.model.W, whole.model.W, rtol=0, atol=1e-7)
         for event, expected in zip(compacted.history, whole.history, strict=True):
             self.assertEqual((event.iteration, event.leader), (expected.iteration, expected.leader))
-            np.testing.assert_allclose(event.columns["cost"], expected.columns["cost"], rtol=1e-6)
+            np.testing.assert_allclose(event.reports["cost"], expected.reports["cost"], rtol=1e-6)
             for name in ("validation_error", "validation_cost", "test_error"):
                 np.testing.assert_allclose(getattr(event, name), getattr(expected, name), rtol=1e-6)
 

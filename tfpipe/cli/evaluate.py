@@ -128,7 +128,7 @@ def _evaluate(
     splits = load(model)
     chosen = _SPLITS if split == "all" else (split,)
     parts = {name: scores.predict(model, splits, getattr(splits, name)) for name in chosen}
-    found = scores.scores(scores.joined(list(parts.values())), model.class_names, top_k)
+    found = scores.scores(scores.concatenated(list(parts.values())), model.class_names, top_k)
     if output is not None:
         files.write_whole(output, _lines(parts, model.class_names).encode())
     streams.write_error("\n".join(aligned(_table(found))))

@@ -47,27 +47,16 @@ class Program:
         return self._function.experimental_get_compiler_ir(*arguments)("hlo")
 
 
-def made() -> int:
+def count() -> int:
     """How many programs this process has made."""
     return sum(program.made for program in _all)
 
 
-class Part:
-    """A part of programs, such as what is computed of one minibatch, whose graph can be shown."""
-
-    def __init__(self, compute: Callable[..., Any]):
-        self._compute = compute
-        self._function = tf.function(compute, autograph=False)
-
-    def __call__(self, *arguments: Any) -> Any:
-        # Not as a function of TensorFlow's: what is kept of one refers to variables, which are gone when another
-        # program takes it. And it is no faster.
-        return self._compute(*arguments)
-
-    def graph(self, *arguments: Any) -> bytes:
-        """TensorFlow's graph of it, before XLA makes a program of it: a serialized GraphDef."""
-        with _tracing:  # Nothing is traced if it is there already.
-            return self._function.get_concrete_function(*arguments).graph.as_graph_def().SerializeToString()
+def graph(compute: Callable[..., Any], *arguments: Any) -> bytes:
+    """TensorFlow's graph of a function of tensors, before XLA makes a program of it: a serialized GraphDef."""
+    with _tracing:
+        concrete = tf.function(compute, autograph=False).get_concrete_function(*arguments)
+    return concrete.graph.as_graph_def().SerializeToString()
 
 
 def padded(count: int) -> int:

@@ -41,7 +41,7 @@ def as_error(category: type[Warning]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def leaving_logging_alone() -> Iterator[None]:
-    """Where nobody has configured logging, keeps absl from doing so at its first message.
+    """Where nobody has configured logging, keeps `absl.logging.info` and its kin from doing so at their first message.
 
     The host could not do it any more afterwards. Meanwhile the root logger has the handler that Python itself uses
     where there is none.

@@ -6,7 +6,6 @@ from typing import Any
 
 from tfpipe.config import DataConfig
 from tfpipe.data.examples import Splits
-from tfpipe.data.host import leaving_logging_alone
 from tfpipe.data.readers import registry
 from tfpipe.data.splitting import divide
 from tfpipe.exceptions import DataError
@@ -66,10 +65,9 @@ def load(
         standardize=standardize,
     )
     try:
-        with leaving_logging_alone():
-            found = registry.find(config)
-            source = found.read(config)
-            return divide(source, _with_absolute_paths(config, isinstance(found.what, pathlib.Path)))
+        found = registry.find(config)
+        source = found.read(config)
+        return divide(source, _with_absolute_paths(config, isinstance(found.what, pathlib.Path)))
     except MemoryError as error:  # Readers let it pass: it is no damage, and nothing that is to be skipped.
         problem = "asks for more memory than is free; it is too large for this machine, or damaged"
         raise DataError(f"{dataset}: {problem}") from error

@@ -22,7 +22,7 @@ from tfpipe.exceptions import DataError, brief
 from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEPT = 2
 _DIGITS = 12
 _DIGEST_BYTES = 64

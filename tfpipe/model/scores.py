@@ -45,7 +45,7 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
     return Predictions(numbers[examples.labels], model.probabilities(examples.images))
 
 
-def joined(parts: list[Predictions]) -> Predictions:
+def concatenated(parts: list[Predictions]) -> Predictions:
     """Those of several splits, one after the other."""
     return Predictions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from tfpipe.monitor.profiler import Profiler
     from tfpipe.monitor.tensorboard import TensorBoard
 
-__all__ = ["Finished", "Monitor", "Pace", "Selected", "Started", "Trained", "Validated", "Written", "warn"]
+__all__ = ["DrawingPace", "Finished", "Monitor", "Selected", "Started", "Trained", "Validated", "Written", "warn"]
 
 
-class Pace(NamedTuple):
+class DrawingPace(NamedTuple):
     """How often a run draws its best model.
 
     Attributes:
@@ -60,7 +60,7 @@ class Monitor:
         written: Written,
         *,
         clock: Callable[[], float] = time.monotonic,
-        pace: Pace = Pace(),  # noqa: B008  # It is immutable.
+        pace: DrawingPace = DrawingPace(),  # noqa: B008  # It is immutable.
     ):
         self._clock, self._pace, self._settings = clock, pace, settings
         self._progress = ProgressLine(epochs) if sys.stderr.isatty() else LogLines(epochs, clock)

@@ -53,7 +53,7 @@ class Validated(NamedTuple):
         made in one program, seconds and this are shared out evenly.
       patience_left: the iterations that the head will train if nothing improves any more.
       W_norm: the Euclidean norm of its W, all classes together.
-      columns: what the solver reports besides, by name.
+      reports: what the solver reports besides, by name.
       validation_error: share of wrong predictions, in [0, 1].
       validation_cost: mean over the validation examples.
       test_error: share in [0, 1]; NaN also for a head whose validation error is no new best.
@@ -67,7 +67,7 @@ class Validated(NamedTuple):
     examples_per_second: float
     patience_left: np.ndarray
     W_norm: np.ndarray
-    columns: Mapping[str, np.ndarray]
+    reports: Mapping[str, np.ndarray]
     validation_error: np.ndarray
     validation_cost: np.ndarray
     test_error: np.ndarray

@@ -11,8 +11,8 @@ from tfpipe.exceptions import DataError, brief
 from tfpipe.monitor.events import Validated
 from tfpipe.monitor.progress import warn
 
-# `columns` stand each under its own name, and `best_error` can be computed.
-_NOT_IN_THE_FILE = ("columns", "best_error")
+# `reports` stand each under its own name, and `best_error` can be computed.
+_NOT_IN_THE_FILE = ("reports", "best_error")
 _FIELDS = frozenset(Validated._fields).difference(_NOT_IN_THE_FILE)
 
 
@@ -50,7 +50,7 @@ class MetricsFile:
 
     def validated(self, events: Sequence[Validated]) -> None:
         for event in events:
-            values = event._asdict() | dict(event.columns)
+            values = event._asdict() | dict(event.reports)
             fields = {name: _jsonable(value) for name, value in values.items() if name not in _NOT_IN_THE_FILE}
             self._waiting += json.dumps(fields, allow_nan=False).encode() + b"\n"
         self.flush()
@@ -98,9 +98,9 @@ def _lines(path: pathlib.Path, content: bytes) -> Iterator[tuple[bytes, Validate
             }
             best = np.fmin(best, fields["validation_error"])
             leader = fields["leader"]
-            columns = {name: fields.pop(name) for name in fields.keys() - _FIELDS}
+            reports = {name: fields.pop(name) for name in fields.keys() - _FIELDS}
             best_error = np.inf if leader is None else float(best[leader])
-            event = Validated(**fields, columns=columns, best_error=best_error)
+            event = Validated(**fields, reports=reports, best_error=best_error)
             is_sound = isinstance(event.iteration, int) and line.endswith(b"\n")
         except Exception as error:  # Whatever it may hold.
             raise DataError(f"{path}: line {number} is no validation: {brief(error)}") from error

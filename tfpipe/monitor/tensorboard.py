@@ -99,7 +99,7 @@ class TensorBoard:
         leader = event.leader
         if leader is None:
             return
-        of_solver = {name: values[leader] for name, values in event.columns.items()} | dict(self._settings[leader])
+        of_solver = {name: values[leader] for name, values in event.reports.items()} | dict(self._settings[leader])
         curves = {
             "train": {
                 # What it minimizes stands beside the cost of the other splits.

@@ -64,13 +64,13 @@ class Resident(NamedTuple):
         first_page = begin // page * page
         file.madvise(order, first_page, end - first_page)
 
-        def announce(rows: np.ndarray) -> None:
+        def will_need(rows: np.ndarray) -> None:
             starts = start + np.sort(rows, axis=None) * size
             firsts = starts // page * page
             for first, length in zip(firsts.tolist(), (starts + size - firsts).tolist(), strict=True):
                 file.madvise(mmap.MADV_WILLNEED, first, length)
 
-        return announce if is_needed else None
+        return will_need if is_needed else None
 
 
 def place(splits: Iterable[Examples]) -> list[Resident]:

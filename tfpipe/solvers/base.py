@@ -20,14 +20,14 @@ class Group(NamedTuple):
       b: variable `[H, K]`, zeros at the start.
       settings: what each head is trained with, by name, `[H]` each.
       column: `[H]` int32, the column of weights of each.
-      memory: the solver's own variables, by name, `[H, ...]` each.
+      slots: the solver's own variables, by name, `[H, ...]` each.
     """
 
     W: tf.Variable
     b: tf.Variable
     settings: dict[str, tf.Tensor]
     column: tf.Tensor
-    memory: dict[str, tf.Variable]
+    slots: dict[str, tf.Variable]
 
 
 class Inside(NamedTuple):
@@ -37,7 +37,7 @@ class Inside(NamedTuple):
       validation, test: all minibatches of both splits.
       of_validation, of_test: how heads are measured on them.
       column: `[H]` int32, the columns of weights of the heads there.
-      best_error: `[H]` float64, the smallest validation error of each head so far.
+      best_error: `[H]` float64, below which a head is better than ever: minus infinity for one that has ended.
     """
 
     validation: Span
@@ -54,7 +54,7 @@ class Advance(NamedTuple):
     Attributes:
       costs: `[T, H]`, the cost that was minimized, before each step, without any penalty. XLA drops assertions, so
         whether a cost is finite is the caller's to look at.
-      columns: what the solver reports, by name: `[T, H]`, of which the rows at validations count.
+      reports: what the solver reports, by name: `[T, H]`, of which the rows at validations count.
       sums: `[T, 2, H]` float64, see `Objective.sums`, on the validation split; of which the rows at validations count.
         None if they were not made inside.
       test_sums: the same on the test split, where a head was better than ever; elsewhere NaN.
@@ -64,7 +64,7 @@ class Advance(NamedTuple):
     """
 
     costs: tf.Tensor
-    columns: Mapping[str, tf.Tensor]
+    reports: Mapping[str, tf.Tensor]
     sums: tf.Tensor | None = None
     test_sums: tf.Tensor | None = None
     norm: tf.Tensor | None = None
@@ -79,7 +79,7 @@ class Solver(abc.ABC):
 
     Attributes:
       name: as the report calls it.
-      columns: the names of what it reports of each head at a validation.
+      reports: the names of what it reports of each head at a validation.
       validates_inside: whether `advance` can validate.
       settings: what each head is trained with: mappings with the same names, in one order.
       steps: how many there are at most.
@@ -89,7 +89,7 @@ class Solver(abc.ABC):
     """
 
     name: ClassVar[str]
-    columns: ClassVar[Sequence[str]] = ()
+    reports: ClassVar[Sequence[str]] = ()
     validates_inside: ClassVar[bool] = False
     settings: Sequence[Mapping[str, float]]
     steps: int
@@ -97,7 +97,7 @@ class Solver(abc.ABC):
     per_epoch: int
     examples: int
 
-    def memory(self, n_heads: int, n_out: int, n_in: int) -> dict[str, np.ndarray]:
+    def slots(self, n_heads: int, n_out: int, n_in: int) -> dict[str, np.ndarray]:
         """What it has to remember of heads at the start: arrays `[H, ...]` by name, saved and resumed with the rest."""
         return {}
 
@@ -114,8 +114,8 @@ class Solver(abc.ABC):
         Args:
           span: from `spans`.
           objective: on the training examples.
-          group: whose W, b and memory are updated.
-          last: `[H]` int64; after so many steps a head stands still.
+          group: whose W, b and slots are updated.
+          last: `[H]` int64; after so many steps from the beginning of the run a head stands still.
           inside: to validate inside the program, if the solver can; else None.
         """
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.compute import int8
-from tfpipe.compute.programs import Part, padded
+from tfpipe.compute.programs import padded
 from tfpipe.data.scaling import Scaling
 from tfpipe.model import softmax
 from tfpipe.pipeline.spans import Span
@@ -176,7 +176,9 @@ class Objective(NamedTuple):
         return tf.cast(x * self.factor, inputs)
 
 
-def _add_up(objective: Objective, span: Span, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+def _sums_of_minibatch(
+    objective: Objective, span: Span, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor, column: tf.Tensor
+) -> tf.Tensor:
     ((x, y, weights),) = objective._minibatch(span, i, column)
     z = objective.logits(x, W, b)
     wrong = tf.where(softmax.predictions(z) != y, weights, 0)
@@ -184,11 +186,9 @@ def _add_up(objective: Objective, span: Span, i: tf.Tensor, W: tf.Tensor, b: tf.
     return tf.cast(tf.reduce_sum(of_each, axis=2), tf.float64)
 
 
-def _predict(objective: Objective, span: Span, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _predictions_of_minibatch(
+    objective: Objective, span: Span, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     ((x, _, _),) = objective._minibatch(span, i, tf.zeros(b.shape[0], tf.int32))
     z = objective.logits(x, W, b)
     return softmax.predictions(z), softmax.confidences(z)
-
-
-_sums_of_minibatch = Part(_add_up)
-_predictions_of_minibatch = Part(_predict)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.compute.programs import Part, Program
+from tfpipe.compute.programs import Program, graph
 from tfpipe.config import TrainConfig
 from tfpipe.exceptions import ConfigError
 from tfpipe.pipeline import inputs
@@ -32,7 +32,7 @@ class Sgd(Solver):
     name = "sgd"
     # The mean cost of the minibatches since the last validation; and the norm of the gradient in W of the last of them,
     # weight decay included.
-    columns: ClassVar = ("cost", "gradient_norm")
+    reports: ClassVar = ("cost", "gradient_norm")
     validates_inside = True
 
     def __init__(self, config: TrainConfig, n_examples: int):
@@ -54,7 +54,7 @@ class Sgd(Solver):
             problem = f"the run has {self.steps} iterations, so it would never validate; take at most as many"
             raise ConfigError("validation_frequency", self.frequency, problem)
 
-    def memory(self, n_heads: int, n_out: int, n_in: int) -> dict[str, np.ndarray]:
+    def slots(self, n_heads: int, n_out: int, n_in: int) -> dict[str, np.ndarray]:
         """Of each head the sum of costs since the last validation, and of how many steps."""
         return {"cost_sum": np.zeros(n_heads), "cost_steps": np.zeros(n_heads)}
 
@@ -68,7 +68,7 @@ class Sgd(Solver):
 
     def graph(self, span: Span, objective: Objective, group: Group) -> bytes:
         nothing = tf.zeros(group.b.shape[:1], tf.int64)
-        return _step.graph(span, tf.constant(0), objective, group, nothing, tf.constant(False))
+        return graph(_step, span, tf.constant(0), objective, group, nothing, tf.constant(False))
 
     def advice(self) -> str:
         smallest = min(setting["learning_rate"] for setting in self.settings)
@@ -76,7 +76,7 @@ class Sgd(Solver):
         return f"a smaller learning_rate (such as {try_:g}), or {super().advice()}"
 
 
-def _take_step(
+def _step(
     span: Span, i: tf.Tensor, objective: Objective, group: Group, last: tf.Tensor, validates: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """One step, on minibatch number i: the cost before it, `[H]`, and if a validation follows its gradient's norm."""
@@ -94,12 +94,9 @@ def _take_step(
     b.assign(b - learning_rate * g_b)
 
     counted = tf.cast(trains, tf.float64)
-    group.memory["cost_sum"].assign_add(tf.where(trains, tf.cast(cost, tf.float64), 0))
-    group.memory["cost_steps"].assign_add(counted)
+    group.slots["cost_sum"].assign_add(tf.where(trains, tf.cast(cost, tf.float64), 0))
+    group.slots["cost_steps"].assign_add(counted)
     return cost, norm
-
-
-_step = Part(_take_step)
 
 
 def _validate(
@@ -152,7 +149,7 @@ def _advance(
         validates = done % frequency == 0
         cost, norm = _step(span, i, objective, group, last, validates)
         sound &= tf.math.is_finite(cost) | (done > last)
-        cost_sum, cost_steps = group.memory["cost_sum"], group.memory["cost_steps"]
+        cost_sum, cost_steps = group.slots["cost_sum"], group.slots["cost_steps"]
         figures = (cost, tf.cast(cost_sum / cost_steps, dtype), norm)
         kept = tf.cast(~validates, tf.float64)
         cost_sum.assign(tf.where(validates, tf.zeros_like(cost_sum), cost_sum))

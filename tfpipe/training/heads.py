@@ -44,7 +44,7 @@ class Heads:
 
     Attributes:
       numbers: `[h]` int64, which heads of the run they are, ascending: all, until those that stopped leave.
-      columns: what the solver reported of them after the last step, by name, `[h]` each.
+      reports: what the solver reported of them after the last step, by name, `[h]` each.
     """
 
     def __init__(self, solver: Solver, sizes: tuple[int, int, int], dtype: np.dtype, state: State, workers: Workers):
@@ -52,15 +52,15 @@ class Heads:
         self._workers = workers
         n_heads, n_out, n_in = sizes
         if state.steps:
-            self._begin(state.numbers, state.columns, {"W": state.W, "b": state.b, **state.memory})
+            self._begin(state.numbers, state.reports, {"W": state.W, "b": state.b, **state.slots})
             return
         W, b = np.zeros((n_heads, n_out, n_in), dtype), np.zeros((n_heads, n_out), dtype)
-        columns = {name: np.full(n_heads, np.nan) for name in solver.columns}
-        self._begin(np.arange(n_heads), columns, {"W": W, "b": b, **solver.memory(*sizes)})
+        reports = {name: np.full(n_heads, np.nan) for name in solver.reports}
+        self._begin(np.arange(n_heads), reports, {"W": W, "b": b, **solver.slots(*sizes)})
 
-    def _begin(self, numbers: np.ndarray, columns: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
+    def _begin(self, numbers: np.ndarray, reports: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
         """Makes the groups of these heads, whose arrays are `[h, ...]` each."""
-        self.numbers, self.columns = numbers, dict(columns)
+        self.numbers, self.reports = numbers, dict(reports)
         # Of two sizes at most: each takes programs of its own.
         self._places = np.array_split(np.arange(len(numbers)), min(self._workers.device.programs, len(numbers)))
         self._groups = [self._group(places, arrays) for places in self._places]
@@ -91,11 +91,10 @@ class Heads:
     def arrays(self) -> dict[str, Any]:
         """All that is to be kept of them, copied: by name, as State has it."""
         W, b = joined(self.parameters())
-        memory = {
-            name: _of_all([group.memory[name] for group in self._groups], self._places)
-            for name in self._groups[0].memory
+        slots = {
+            name: _of_all([group.slots[name] for group in self._groups], self._places) for name in self._groups[0].slots
         }
-        return {"numbers": self.numbers, "columns": self.columns, "W": W, "b": b, "memory": memory}
+        return {"numbers": self.numbers, "reports": self.reports, "W": W, "b": b, "slots": slots}
 
     def advance(self, span: Span, objective: Objective, last: np.ndarray, inside: Inside | None) -> Advance:
         """Advances all heads over `span`, each to its `last` step, `[h]`: see Solver.
@@ -109,13 +108,13 @@ class Heads:
         def rows(parts: Sequence[tf.Tensor | None]) -> Any:
             return None if parts[0] is None else _of_all(parts, self._places, axis=-1)[steps]
 
-        columns = {name: rows([one.columns[name] for one in found]) for name in self._solver.columns}
-        self.columns = {name: array[-1] for name, array in columns.items()}
+        reports = {name: rows([one.reports[name] for one in found]) for name in self._solver.reports}
+        self.reports = {name: array[-1] for name, array in reports.items()}
         best = [] if inside is None else [
             _of_all([getattr(one, name) for one in found], self._places) for name in ("best_W", "best_b")
         ]  # fmt: skip
         figures = (rows([getattr(one, name) for one in found]) for name in ("sums", "test_sums", "norm"))
-        return Advance(rows([one.costs for one in found]), columns, *figures, *best)
+        return Advance(rows([one.costs for one in found]), reports, *figures, *best)
 
     def _advance(self, span: Span, objective: Objective, last: np.ndarray, inside: Inside | None) -> list[Advance]:
         def run(group: Group, places: np.ndarray) -> Advance:
@@ -139,12 +138,12 @@ class Heads:
         """TensorFlow's graph of one step; see Solver."""
         return self._solver.graph(nothing, objective, self._groups[0])
 
-    def only(self, places: np.ndarray) -> None:
+    def leave_only(self, places: np.ndarray) -> None:
         """Leaves the heads at these places, as they are now; the others are gone."""
         kept = self.arrays()
-        arrays = {"W": kept["W"], "b": kept["b"], **kept["memory"]}
-        columns = {name: array[places] for name, array in self.columns.items()}
-        self._begin(self.numbers[places], columns, {name: array[places] for name, array in arrays.items()})
+        arrays = {"W": kept["W"], "b": kept["b"], **kept["slots"]}
+        reports = {name: array[places] for name, array in self.reports.items()}
+        self._begin(self.numbers[places], reports, {name: array[places] for name, array in arrays.items()})
 
 
 def _of_all(parts: Sequence[tf.Tensor | tf.Variable], places: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:

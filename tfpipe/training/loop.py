@@ -86,9 +86,9 @@ def train(
       DivergedError: the cost of every head stopped being finite.
     """
     processes.check_not_forked()
-    place = device or devices.select(config.device, tf32=config.tf32)
-    place.check_precision(config.precision)
-    plan = Plan.of(config, splits, solver(config, len(splits.train)), place, pace)
+    device = device or devices.select(config.device, tf32=config.tf32)
+    device.check_precision(config.precision)
+    plan = Plan.of(config, splits, solver(config, len(splits.train)), device, pace)
     with asked_to_stop(should_stop) as stops:
         if workdir is None:
             if config.profile:
@@ -101,8 +101,8 @@ def train(
                 files,
                 plan.identity,
                 plan.flags,
-                columns=plan.solver.columns,
-                memory=plan.solver.memory(*plan.identity.sizes),
+                reports=plan.solver.reports,
+                slots=plan.solver.slots(*plan.identity.sizes),
                 resume=resume,
                 overwrite=overwrite,
             )
@@ -169,7 +169,7 @@ def _advance(parts: Parts, steps: int) -> int:
     speed = parts.meter.lap("validation", done) if inside else math.nan
     record.take_span(steps, numbers, found.costs, list(validation.found_inside(numbers, steps, found, speed)), begin)
     if (remain := record.worth_going_on_with(numbers, done)) is not None:
-        heads.only(remain)
+        heads.leave_only(remain)
     return done
 
 

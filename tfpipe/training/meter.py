@@ -26,7 +26,7 @@ class Meter:
         return self._before + self._clock() - self._begin
 
     def lap(self, what: str, steps: int) -> float:
-        """The examples a second since the last lap of `what`, a `span` or a `validation`, when `steps` are done now."""
+        """Ends a lap of `what`, a `span` or a `validation`, when `steps` are done: its examples a second."""
         (before, begin), self._laps[what] = self._laps[what], (steps, self._clock())
         # A clock may stand still, as in a test.
         return (steps - before) * self._examples_per_step / max(self._laps[what][1] - begin, 1e-9)

@@ -11,7 +11,7 @@ from tfpipe.compute.device import Device
 from tfpipe.config import TrainConfig, flag_lines, flag_value
 from tfpipe.data import Examples, Splits
 from tfpipe.exceptions import ConfigError
-from tfpipe.monitor import Pace as MonitorPace
+from tfpipe.monitor import DrawingPace, Validated
 from tfpipe.pipeline import residency, spans
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.solvers.base import Solver
@@ -48,7 +48,7 @@ class Pace(NamedTuple):
     span_flops: float = spans.SPAN_FLOPS
     flops_inside: float = 100e6
     flops_worth_leaving: float = 250e9
-    monitor: MonitorPace = MonitorPace()
+    monitor: DrawingPace = DrawingPace()
 
 
 class Plan(NamedTuple):
@@ -73,7 +73,15 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, solver: Solver, device: Device, pace: Pace) -> "Plan":
-        """The plan that follows. Raises ConfigError if the hyper-parameters do not fit the data."""
+        """The plan that follows.
+
+        Raises:
+          ConfigError: the hyper-parameters do not fit the data.
+          ValueError: the solver names something as a field of a validation or of a state is named.
+        """
+        taken = {*solver.reports} & {*Validated._fields} | {*solver.slots(1, 1, 1)} & {"W", "b"}
+        if taken:
+            raise ValueError(f"solver {solver.name}: its {', '.join(sorted(taken))} would take the place of another")
         most = max(len(splits.validation), len(splits.test))
         validation, test = (_in_order(config, name, getattr(splits, name), most) for name in ("validation", "test"))
         return cls(config, splits, solver, device, pace, validation, test)

@@ -14,7 +14,7 @@ from tfpipe.training.meter import Meter
 from tfpipe.training.patience import Patience
 from tfpipe.training.plan import Plan
 from tfpipe.training.state import State
-from tfpipe.training.validation import Found
+from tfpipe.training.validation import Measured
 
 
 class Record:
@@ -92,12 +92,12 @@ class Record:
         log.info("%d of %d heads have stopped: the others go on without them", (~remain).sum(), len(remain))
         return np.flatnonzero(remain)
 
-    def take_validation(self, found: Found) -> None:
+    def take_validation(self, found: Measured) -> None:
         """Takes in one that was made beside the training."""
         self._tell_validated([self._validated(found, self._meter.seconds)])
 
     def take_span(
-        self, before: int, numbers: np.ndarray, costs: np.ndarray, found: Sequence[Found], begin: float
+        self, before: int, numbers: np.ndarray, costs: np.ndarray, found: Sequence[Measured], begin: float
     ) -> None:
         """Takes in a span and the validations inside it, in the order in which all that happened.
 
@@ -128,7 +128,7 @@ class Record:
         self.history += events
         self._monitor.validated(events)
 
-    def _validated(self, found: Found, seconds: float) -> Validated:
+    def _validated(self, found: Measured, seconds: float) -> Validated:
         patience, steps, numbers = self.patience, found.steps, found.numbers
         self._stop_diverged(
             steps - 1, numbers, (patience.active(steps)[numbers] & ~np.isfinite(found.cost))[np.newaxis]
@@ -151,7 +151,7 @@ class Record:
             found.examples_per_second,
             np.where(active, np.minimum(patience.allowed, self._plan.solver.steps) - steps, np.nan),
             of_those(found.norm, active),
-            {name: of_those(values, active) for name, values in found.columns.items()},
+            {name: of_those(values, active) for name, values in found.reports.items()},
             of_those(found.error, active),
             of_those(found.cost, active),
             of_those(found.test_error, improved),

@@ -21,8 +21,8 @@ def restore_or_begin(
     identity: RunIdentity,
     flag_lines: list[str],
     *,
-    columns: Sequence[str] = (),
-    memory: Mapping[str, np.ndarray] = MappingProxyType({}),
+    reports: Sequence[str] = (),
+    slots: Mapping[str, np.ndarray] = MappingProxyType({}),
     resume: bool,
     overwrite: bool,
 ) -> State:
@@ -32,8 +32,8 @@ def restore_or_begin(
       workdir: this process must own it.
       identity: of the run that is wanted.
       flag_lines: it as the lines of a flagfile, without the workdir.
-      columns: the names of what its solver reports.
-      memory: what its solver remembers at the start.
+      reports: the names of what its solver reports.
+      slots: what its solver remembers at the start.
       resume: whether to go on from a state that is there, rather than to begin anew.
       overwrite: whether what is there may be removed for that.
 
@@ -47,7 +47,7 @@ def restore_or_begin(
     state = _state_there(workdir, checkpoints, identity)
     if state is not None:
         try:
-            state.check_fits(identity.sizes, columns, memory)
+            state.check_fits(identity.sizes, reports, slots)
         except DataError as error:
             raise workdir.error(f"{error}; {_OTHERWISE}") from error
     if state is None:

@@ -17,7 +17,7 @@ _FREE = ("checkpoint_every", "device", "profile", "tensorboard")
 # More of them prolongs a run.
 _MAY_GROW = ("epochs", "patience")
 # Of arrays that the solver names.
-_PREFIXES = {"memory": "memory.", "columns": "columns."}
+_PREFIXES = {"slots": "slots.", "reports": "reports."}
 _MOST_STEPS = 2**62
 _FLOAT, _INTEGER, _BOOLEAN = "f", "i", "b"
 
@@ -39,8 +39,8 @@ class State:
       written: what the event files for TensorBoard held.
       numbers: of the heads that train, ascending.
       W, b: of these, now.
-      columns: of these, what the solver reported after the last step, `[h]` by name.
-      memory: of these, what the solver remembers, `[h, ...]` by name.
+      reports: of these, what the solver reported after the last step, `[h]` by name.
+      slots: of these, what the solver remembers, `[h, ...]` by name.
       best_W, best_b, test_error: of all heads at their best validation.
       best_error, best_cost, best_steps, patience, diverged, diverged_at: see `Patience`.
     """
@@ -53,8 +53,8 @@ class State:
     numbers: Any = dataclasses.field(default=None, metadata=_array(_INTEGER, "h"))
     W: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "h", "K", "D"))
     b: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "h", "K"))
-    columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    memory: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    reports: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    slots: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     best_W: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H", "K", "D"))
     best_b: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H", "K"))
     test_error: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
@@ -65,13 +65,13 @@ class State:
     diverged: Any = dataclasses.field(default=None, metadata=_array(_BOOLEAN, "H"))
     diverged_at: Any = dataclasses.field(default=None, metadata=_array(_INTEGER, "H"))
 
-    def check_fits(self, sizes: tuple[int, int, int], columns: Sequence[str], memory: Mapping[str, np.ndarray]) -> None:
+    def check_fits(self, sizes: tuple[int, int, int], reports: Sequence[str], slots: Mapping[str, np.ndarray]) -> None:
         """Raises DataError if the arrays are not those of a run.
 
         Args:
           sizes: H, K and D of the run.
-          columns: the names of what its solver reports.
-          memory: what its solver remembers at the start.
+          reports: the names of what its solver reports.
+          slots: what its solver remembers at the start.
         """
         if self.steps == 0:
             return
@@ -82,13 +82,13 @@ class State:
                 _check_array(
                     getattr(self, field.name), field.metadata["kind"], [lengths[n] for n in field.metadata["shape"]]
                 )
-            for name, array in memory.items():
-                _check_array(self.memory[name], array.dtype.kind, [lengths["h"], *array.shape[1:]])
-            for name in columns:
-                _check_array(self.columns[name], _FLOAT, [lengths["h"]])
+            for name, array in slots.items():
+                _check_array(self.slots[name], array.dtype.kind, [lengths["h"], *array.shape[1:]])
+            for name in reports:
+                _check_array(self.reports[name], _FLOAT, [lengths["h"]])
             ascends = (np.diff(self.numbers, prepend=-1, append=n_heads) > 0).all()
             _check(bool(ascends) and lengths["h"] > 0, "its heads")
-            _check((self.memory.keys(), self.columns.keys()) == (memory.keys(), set(columns)), "its solver")
+            _check((self.slots.keys(), self.reports.keys()) == (slots.keys(), set(reports)), "its solver")
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # An array that is missing is None.
             sizes_in_words = f"{n_heads} heads, {n_out} classes, {n_in} inputs"
             raise DataError(f"the arrays of the state are not those of {sizes_in_words}") from error
@@ -181,9 +181,9 @@ def _written(facts: dict[str, Any]) -> Written:
         parts = pathlib.PurePosixPath(path)
         _check(type(size) is int and size >= 0, "the size of an event file")
         _check(not parts.is_absolute() and ".." not in parts.parts, "the path of an event file")
-    head = written.last_model
-    _check(head is None or [type(part) for part in head] == [int, int], "the last model")
-    return written._replace(last_model=None if head is None else (head[0], head[1]))
+    model = written.last_model
+    _check(model is None or [type(part) for part in model] == [int, int], "the last model")
+    return written._replace(last_model=None if model is None else (model[0], model[1]))
 
 
 def _identity(facts: dict[str, Any]) -> RunIdentity:

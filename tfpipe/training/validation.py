@@ -12,14 +12,14 @@ from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Heads, Parameters, joined
 
 
-class Found(NamedTuple):
+class Measured(NamedTuple):
     """What a validation found of h heads.
 
     Attributes:
       steps: after how many it was made.
       numbers: `[h]`, which heads.
       examples_per_second: that were trained since the last one.
-      columns: what the solver reports, by name, `[h]` each.
+      reports: what the solver reports, by name, `[h]` each.
       error: `[h]`, shares of wrong predictions in [0, 1] on the validation examples.
       cost: `[h]`, mean costs there.
       test_error: `[h]`, shares on the test examples; NaN if no head was better than ever.
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     steps: int
     numbers: np.ndarray
     examples_per_second: float
-    columns: Mapping[str, np.ndarray]
+    reports: Mapping[str, np.ndarray]
     error: np.ndarray
     cost: np.ndarray
     test_error: np.ndarray
@@ -70,7 +70,7 @@ class Validation:
         self._test = test
         self._frequency = frequency
         self._workers = workers
-        self._under_way: Future[Found] | None = None
+        self._under_way: Future[Measured] | None = None
         self.is_inside = is_inside
         self.validated = validated
 
@@ -87,18 +87,18 @@ class Validation:
         return steps % self._frequency == 0 and self.validated < steps
 
     def start(self, steps: int, heads: Heads, best_error: np.ndarray, examples_per_second: float) -> None:
-        """Has the heads measured as they are, and tested if one is below its `best_error`, `[h]`: in the background."""
+        """Has the heads measured in the background, and tested if an error is below its `best_error`, `[h]`."""
         self.validated = steps
-        numbers, columns, parameters = heads.numbers, heads.columns, heads.parameters()
+        numbers, reports, parameters = heads.numbers, heads.reports, heads.parameters()
 
-        def measure() -> Found:
+        def measure() -> Measured:
             W, b = joined(parameters)
             norm = np.linalg.norm(W.astype(np.float64).reshape(len(W), -1), axis=1)
             error, cost = self._validation.measure(parameters)
             test_error = np.full(len(error), np.nan)
             if (error < best_error).any():
                 test_error, _ = self._test.measure(parameters)
-            return Found(steps, numbers, examples_per_second, columns, error, cost, test_error, norm, W, b)
+            return Measured(steps, numbers, examples_per_second, reports, error, cost, test_error, norm, W, b)
 
         self._under_way = self._workers.start(measure)
 
@@ -106,13 +106,13 @@ class Validation:
     def is_under_way(self) -> bool:
         return self._under_way is not None
 
-    def finished(self) -> Found | None:
+    def finished(self) -> Measured | None:
         """What the one that is under way finds, if there is one: waits for it."""
         under_way, self._under_way = self._under_way, None
         return under_way.result() if under_way else None
 
     def inside(self, best_error: np.ndarray) -> Inside | None:
-        """What it takes to validate heads, whose smallest errors so far are `[h]`, in the program; None: it is not."""
+        """What it takes to validate heads inside the program, see Inside; None: they are validated beside."""
         validation, test = self._validation, self._test
         if not self.is_inside or validation.whole is None or test.whole is None:
             return None
@@ -121,7 +121,7 @@ class Validation:
 
     def found_inside(
         self, numbers: np.ndarray, first: int, advance: Advance, examples_per_second: float
-    ) -> Iterator[Found]:
+    ) -> Iterator[Measured]:
         """What the program found while it advanced these heads, one validation after the other.
 
         Args:
@@ -138,8 +138,8 @@ class Validation:
             self.validated = first + row + 1
             error, cost = self._validation.figures(advance.sums[row])
             test_error, _ = self._test.figures(advance.test_sums[row])
-            columns = {name: array[row] for name, array in advance.columns.items()}
-            yield Found(
-                self.validated, numbers, examples_per_second, columns, error, cost, test_error, advance.norm[row],
+            reports = {name: array[row] for name, array in advance.reports.items()}
+            yield Measured(
+                self.validated, numbers, examples_per_second, reports, error, cost, test_error, advance.norm[row],
                 advance.best_W, advance.best_b,
             )  # fmt: skip

@@ -93,7 +93,7 @@ def read(
     """
     with host.undoing_imports():
         import tensorflow_datasets  # noqa: F401
-    with _without_messages():
+    with host.leaving_logging_alone(), _without_messages():
         builder = _prepared(name, data_dir) or _builder(name, data_dir)
         if not builder.is_prepared():
             _prepare(builder, name, download=download)
