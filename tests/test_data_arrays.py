@@ -4,6 +4,7 @@ import os
 import pathlib
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -187,6 +188,16 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         (self.folder / "data.npz").write_bytes(bytes(data))
         with self.assertRaisesRegex(DataError, "cannot expand to the promised 4026531840"):
             load(self.folder / "data.npz")
+
+    def test_a_header_of_a_length_that_is_not_there_takes_no_memory(self):
+        (self.folder / "images.npy").write_bytes(b"\x93NUMPY\x02\x00" + struct.pack("<I", 0xF0000000) + b"x" * 100)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        with self.assertRaisesRegex(
+            DataError, "images.npy: not an .npy array, or damaged: .*expected 4026531840 bytes"
+        ):
+            load(self.folder / "images.npy", labels="x")
+        self.assertLess(tracemalloc.get_traced_memory()[1], 1 << 20)
 
     def test_two_members_of_one_name(self):
         path = self.npz(images=self.pixels, labels=self.labels)

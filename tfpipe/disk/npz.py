@@ -84,7 +84,7 @@ def read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
 
 def read_header(where: str, file: IO[bytes], size: int) -> Header:
     """Reads the header of an array that fills `size` bytes with it, and leaves `file` behind it."""
-    counting = _Counting(file)
+    counting = _Counting(file, size)
     try:
         version = np.lib.format.read_magic(counting)  # type: ignore[arg-type]
         if version == (1, 0):
@@ -109,13 +109,17 @@ def read_header(where: str, file: IO[bytes], size: int) -> Header:
 
 
 class _Counting:
-    """A file that counts what is read, for files that cannot tell where they stand."""
+    """A file of `size` bytes that counts what is read, for files that cannot tell where they stand.
 
-    def __init__(self, file: IO[bytes]):
+    It never asks for more than there is: memory would be taken for that.
+    """
+
+    def __init__(self, file: IO[bytes], size: int):
         self._file = file
+        self._size = size
         self.count = 0
 
     def read(self, size: int) -> bytes:
-        data = self._file.read(size)
+        data = self._file.read(min(size, self._size - self.count))
         self.count += len(data)
         return data

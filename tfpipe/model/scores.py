@@ -42,7 +42,9 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
         known = f"the model knows {enumeration(model.class_names, _MOST_NAMED)}"
         raise DataError(f"{examples.name}: has the classes {enumeration(unknown, _MOST_NAMED)}, and {known}")
     numbers = np.array([model.class_names.index(name) for name in splits.class_names])
-    return Predictions(numbers[examples.labels], model.probabilities(examples.images))
+    return Predictions(
+        numbers[examples.labels], np.concatenate([model.probabilities(block) for block in examples.blocks()])
+    )
 
 
 def concatenated(parts: list[Predictions]) -> Predictions:

@@ -90,7 +90,7 @@ def colours(values: np.ndarray) -> np.ndarray:
 def mistakes(diagnosis: Diagnosis, examples: Examples, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """The most confident mistakes: `[m, H, W, 3]` uint8, and what each was, was taken for, and how surely."""
     rows = diagnosis.mistakes(_MOST_MISTAKES)
-    tiles = brightened(examples.images[rows])
+    tiles = brightened(examples.stored[examples.rows[rows]])
     tiles = tiles.reshape(*tiles.shape[:3], -1)
     captions = [
         f"{names[diagnosis.labels[row]]} → {names[diagnosis.predicted[row]]}, {diagnosis.confidence[row]:.0%}"

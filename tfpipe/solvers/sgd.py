@@ -1,8 +1,8 @@
 """Minibatch gradient descent, step by step as in the Theano tutorial: the gradients, then one assignment for each."""
 
 import itertools
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,8 @@ from tfpipe.pipeline.sampler import Sampler
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers.base import Advance, Group, Inside, Solver
 from tfpipe.solvers.objective import Objective
+
+Tensors = tuple[tf.Tensor, ...]
 
 
 class Sgd(Solver):
@@ -68,7 +70,7 @@ class Sgd(Solver):
 
     def graph(self, span: Span, objective: Objective, group: Group) -> bytes:
         nothing = tf.zeros(group.b.shape[:1], tf.int64)
-        return graph(_step, span, tf.constant(0), objective, group, nothing, tf.constant(False))
+        return graph(_step, span, tf.constant(0), objective, group, nothing)
 
     def advice(self) -> str:
         smallest = min(setting["learning_rate"] for setting in self.settings)
@@ -76,10 +78,8 @@ class Sgd(Solver):
         return f"a smaller learning_rate (such as {try_:g}), or {super().advice()}"
 
 
-def _step(
-    span: Span, i: tf.Tensor, objective: Objective, group: Group, last: tf.Tensor, validates: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step, on minibatch number i: the cost before it, `[H]`, and if a validation follows its gradient's norm."""
+def _step(span: Span, i: tf.Tensor, objective: Objective, group: Group, last: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """One step, on minibatch number i: the cost before it, `[H]`, and the gradient in W, weight decay included."""
     W, b = group.W, group.b
     with tf.GradientTape() as tape:
         cost = objective.cost(span, i, W, b, group.column)
@@ -88,20 +88,15 @@ def _step(
     trains = span.first + tf.cast(i, tf.int64) < last
     learning_rate = tf.where(trains, group.settings["learning_rate"], 0)[:, tf.newaxis]
     l2 = group.settings["l2"][:, tf.newaxis, tf.newaxis]
-    # At validations alone: at every step it took 7 % of a grid's time.
-    norm = tf.cond(validates, lambda: tf.norm(g_W + l2 * W, axis=(1, 2)), lambda: tf.zeros_like(cost))
+    gradient = g_W + l2 * W
     W.assign(W - learning_rate[..., tf.newaxis] * (g_W + l2 * W))
     b.assign(b - learning_rate * g_b)
-
-    counted = tf.cast(trains, tf.float64)
-    group.slots["cost_sum"].assign_add(tf.where(trains, tf.cast(cost, tf.float64), 0))
-    group.slots["cost_steps"].assign_add(counted)
-    return cost, norm
+    return cost, gradient
 
 
 def _validate(
-    inside: Inside, W: tf.Tensor, b: tf.Tensor, may_improve: tf.Tensor, best: tuple[tf.Tensor, ...]
-) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]:
+    inside: Inside, W: tf.Tensor, b: tf.Tensor, may_improve: tf.Tensor, best: Tensors
+) -> tuple[Tensors, Tensors]:
     """Measures the heads, and tests them if one is better than ever: the figures, and the best so far.
 
     Args:
@@ -132,41 +127,56 @@ def _validate(
 def _advance(
     span: Span, objective: Objective, group: Group, last: tf.Tensor, frequency: tf.Tensor, inside: Inside | None
 ) -> Advance:
-    """A step on each minibatch of `span` that counts; see `Solver.advance`."""
+    """A step on each minibatch of `span` that counts, up to one validation after the other; see `Solver.advance`."""
     n_heads, dtype = group.b.shape[0], group.W.dtype
-    shapes = [(dtype, [n_heads])] * 3
-    best: tuple[tf.Tensor, ...] = ()
+    heads = (dtype, [n_heads])
+    sums = (tf.float64, [2, n_heads])
+    of_validations = [] if inside is None else [sums, sums, (tf.float64, [n_heads])]
+    best: Tensors = ()
     if inside is not None:
-        shapes += [(tf.float64, [2, n_heads]), (tf.float64, [2, n_heads]), (tf.float64, [n_heads])]
         best = inside.best_error, tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)
-    size = span.rows.shape[0]
-    found = tuple(tf.TensorArray(of, size=size, element_shape=shape) for of, shape in shapes)
+    costs, *found = (
+        tf.TensorArray(of, size=span.rows.shape[0], element_shape=shape) for of, shape in [heads] * 3 + of_validations
+    )
 
-    def step(
-        i: tf.Tensor, sound: tf.Tensor, best: tuple[tf.Tensor, ...], found: tuple[tf.TensorArray, ...]
-    ) -> tuple[object, ...]:
-        done = span.first + tf.cast(i, tf.int64) + 1
+    numbers = tf.range(span.rows.shape[0])[:, tf.newaxis]
+    trains = span.first + tf.cast(numbers, tf.int64) < last
+
+    def take(i: tf.Tensor, costs: tf.TensorArray) -> tuple[Any, ...]:
+        cost, gradient = _step(span, i, objective, group, last)
+        return i + 1, costs.write(i, cost), gradient
+
+    def interval(
+        begin: tf.Tensor, sound: tf.Tensor, best: Tensors, costs: tf.TensorArray, found: Sequence[tf.TensorArray]
+    ) -> tuple[Any, ...]:
+        """The steps up to the next validation, or to the end of the span, and the validation."""
+        before = span.first + tf.cast(begin, tf.int64)
+        end = tf.minimum(begin + tf.cast(frequency - before % frequency, tf.int32), span.end)
+        # The last step is taken apart: the norm of its gradient is wanted. At every step it took 7 % of a grid's time.
+        carried = tf.while_loop(lambda i, _: i < end - 1, lambda i, costs: take(i, costs)[:2], (begin, costs))
+        _, costs, gradient = take(*carried)
+        counts = trains & (numbers >= begin) & (numbers < end)
+        of_interval = tf.where(counts, tf.cast(costs.stack(), tf.float64), 0)
+        sound &= tf.reduce_all(tf.math.is_finite(of_interval), axis=0)
+
+        slots, done = group.slots, before + tf.cast(end - begin, tf.int64)
         validates = done % frequency == 0
-        cost, norm = _step(span, i, objective, group, last, validates)
-        sound &= tf.math.is_finite(cost) | (done > last)
-        cost_sum, cost_steps = group.slots["cost_sum"], group.slots["cost_steps"]
-        figures = (cost, tf.cast(cost_sum / cost_steps, dtype), norm)
-        kept = tf.cast(~validates, tf.float64)
-        cost_sum.assign(tf.where(validates, tf.zeros_like(cost_sum), cost_sum))
-        cost_steps.assign(cost_steps * kept)
+        cost_sum = slots["cost_sum"] + tf.reduce_sum(of_interval, axis=0)
+        cost_steps = slots["cost_steps"] + tf.math.count_nonzero(counts, axis=0, dtype=tf.float64)
+        slots["cost_sum"].assign(tf.where(validates, tf.zeros_like(cost_sum), cost_sum))
+        slots["cost_steps"].assign(tf.where(validates, tf.zeros_like(cost_steps), cost_steps))
+        figures: Tensors = (tf.cast(cost_sum / cost_steps, dtype), tf.norm(gradient, axis=(1, 2)))
         if inside is not None:
-            nothing = tuple(tf.zeros(shape, of) for of, shape in shapes[3:])
+            nothing = tuple(tf.zeros(shape, of) for of, shape in of_validations)
+            W, b = tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)
             measured, best = tf.cond(
-                validates,
-                lambda: _validate(
-                    inside, tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b), sound & (done <= last), best
-                ),
-                lambda: (nothing, best),
+                validates, lambda: _validate(inside, W, b, sound & (done <= last), best), lambda: (nothing, best)
             )
             figures += measured
-        return i + 1, sound, best, tuple(array.write(i, part) for array, part in zip(found, figures, strict=True))
+        written = [array.write(end - 1, figure) for array, figure in zip(found, figures, strict=True)]
+        return end, sound, best, costs, written
 
-    start = (span.begin, tf.ones([n_heads], tf.bool), best, found)
-    *_, best, found = tf.while_loop(lambda i, *_: i < span.end, step, start)
-    costs, mean, norm, *of_validations = (array.stack() for array in found)
-    return Advance(costs, {"cost": mean, "gradient_norm": norm}, *of_validations, *best[1:])
+    start = (span.begin, tf.ones([n_heads], tf.bool), best, costs, found)
+    *_, best, costs, found = tf.while_loop(lambda i, *_: i < span.end, interval, start)
+    mean, norm, *measured = (array.stack() for array in found)
+    return Advance(costs.stack(), {"cost": mean, "gradient_norm": norm}, *measured, *best[1:])
