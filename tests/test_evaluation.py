@@ -21,6 +21,8 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         random = np.random.default_rng(0)
         self.W = random.normal(size=(5, 3, 24)).astype(np.float32)
         self.b = random.normal(size=(5, 3)).astype(np.float32)
+        self.column = np.zeros(5, np.int32)
+        self.masks = np.ones((1, 40), np.float32)
 
     def evaluation(
         self, length, programs=1, *, batch_size=9, arithmetic="float32", drop_remainder=False, is_resident=True
@@ -29,7 +31,7 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         (split,) = residency.place([self.examples])
         # By default minibatches of 9, of which the last has 4.
         sampler = Sampler(40, batch_size, drop_remainder=drop_remainder)
-        objective = Objective.of(BY_255, split.labels, np.ones((1, 40), np.float32), sampler.examples, arithmetic)
+        objective = Objective.of(BY_255, split.labels, self.masks, sampler.examples, arithmetic)
         return Evaluation(split._replace(is_resident=is_resident), objective, sampler, length, workers)
 
     def groups(self, sizes, padding=0):
@@ -38,7 +40,7 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         places = [np.arange(end - size, end) for size, end in zip(sizes, ends, strict=True)]
         padded = [*places[:-1], np.append(places[-1], np.zeros(padding, np.int64))]
         return [
-            Parameters(tf.constant(self.W[rows]), tf.constant(self.b[rows]), size)
+            Parameters(tf.constant(self.W[rows]), tf.constant(self.b[rows]), tf.constant(self.column[rows]), size)
             for rows, size in zip(padded, sizes, strict=True)
         ]
 
@@ -71,7 +73,9 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
     def test_what_a_head_does_on_each_example(self, length, batch_size, arithmetic):
         evaluation = self.evaluation(length, batch_size=batch_size, arithmetic=arithmetic)
         for W, b in zip(self.W, self.b, strict=True):
-            found = evaluation.diagnose(Parameters(tf.constant(W[np.newaxis]), tf.constant(b[np.newaxis]), 1))
+            found = evaluation.diagnose(
+                Parameters(tf.constant(W[np.newaxis]), tf.constant(b[np.newaxis]), tf.zeros(1, tf.int32), 1)
+            )
             expected = oracle.log_probabilities(W.T, b, self.x)
             self.assertAllEqual(found.labels, self.y)
             self.assertAllEqual(found.predicted, expected.argmax(axis=1))
@@ -83,7 +87,7 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         evaluation, groups = self.evaluation(length, drop_remainder=True), self.groups((5,), 1)
         self.assert_measures(evaluation.measure(groups), 36)
         self.assertAllEqual(evaluation.labels, self.y[:36])
-        found = evaluation.diagnose(Parameters(groups[0].W[:1], groups[0].b[:1], 1))
+        found = evaluation.diagnose(Parameters(groups[0].W[:1], groups[0].b[:1], groups[0].column[:1], 1))
         self.assertAllEqual(
             found.predicted, oracle.log_probabilities(self.W[0].T, self.b[0], self.x[:36]).argmax(axis=1)
         )
@@ -91,17 +95,22 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
     def test_images_that_come_with_each_span(self):
         self.assert_measures(self.evaluation(2, is_resident=False).measure(self.groups((5,), 1)))
 
-    def test_figures_of_many_sums_at_once(self):
-        sums = np.arange(24.0).reshape(4, 2, 3)
-        error, cost = self.evaluation(9).figures(sums)
-        self.assertAllEqual(error, sums[:, 0] / 40)
-        self.assertAllEqual(cost, sums[:, 1] / 40)
+    def test_each_head_is_measured_on_the_rows_of_its_column(self):
+        self.masks = (np.arange(40) % np.array([[1], [2], [3]]) == 0).astype(np.float32)  # 40, 20 and 14 rows.
+        self.column = np.array([2, 0, 1, 1, 2], np.int32)
+        errors, costs = self.evaluation(2, programs=2).measure(self.groups((3, 2), 1))
+        for head, column in enumerate(self.column):
+            rows = np.flatnonzero(self.masks[column])
+            wrong, cost = oracle.measure(self.W[head].T, self.b[head], self.x[rows], self.y[rows])
+            self.assertEqual(round(errors[head] * len(rows), 9), wrong)
+            self.assertAllClose(costs[head], cost, rtol=1e-5)
+        self.assertLen(set(np.round(costs, 3)), 5)
 
     def test_after_a_failure_the_next_pass_begins_at_the_beginning(self):
         evaluation, groups = self.evaluation(2), self.groups((5,), 1)
         with self.assertRaisesRegex(ValueError, "Dimensions must be equal"):
             evaluation.measure([groups[0]._replace(W=groups[0].W[:, :, :3])])
-        found = evaluation.diagnose(Parameters(groups[0].W[:1], groups[0].b[:1], 1))
+        found = evaluation.diagnose(Parameters(groups[0].W[:1], groups[0].b[:1], groups[0].column[:1], 1))
         expected = np.exp(oracle.log_probabilities(self.W[0].T, self.b[0], self.x).max(axis=1))
         self.assertAllClose(found.confidence, expected, rtol=1e-5)
 

@@ -65,7 +65,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     # A span that validates inside is one period.
     length = period if inside else _length(plan, period, plan.config.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
-    heads = Heads(solver, (plan.n_heads, splits.n_out, splits.n_in), dtype, state, workers)
+    heads = Heads(solver, plan.column, (plan.n_heads, splits.n_out, splits.n_in), dtype, state, workers)
     steering = Validation(
         validation,
         test,
@@ -152,10 +152,10 @@ def _compile(
     if nothing is None:  # Nothing is left but to measure the heads.
         return
     groups = heads.parameters()
-    as_selected = Parameters(groups[0].W[:1], groups[0].b[:1], 1)
+    as_selected = Parameters(groups[0].W[:1], groups[0].b[:1], groups[0].column[:1], 1)
     # Side by side: the tutorial's run is ready after 1.5 s, and after 2.2 if one is made after the other.
     programs = [
-        workers.start(heads.compile, nothing, objective, validation.inside(np.zeros(len(heads)))),
+        workers.start(heads.compile, nothing, objective, validation.inside(np.zeros(len(heads)), heads.column)),
         workers.start(test.compile, [] if validation.is_inside else groups, [as_selected]),
     ]
     if not validation.is_inside:

@@ -68,11 +68,12 @@ class Evaluation:
                 np.concatenate(self._workers.map(self._sums_of, itertools.repeat(span, len(groups)), groups), axis=1)
                 for span in spans
             ]
-        return self.figures(np.sum(parts, axis=0))
+        column = np.concatenate([group.column.numpy()[: group.n_heads] for group in groups])
+        return self.figures(np.sum(parts, axis=0), column)
 
-    def figures(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Errors and costs of sums `[..., 2, H]`, as `Objective.sums` gives them: `[..., H]` both."""
-        error, cost = np.moveaxis(sums / self.objective.total.numpy()[0], -2, 0)
+    def figures(self, sums: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Errors and costs `[H]` of sums `[2, H]`, as `Objective.sums` gives them for heads of these columns, `[H]`."""
+        error, cost = sums / self.objective.total.numpy()[column]
         return error, cost
 
     def diagnose(self, model: Parameters) -> Diagnosis:
@@ -85,8 +86,7 @@ class Evaluation:
         return Diagnosis(self.labels, predicted, confidence, model.b.shape[1])
 
     def _sums_of(self, span: Span, group: Parameters) -> np.ndarray:
-        column = tf.zeros(len(group.b), tf.int32)
-        return _sums(self.objective, span, group.W, group.b, column).numpy()[:, : group.n_heads]
+        return _sums(self.objective, span, group.W, group.b, group.column).numpy()[:, : group.n_heads]
 
     def _predictions_of(self, span: Span, model: Parameters) -> tuple[tf.Tensor, ...]:
         return _predictions(self.objective, span, model.W, model.b)

@@ -24,11 +24,13 @@ class Parameters(NamedTuple):
 
     Attributes:
       W: `[H, K, D]`, b: `[H, K]`; the last ones may be of no head, where programs of few sizes fill up.
+      column: `[H]` int32, the column of weights of each.
       n_heads: how many are of heads.
     """
 
     W: tf.Tensor
     b: tf.Tensor
+    column: tf.Tensor
     n_heads: int
 
 
@@ -37,6 +39,7 @@ class Heads:
 
     Args:
       solver: what advances them.
+      column: `[H]` int32, the column of weights of each head of the run.
       sizes: H, K and D of the run.
       dtype: of W and b.
       state: from which they go on.
@@ -47,8 +50,17 @@ class Heads:
       reports: what the solver reported of them after the last step, by name, `[h]` each.
     """
 
-    def __init__(self, solver: Solver, sizes: tuple[int, int, int], dtype: np.dtype, state: State, workers: Workers):
+    def __init__(
+        self,
+        solver: Solver,
+        column: np.ndarray,
+        sizes: tuple[int, int, int],
+        dtype: np.dtype,
+        state: State,
+        workers: Workers,
+    ):
         self._solver = solver
+        self._column = column
         self._workers = workers
         n_heads, n_out, n_in = sizes
         if state.steps:
@@ -71,7 +83,7 @@ class Heads:
         variables = {name: tf.Variable(array[rows], name=name) for name, array in arrays.items()}
         W, b = variables.pop("W"), variables.pop("b")
         named = {name: tf.constant([setting[name] for setting in settings], W.dtype) for name in settings[0]}
-        return Group(W, b, named, tf.zeros(len(rows), tf.int32), variables)
+        return Group(W, b, named, tf.constant(self._column[self.numbers[rows]]), variables)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -80,11 +92,16 @@ class Heads:
     def n_groups(self) -> int:
         return len(self._groups)
 
+    @property
+    def column(self) -> np.ndarray:
+        """`[h]` int32, the column of weights of each."""
+        return self._column[self.numbers]
+
     def parameters(self) -> list[Parameters]:
         """Of each group, as they are now; they stay as they are when training goes on."""
         groups = zip(self._groups, self._places, strict=True)
         return [
-            Parameters(tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b), len(places))
+            Parameters(tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b), group.column, len(places))
             for group, places in groups
         ]
 

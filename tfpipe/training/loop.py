@@ -161,13 +161,14 @@ def _advance(parts: Parts, steps: int) -> int:
     following = validation.following(steps)
     until = patience.certain(steps, following)
     span = parts.spans.take(steps, until if validation.is_inside else min(until, following))
-    numbers, begin = heads.numbers, parts.meter.seconds
-    inside = validation.inside(record.open_errors(numbers, steps + 1))
+    numbers, column, begin = heads.numbers, heads.column, parts.meter.seconds
+    inside = validation.inside(record.open_errors(numbers, steps + 1), column)
     found = heads.advance(span, parts.objective, patience.allowed[numbers], inside)
     _take_validation(parts)  # It may find that a head had diverged which this span took along.
     done = steps + len(found.costs)
     speed = parts.meter.lap("validation", done) if inside else math.nan
-    record.take_span(steps, numbers, found.costs, list(validation.found_inside(numbers, steps, found, speed)), begin)
+    measured = list(validation.found_inside(numbers, column, steps, found, speed))
+    record.take_span(steps, numbers, found.costs, measured, begin)
     if (remain := record.worth_going_on_with(numbers, done)) is not None:
         heads.leave_only(remain)
     return done

@@ -46,7 +46,7 @@ class Pictures:
         W, b = record.best.W[head][np.newaxis].copy(), record.best.b[head][np.newaxis].copy()
 
         def look() -> Selected:
-            diagnosis = self._test.diagnose(Parameters(tf.constant(W), tf.constant(b), 1))
+            diagnosis = self._test.diagnose(Parameters(tf.constant(W), tf.constant(b), tf.zeros(1, tf.int32), 1))
             return Selected(max(0, steps - 1), made, model, diagnosis, self._examples)
 
         return look

@@ -118,7 +118,7 @@ class Plan(NamedTuple):
 
     @property
     def weights(self) -> np.ndarray:
-        """What an example counts in the cost: columns `[C, n]` float32. All heads have the first one."""
+        """What an example counts in the cost: columns `[C, n]` float32; each head has one of them."""
         labels = self.splits.train.labels
         if self.config.class_weight is None:
             return np.ones((1, len(labels)), np.float32)
@@ -126,6 +126,11 @@ class Plan(NamedTuple):
         there = counts > 0  # As scikit-learn does, which knows the classes of the examples alone.
         of_class = np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 1)
         return of_class.astype(np.float32)[labels][np.newaxis]
+
+    @property
+    def column(self) -> np.ndarray:
+        """`[H]` int32: the column of weights, and of validation rows, of each head."""
+        return np.zeros(self.n_heads, np.int32)
 
     @property
     def identity(self) -> RunIdentity:

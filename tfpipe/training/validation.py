@@ -111,21 +111,21 @@ class Validation:
         under_way, self._under_way = self._under_way, None
         return under_way.result() if under_way else None
 
-    def inside(self, best_error: np.ndarray) -> Inside | None:
+    def inside(self, best_error: np.ndarray, column: np.ndarray) -> Inside | None:
         """What it takes to validate heads inside the program, see Inside; None: they are validated beside."""
         validation, test = self._validation, self._test
         if not self.is_inside or validation.whole is None or test.whole is None:
             return None
-        column = np.zeros(len(best_error), np.int32)
         return Inside(validation.whole, validation.objective, test.whole, test.objective, column, best_error)
 
     def found_inside(
-        self, numbers: np.ndarray, first: int, advance: Advance, examples_per_second: float
+        self, numbers: np.ndarray, column: np.ndarray, first: int, advance: Advance, examples_per_second: float
     ) -> Iterator[Measured]:
         """What the program found while it advanced these heads, one validation after the other.
 
         Args:
           numbers: `[h]`, which heads.
+          column: `[h]`, the column of weights of each.
           first: how many steps were done before.
           advance: over the steps that follow, all of which count.
           examples_per_second: that were trained.
@@ -136,8 +136,8 @@ class Validation:
         assert advance.norm is not None
         for row in range(self.following(first) - first - 1, len(advance.costs), self._frequency):
             self.validated = first + row + 1
-            error, cost = self._validation.figures(advance.sums[row])
-            test_error, _ = self._test.figures(advance.test_sums[row])
+            error, cost = self._validation.figures(advance.sums[row], column)
+            test_error, _ = self._test.figures(advance.test_sums[row], column)
             reports = {name: array[row] for name, array in advance.reports.items()}
             yield Measured(
                 self.validated, numbers, examples_per_second, reports, error, cost, test_error, advance.norm[row],
