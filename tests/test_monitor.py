@@ -367,7 +367,11 @@ class ProgressTest(tf.test.TestCase):
 
     def test_plain_lines_elsewhere(self):
         program = PROGRAM.replace(
-            "import tfpipe\n", "import tfpipe\nfrom absl import logging\nlogging.set_verbosity(0)\n", 1
+            "import tfpipe\n",
+            "import tfpipe\nfrom absl import logging\nlogging.use_absl_handler()\nlogging.set_verbosity(0)\n",
+            1,
+            "import tfpipe\nfrom absl import logging\nlogging.use_absl_handler()\nlogging.set_verbosity(0)\n",
+            1,
         )
         log = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=True).stderr
         self.assertNotIn("\r", log)

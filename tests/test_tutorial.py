@@ -10,6 +10,7 @@ import unittest
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -58,15 +59,22 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual({epoch: errors[epoch] for epoch in PATH}, PATH)
         self.assertEqual(max(errors), 73)
 
-    @parameterized.parameters(("float32", 5e-6), ("float64", 1e-13))
-    def test_from_the_idx_files_and_its_w_against_numpy(self, precision, most):
+    def train(self, *arguments):
         workdir = self.folder / "run"
-        arguments = (f"--dataset={MNIST}", f"--flagfile={FLAGFILE}", f"--precision={precision}")
-        figures = result(command("train", *arguments, f"--workdir={workdir}"))
+        arguments = (f"--dataset={MNIST}", f"--flagfile={FLAGFILE}", f"--workdir={workdir}", *arguments)
+        figures = result(command("train", *arguments))
         self.assert_is_the_published_run(figures)
         self.assertEqual(figures["test_examples"], 9600)
         self.assert_follows_the_path(workdir)
+        return workdir
 
+    def test_from_the_idx_files(self):
+        self.train()
+
+    @pytest.mark.exhaustive
+    @parameterized.parameters(("float32", 5e-6), ("float64", 1e-13))
+    def test_its_w_against_numpy(self, precision, most):
+        workdir = self.train(f"--precision={precision}")
         expected = by_oracle()
         self.assertEqual((expected.iterations, expected.best_wrong, expected.test_wrong), (6141, 720, 719))
         model = artifact.load(workdir / "model.npz")
@@ -84,6 +92,7 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
         self.assert_is_the_published_run(report)
         self.assertEqual(report["products"], products)
 
+    @pytest.mark.exhaustive
     def test_from_the_tutorials_own_file(self):
         splits = tfpipe.load(MNIST, validation_split=10000)
         content = tuple(
@@ -105,6 +114,7 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
         wrong = (images[:9600] @ model.W + model.b).argmax(axis=1) != labels[:9600]
         self.assertEqual(wrong.sum(), 719)
 
+    @pytest.mark.exhaustive
     def test_the_same_head_inside_a_grid_of_8(self):
         workdir = self.folder / "run"
         rates = "--learning_rate=0.01,0.5,0.13,0.05"
