@@ -105,6 +105,15 @@ class WrongUsageTest(CommandTest):
         (("train", "--dataset=a\nb"), (r"--dataset=a\nb: must be a name or a path of characters that can be shown",)),
         (("train", "--dataset="), ("--dataset=: must be a name or a path",)),
         (("train", "--workdir="), ("--workdir=: must be a path",)),
+        (("evaluate", "--workdir= "), ("--workdir=' ': must be a path",)),
+        (
+            ("evaluate", "--model=a", "--output=~nobodyx/x"),
+            ("--output=~nobodyx/x: is in the home of a user who is not",),
+        ),
+        (("predict", "--workdir=~nobodyx/run", "x.png"), ("--workdir=~nobodyx/run: is in the home of a user who is",)),
+        (("export", "--format=npz", "--model=~nobodyx/m.npz"), ("--model=~nobodyx/m.npz: is in the home of a user",)),
+        (("export", "--format=npz", "--model=a", "--output=~nobodyx/x"), ("--output=~nobodyx/x: is in the home of",)),
+        (("describe", "--contact_sheet=~nobodyx/x"), ("--contact_sheet=~nobodyx/x: is in the home of a user",)),
         (("train", "--overwrite"), ("--overwrite=True: goes with --noresume",)),
         (("train", "--checkpoint_every=-1"), ("--checkpoint_every=-1.0: must be a number of at least 0",)),
         (("train", f"--epochs={10**21}"), ("at most 2147483647",)),
@@ -343,6 +352,18 @@ class TrainTest(CommandTest):
         os.close(terminal)  # Which hangs up, and leaves the run without standard error.
         self.assert_ended_with_what_it_has(run)
 
+    def test_a_terminal_that_is_closed_with_standard_output_on_it(self):
+        terminal, end = pty.openpty()
+        termios.tcsetwinsize(end, (24, 80))
+        run = self.endless_run(
+            "/dev/null", prepare=functools.partial(in_a_terminal, os.ttyname(end), numbers=(0, 1, 2))
+        )
+        read_until(FIRST_VALIDATION, terminal)
+        os.close(end)
+        os.close(terminal)
+        self.assertEqual(run.finished(timeout=60).returncode, INTERRUPTED)
+        self.assertTrue(json.loads((self.workdir / "report.json").read_text())["interrupted"])
+
     def test_a_second_signal_ends_the_process_at_once(self):
         run, _ = self.start_endless_run()
         run.send_signal(signal.SIGSTOP)  # So that both are there before it can look.
@@ -404,7 +425,24 @@ class SignalsTest(parameterized.TestCase):
             "    print(came())"
         )
         self.assertEqual((process.returncode, process.stdout), (0, "True\n") if goes_on else (INTERRUPTED, ""))
-        self.assertEqual(process.stderr, f"\n{names[0]}: ending with what there is; once more to end at once\n")
+        at_once = "SIGTERM twice" if names[0] == "SIGHUP" else "once more"
+        self.assertEqual(process.stderr, f"\n{names[0]}: ending with what there is; {at_once} to end at once\n")
+
+    def test_a_signal_that_ended_what_came_before_is_forgotten(self):
+        process = python(
+            "import os, signal; from tfpipe.cli import interruption\n"
+            "interruption.listen()\n"
+            "for _ in range(2):\n"
+            "    try: os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    except interruption.Interrupted: print('stopped')\n"
+            "    with interruption.deferred() as came:\n"
+            "        print(came())\n"
+            "        os.kill(os.getpid(), signal.SIGTERM)\n"
+            "        print(came())\n"
+            "    interruption.listen()"
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stdout.split(), ["stopped", "False", "True"] * 2)
 
 
 def when_data_is_loaded(number, *, is_ignored=False):
@@ -440,11 +478,11 @@ def leave_a_file_instead_of_training():
     loop.train = leave
 
 
-def in_a_terminal(path):
-    """Makes a terminal the controlling one, with standard input and standard error."""
+def in_a_terminal(path, numbers=(0, 2)):
+    """Makes a terminal the controlling one, with the streams `numbers`: standard input, output and error are 0 to 2."""
     os.setsid()
     with open(path, "r+b", buffering=0) as terminal:
-        for number in (0, 2):
+        for number in numbers:
             os.dup2(terminal.fileno(), number)
 
 

@@ -45,9 +45,23 @@ def save_pictures(folder, images, labels, classes="cde"):
         Image.fromarray(image).save(path)
 
 
-def train(data, workdir):
-    flags = ("--batch_size=10", "--epochs=30", "--device=cpu", "--notensorboard")
+def train(data, workdir, *more):
+    flags = ("--batch_size=10", "--epochs=30", "--device=cpu", "--notensorboard", *more)
     return result(tfpipe("train", f"--dataset={data}", f"--workdir={workdir}", *flags))
+
+
+def tell_of_each_loading():
+    import tfpipe.data
+
+    load = tfpipe.data.load
+    tfpipe.data.load = lambda **options: print("loaded", flush=True) or load(**options)
+
+
+def tell_pictures_at_once_on_one_core():
+    from tfpipe.model import inference
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    inference.predict = lambda model, paths, *, at_once: print(at_once, "at once", flush=True) or iter(())
 
 
 class ModelTest(parameterized.TestCase):
@@ -156,6 +170,10 @@ class PredictTest(ModelTest):
             for count in (100, 10_000)
         )
         self.assertLess(many - few, 20_000)  # kB: the text of the answers and of the list has 3,000.
+
+    def test_as_many_pictures_at_once_as_cores_that_the_process_may_use(self):
+        process = tfpipe("predict", f"--workdir={self.run_}", "a.png", prepare=tell_pictures_at_once_on_one_core)
+        self.assertEqual(process.stdout.splitlines()[-1], "2 at once", process.stderr)
 
     @parameterized.parameters(
         ((), ("--workdir=: give the folder of a run, or --model=FILE",)),
@@ -273,10 +291,67 @@ class EvaluateTest(ModelTest):
         self.assertEqual(found["error"], summary["test_error"])
         Image.new("L", (5, 6)).save(data / "c" / "100a.png")
         process = tfpipe("evaluate", f"--workdir={workdir}")
-        self.assert_fails(process, 1, f"{workdir}/flags.txt: the data that it names has changed since the run")
-        self.assertEqual(result(tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={data}"))["examples"], 40)
+        changed = f"{workdir}/flags.txt: the data that it names has changed since the run, so training examples may be"
+        self.assert_fails(process, 1, changed, "by --dataset, with --split=all")
+        # By whatever name.
+        link = self.scratch / "link"
+        link.symlink_to(data)
+        for name, cwd in ((data, None), ("data", self.scratch), (link, None)):
+            self.assert_fails(tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={name}", cwd=cwd), 1, changed)
+        # Without the run nothing tells what its data was.
+        process = tfpipe("evaluate", f"--model={workdir}/model.npz", f"--dataset={data}")
+        self.assertEqual(result(process)["examples"], 40)
+        self.assert_warns_of_a_drawn_split(process, data, "test")
         (data / "c" / "100a.png").unlink()
-        self.assertEqual(result(tfpipe("evaluate", f"--workdir={workdir}"))["error"], summary["test_error"])
+        for flags in ((), (f"--dataset={link}",)):
+            process = tfpipe("evaluate", f"--workdir={workdir}", *flags)
+            self.assertEqual(result(process)["error"], summary["test_error"])
+            self.assertNotIn("drawn", process.stderr)
+
+    def test_the_data_of_the_run_by_its_name_is_divided_as_in_the_run(self):
+        workdir = self.scratch / "run"
+        summary = train("digits", workdir, "--test_split=10", "--validation_split=10")
+        process = tfpipe("evaluate", f"--workdir={workdir}", "--dataset=digits")
+        found = result(process)
+        self.assertEqual((found["examples"], found["error"]), (10, summary["test_error"]))
+        self.assertNotIn("drawn", process.stderr)
+        process = tfpipe("evaluate", f"--workdir={workdir}", "--dataset=digits", "--test_split=300")
+        self.assert_fails(process, 1, f"{workdir}/flags.txt: ", ", or --test_split makes it otherwise than it was, so")
+
+    def test_a_split_that_is_drawn_from_other_data_is_warned_of(self):
+        data = self.folder / "data" / "test"  # Without train and test in it: 30 pictures, of which 6 become the test.
+        for split, examples in (("test", 6), ("validation", 6), ("train", 18), ("all", 30)):
+            process = tfpipe("evaluate", f"--workdir={self.run_}", f"--dataset={data}", f"--split={split}")
+            self.assertEqual(result(process)["examples"], examples)
+            if split in ("test", "validation"):
+                self.assert_warns_of_a_drawn_split(process, data, split)
+            else:
+                self.assertNotIn("drawn", process.stderr)
+        # A test that the data brings is not drawn; and what was moved is the run's own still.
+        shutil.copytree(self.folder / "data", self.scratch / "moved")
+        for split in ("test", "validation"):
+            process = tfpipe(
+                "evaluate", f"--workdir={self.run_}", f"--dataset={self.scratch}/moved", f"--split={split}"
+            )
+            self.assertGreater(result(process)["examples"], 0)
+            self.assertNotIn("drawn", process.stderr)
+
+    def assert_warns_of_a_drawn_split(self, process, data, split):
+        (line,) = [line for line in process.stderr.splitlines() if "drawn" in line]
+        self.assertIn(
+            f"{data}: brings no {split} split, and this one is drawn from data that may hold training examples; "
+            f"--split=all for data that the model has not seen",
+            line,
+        )
+
+    def test_wrong_flags_of_pictures_are_told_after_they_are_read_once(self):
+        data = self.folder / "data" / "test"
+        process = tfpipe(
+            "evaluate", f"--workdir={self.run_}", f"--dataset={data}", "--test_split=5000", prepare=tell_of_each_loading
+        )
+        self.assertEqual((process.returncode, process.stdout), (1, "loaded\n"))
+        (line,) = process.stderr.splitlines()
+        self.assertIn("--test_split=5000: would take 5000", line)
 
     def test_a_model_that_tells_no_fingerprint_of_its_data(self):
         shutil.copytree(self.run_, self.scratch / "run")

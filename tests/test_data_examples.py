@@ -111,6 +111,7 @@ class SplitsTest(parameterized.TestCase):
             Splits(*[examples()] * 3, ("a", "b"), pixel_max=0)
 
     @parameterized.parameters(
+        ({"class_names": "cde"}, "class_names is 'cde'; expected a name for each class, in a tuple"),
         ({"class_names": ("cat", "dog", "cat")}, "class name 'cat' is there twice; expected a name of its own"),
         (
             {"class_names": ("cat", "dog\0", "eel")},

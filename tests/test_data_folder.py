@@ -1,8 +1,10 @@
 import dataclasses
 import os
 import pathlib
+import threading
 import unittest
 import zlib
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -220,6 +222,18 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         for option, value in (("image_size", (8, 8)), ("color_mode", "rgb"), ("skip_bad_images", True)):
             with self.assertRaisesRegex(ConfigError, f"{option}=.*: is for .*, and digits is none"):
                 load("digits", **{option: value})
+
+    def test_as_many_threads_as_there_are_cores_for_this_process(self):
+        self.write()
+        threads, opened = set(), Image.open
+
+        def noted(*arguments, **options):
+            threads.add(threading.current_thread())
+            return opened(*arguments, **options)
+
+        with mock.patch.dict(os.environ, LOKY_MAX_CPU_COUNT="1"), mock.patch.object(Image, "open", noted):
+            load(self.root)
+        self.assertLen(threads, 2)  # One after the other: one read the sizes, one decoded.
 
     def test_the_same_data_as_the_same_rows_from_idx(self):
         self.write("train", self.pixels[:20])

@@ -131,6 +131,7 @@ with concurrent.futures.ThreadPoolExecutor(4) as pool:
 assert not host.differences(before, host.state())
 host.Image.MAX_IMAGE_PIXELS = 20  # An image has 24: a decompression bomb.
 host.check(fails=True, dataset=folder / "pictures")
+assert "joblib" in sys.modules  # Which counts the cores, and sets a variable.
 assert not sys.modules.keys() & {{"sklearn", "tensorflow", "tensorflow_datasets"}}
 """)
         self.assertEqual(process.returncode, 0, process.stderr)

@@ -1,4 +1,7 @@
 import contextlib
+import gzip
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
 import pickle
@@ -24,6 +27,37 @@ class DigitsTest(absltest.TestCase):
         np.testing.assert_array_equal(images, load_digits().images)
         self.assertEqual((len(splits.train), len(splits.validation), len(splits.test)), (1079, 359, 359))
         self.assertEqual((images.dtype, images.max(), splits.pixel_max, splits.n_out), (np.uint8, 16, 16.0, 10))
+
+    def test_digits_that_are_damaged_or_not_there(self):
+        package = pathlib.Path(self.create_tempdir("sklearn").full_path)
+        path = package / "datasets" / "data" / "digits.csv.gz"
+        path.parent.mkdir(parents=True)
+        there = pathlib.Path(importlib.util.find_spec("sklearn").submodule_search_locations[0])
+        whole = (there / "datasets" / "data" / "digits.csv.gz").read_bytes()
+        spec = importlib.machinery.ModuleSpec("sklearn", None, is_package=True)
+        spec.submodule_search_locations = [str(package)]
+        self.enter_context(mock.patch.object(importlib.util, "find_spec", return_value=spec))
+        with self.assertRaisesRegex(DataError, f"^{path}: cannot be read: No such file or directory; expected an inst"):
+            load("digits")
+        text = gzip.decompress(whole)
+        for damaged in (
+            b"no gzip",
+            whole[:-1000],
+            whole[:2000] + bytes(20) + whole[2020:],
+            gzip.compress(text.replace(b",", b";", 1)),
+            gzip.compress(text[: text.index(b"\n", 1000)]),
+            gzip.compress(text.replace(b"0", b"\xff", 1)),
+        ):
+            path.write_bytes(damaged)
+            with self.assertRaisesRegex(
+                DataError, f"^{path}: damaged: [^\n]*; expected an installation of scikit-learn 1$"
+            ):
+                load("digits")
+        path.write_bytes(whole)
+        self.assertEqual(load("digits").n_in, 64)
+        spec.submodule_search_locations = None
+        with self.assertRaisesRegex(DataError, "^digits: there is no scikit-learn, which has them; expected"):
+            load("digits")
 
 
 class LoadTest(absltest.TestCase):
@@ -132,6 +166,19 @@ class AbsolutePathsTest(absltest.TestCase):
         made.write_idx_folder("idx")
         with mock.patch.dict(os.environ, HOME=str(self.folder)):
             self.assertEqual(load("~/idx").config.dataset, str(self.folder / "idx"))
+
+    def test_a_current_folder_that_was_removed(self):
+        images, labels = made.images(30)
+        np.savez("some.npz", images=images, labels=labels)
+        os.mkdir("removed")
+        os.chdir("removed")
+        os.rmdir(self.folder / "removed")
+        self.assertEqual(load("digits").config, DataConfig("digits"))
+        path = str(self.folder / "some.npz")
+        self.assertEqual(load(path).config, DataConfig(path))
+        with self.assertRaisesRegex(DataError, "^some.npz: no such data"):
+            load("some.npz")
+        self.assertEqual(load("../some.npz").config, DataConfig("../some.npz"))  # Linux still knows the way up.
 
     def test_messages_name_what_was_given(self):
         os.mkdir("empty")

@@ -306,7 +306,11 @@ class PaceTest(tf.test.TestCase):
 
             def wants(seconds, made):
                 now[0] = 100.0 + seconds
-                return listener.wants_model(made)
+                wanted = listener.wants_model(made)
+                self.assertEqual(listener.wants_model(made), wanted)  # To ask changes nothing.
+                if wanted:
+                    listener.selecting(made)
+                return wanted
 
             self.assertFalse(wants(4.9, (0, 3)))
             selected = mock.Mock()
@@ -368,8 +372,6 @@ class ProgressTest(tf.test.TestCase):
     def test_plain_lines_elsewhere(self):
         program = PROGRAM.replace(
             "import tfpipe\n",
-            "import tfpipe\nfrom absl import logging\nlogging.use_absl_handler()\nlogging.set_verbosity(0)\n",
-            1,
             "import tfpipe\nfrom absl import logging\nlogging.use_absl_handler()\nlogging.set_verbosity(0)\n",
             1,
         )

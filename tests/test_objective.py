@@ -99,11 +99,11 @@ class CostTest(tf.test.TestCase, parameterized.TestCase):
         sums = sums_of(on, data, W, b, numbered(*column))
         self.assertAllClose(np.mean(costs, axis=0), sums[1] / on.total.numpy()[list(column)], rtol=1e-13)
 
-    def test_only_the_examples_of_an_epoch_make_the_mean_weight(self):
+    def test_all_examples_make_the_mean_weight_and_those_that_are_measured_the_sum(self):
         labels, weights = np.zeros(5, np.int32), np.array([[1, 2, 3, 100, 100], [0, 0, 1, 1, 1]], np.float32)
         on = Objective.of(BY_255, labels, weights, 3, "float32")
         self.assertAllEqual(on.total, [6.0, 1.0])
-        self.assertAllClose(on.mean, [2.0, 1 / 3])
+        self.assertAllClose(on.mean, [206 / 5, 3 / 5])
 
     def test_a_label_that_is_none_is_seen(self):
         y = self.y.copy()

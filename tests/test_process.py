@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import threading
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -17,11 +18,11 @@ from tests.command import python
 from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.compute import programs
 from tfpipe.exceptions import WorkdirError
-from tfpipe.training import loop
+from tfpipe.training import loop, report
 
 BESIDE = loop.Pace(flops_inside=0.0)
 MANY_RUNS = """
-import json, pathlib, time
+import json, pathlib
 import tfpipe
 from tests import made
 
@@ -30,14 +31,12 @@ def resident():
     return pages * 4096
 
 config = tfpipe.TrainConfig(batch_size=10, epochs=3, learning_rate=(0.1, 0.3), device="cpu")
-sizes, seconds = [], []
+sizes = []
 for number in range(30):
     splits = made.splits(pixel_max=200.0 + number)
-    begin = time.monotonic()
-    report = tfpipe.train(config, splits).report
-    seconds.append(time.monotonic() - begin - report["seconds"])
+    tfpipe.train(config, splits)
     sizes.append(resident())
-print(json.dumps({"sizes": sizes, "seconds": seconds}))
+print(json.dumps(sizes))
 """
 
 
@@ -82,16 +81,22 @@ class AgainTest(tf.test.TestCase, parameterized.TestCase):
         expected = oracle.train(*parts, 3, batch_size=10, learning_rate=0.13, epochs=4)
         self.assertEqual(report["validation_error"], expected.best_wrong / 80)
 
-    def test_about_as_many_examples_and_heads_share_programs(self):
-        loop.train(config(learning_rate=tuple(np.geomspace(0.01, 0.1, 11))), made.splits(95, 38, 31))
+    @parameterized.parameters(10, 600)
+    def test_about_as_many_examples_and_heads_share_programs(self, batch_size):
+        options = {"batch_size": batch_size, "epochs": 4}
+        loop.train(config(learning_rate=tuple(np.geomspace(0.01, 0.1, 11)), **options), made.splits(95, 38, 31))
         made_before = programs.count()
-        loop.train(config(learning_rate=tuple(np.geomspace(0.01, 0.1, 12))), made.splits(94, 40, 30))
+        loop.train(config(learning_rate=tuple(np.geomspace(0.01, 0.1, 12)), **options), made.splits(94, 40, 30))
         self.assertEqual(programs.count(), made_before)
+
+    def test_a_clock_that_stands_still(self):
+        result = loop.train(config(), made.splits(), pace=loop.Pace(clock=lambda: 0.0))
+        self.assertEqual(result.report["seconds"], 0.0)
 
     def test_thirty_runs_take_no_more_memory_than_three(self):
         process = python(MANY_RUNS)
         self.assertEqual(process.returncode, 0, process.stderr)
-        sizes = json.loads(process.stdout.splitlines()[-1])["sizes"]
+        sizes = json.loads(process.stdout.splitlines()[-1])
         self.assertLess(sizes[-1] - sizes[2], 50e6)
 
 
@@ -142,6 +147,19 @@ class StoppedTest(tf.test.TestCase):
             return False
 
         self.assert_goes_on(loop.train(config(epochs=30), made.splits(), self.workdir, should_stop=look, pace=BESIDE))
+
+    def test_one_that_comes_after_the_last_look_is_raised_when_all_is_kept(self):
+        build = report.build
+
+        def interrupted(*arguments, **options):
+            os.kill(os.getpid(), signal.SIGINT)
+            return build(*arguments, **options)
+
+        with mock.patch.object(report, "build", interrupted), self.assertRaises(KeyboardInterrupt):
+            loop.train(config(epochs=30), made.splits(), self.workdir, pace=BESIDE)
+        again = loop.train(config(epochs=30), made.splits(), self.workdir, pace=BESIDE)
+        self.assertFalse(again.report["interrupted"])
+        self.assertEqual(again.report["grid"], self.expected.report["grid"])
 
     def test_in_another_thread(self):
         found = []

@@ -94,6 +94,12 @@ class ProgramTest(tf.test.TestCase):
         self.assertRegex(program.instructions(tf.ones([2, 3]), tf.ones([3, 5])), r"f32\[2,5\]\S* dot\(")
 
 
+class NestedTest(tf.test.TestCase):
+    def test_one_inside_another(self):
+        inner = Program(lambda x: x * 2)
+        self.assertEqual(Program(lambda x: inner(x) + 1)(tf.constant(3.0)), 7.0)
+
+
 class GraphTest(tf.test.TestCase):
     def test_the_graph_of_a_function(self):
         def step(variable, x):

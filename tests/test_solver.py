@@ -27,7 +27,8 @@ class Momentum(Solver):
 
     def __init__(self, config, n_examples, *, rates, steps):
         self.settings = [{"rate": rate, "momentum": 0.5} for rate in rates]
-        self.steps, self.frequency, self.per_epoch, self.examples = steps, 2, 1, n_examples
+        self.batch_size = self.examples = n_examples
+        self.steps, self.frequency, self.per_epoch = steps, 2, 1
 
     def slots(self, n_heads, n_out, n_in):
         return {"velocity": np.zeros((n_heads, n_out, n_in), np.float32)}

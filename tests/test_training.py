@@ -78,6 +78,27 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         unweighted = by_oracle(splits, **options)
         self.assertNotAllClose(result.model.W * 255.0, unweighted.W, rtol=0, atol=1e-2 * learning_rate)
 
+    @parameterized.parameters(False, True)
+    def test_balanced_classes_where_minibatches_are_left_out(self, shuffle):
+        # Sorted by class: the rows of the last, which are left out in order, weigh more than the others.
+        images, labels = made.images(119)
+        labels = np.sort(np.minimum(labels, 1))
+        labels[-19:] = 2
+        train = Examples(images, labels)
+        splits = dataclasses.replace(made.splits(), train=train)
+        options = {
+            "class_weight": "balanced",
+            "batch_size": 50,
+            "drop_remainder": True,
+            "epochs": 1,
+        }
+        splits = dataclasses.replace(splits, validation=train, test=train)
+        history = loop.train(config(learning_rate=1e-9, shuffle=shuffle, **options), splits).history
+        weights = 119 / (3 * np.bincount(labels))
+        order = np.random.Generator(np.random.Philox(key=[0, 0])).permutation(119) if shuffle else np.arange(119)
+        expected = np.log(3) * weights[labels[order[:100]]].mean()
+        self.assertAllClose(history[0].reports["cost"], [expected], rtol=1e-6)
+
     def test_a_class_without_examples_is_not_counted(self):
         from sklearn.utils.class_weight import compute_class_weight
 
@@ -337,6 +358,8 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     def test_hyper_parameters_that_do_not_fit_the_data(self):
         with self.assertRaisesRegex(ConfigError, "batch_size=50: 40 validation examples fill no minibatch"):
             loop.train(config(batch_size=50, drop_remainder=True), made.splits())
+        with self.assertRaisesRegex(ConfigError, "patience=3: ends the run after 4 iterations, .* 10;"):
+            loop.train(config(patience=3, validation_frequency=10), made.splits())
         with self.assertRaisesRegex(ConfigError, "validation_frequency=51: the run has 50 iterations"):
             loop.train(config(validation_frequency=51), made.splits())
 

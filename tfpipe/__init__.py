@@ -8,6 +8,7 @@ result.model.predict(splits.test.images)
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.compute import host as _host
 from tfpipe.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ __all__ = list(_HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *_HOMES})
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tfpipe' has no attribute {name!r}")
-    if name in _NEED_TENSORFLOW:
-        importlib.import_module("tfpipe.compute.startup").import_tensorflow()
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    with _host.undoing_imports():
+        if name in _NEED_TENSORFLOW:
+            importlib.import_module("tfpipe.compute.startup").import_tensorflow()
+        found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found  # The next use does not come here.
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from tfpipe.cli import config_flags, streams
+from tfpipe.cli import config_flags, paths, streams
 from tfpipe.config import DataConfig
 
 
@@ -27,10 +27,12 @@ def define(values: flags.FlagValues) -> None:
 def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns prints the description and returns the exit status."""
     data = config_flags.read(DataConfig, values)
-    return lambda: _describe(data, values["contact_sheet"].value)
+    named = values["contact_sheet"].value
+    sheet = None if named is None else paths.expanded("contact_sheet", named)
+    return lambda: _describe(data, sheet)
 
 
-def _describe(data: DataConfig, sheet: str | None) -> int:
+def _describe(data: DataConfig, sheet: pathlib.Path | None) -> int:
     from tfpipe import data as datasets
     from tfpipe.data import description
     from tfpipe.disk import files
@@ -39,7 +41,7 @@ def _describe(data: DataConfig, sheet: str | None) -> int:
     if sheet is not None:
         png = io.BytesIO()
         description.contact_sheet(splits).save(png, "png")
-        files.write_whole(pathlib.Path(sheet).expanduser(), png.getvalue())
+        files.write_whole(sheet, png.getvalue())
     content = description.describe(splits)
     streams.write_error(description.table(content))
     streams.write_output(json.dumps(content))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from tfpipe.cli import config_flags, model_flags, streams
+from tfpipe.cli import config_flags, model_flags, paths, streams
 from tfpipe.config import DataConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError
@@ -40,34 +40,77 @@ def define(values: flags.FlagValues) -> None:
 def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns prints the figures and returns the exit status."""
     path = model_flags.path(values)
-    output = None if values.output is None else pathlib.Path(values.output).expanduser()
+    output = None if values.output is None else paths.expanded("output", values.output)
     if output is not None and not output.name:
         raise ConfigError("output", values.output, "must be the path of a file")
     split, top_k = values.split, values.top_k
-    if _names_data(values):
+    workdir = None if values.workdir is None else Workdir(values.workdir)
+    given = _given(values)
+    if given:
         data = config_flags.read(DataConfig, values)
-        return lambda: _evaluate(path, lambda model: _load(data, model), data.dataset, split, top_k, output)
-    if values.workdir is None:
+        return lambda: _evaluate(
+            path, lambda model: _named(data, given, workdir, model), data.dataset, split, top_k, output
+        )
+    if workdir is None:
         raise ConfigError("dataset", "", "must tell on what data; without --workdir there is no run that had any")
-    workdir = Workdir(values.workdir)
     return lambda: _evaluate(path, lambda model: _data_of(workdir, model), "of the run", split, top_k, output)
 
 
-def _names_data(values: flags.FlagValues) -> bool:
-    given = [field.name for field in dataclasses.fields(DataConfig) if values[field.name].present]
-    if given and not values["dataset"].present:
-        raise ConfigError(given[0], values[given[0]].value, "goes with --dataset; else the run's own data is taken")
-    return bool(given)
+def _given(values: flags.FlagValues) -> dict[str, Any]:
+    """The flags of data that the user gave, `dataset` among them; or none."""
+    given = {
+        field.name: values[field.name].value for field in dataclasses.fields(DataConfig) if values[field.name].present
+    }
+    if given and "dataset" not in given:
+        name, value = next(iter(given.items()))
+        raise ConfigError(name, value, "goes with --dataset; else the run's own data is taken")
+    return given
+
+
+def _named(data: DataConfig, given: dict[str, Any], workdir: Workdir | None, model: "TrainedModel") -> "Splits":
+    """The data that the flags name; if it is the run's own, divided and scaled as it was then.
+
+    Raises:
+      DataError: it cannot be loaded; or it is the run's own, and not as it was.
+    """
+    of_run = None
+    if workdir is not None:
+        with contextlib.suppress(DataError):  # What the run had is not known.
+            of_run = _config_of(workdir)
+    if workdir is None or of_run is None or not _is_same(data.dataset, of_run.dataset):
+        return _load(data, model)
+
+    from tfpipe import data as datasets  # NumPy: not for `--help`.
+
+    merged = dataclasses.replace(of_run, **given)
+    splits = datasets.load(**dataclasses.asdict(merged))
+    others = [f"--{name}" for name in given if name != "dataset" and getattr(merged, name) != getattr(of_run, name)]
+    or_else = f", or {', '.join(others)} makes it otherwise than it was" if others else ""
+    _check_unchanged(splits, workdir, model, or_else)
+    return splits
+
+
+def _is_same(dataset: str, of_run: str) -> bool:
+    """Whether both name the same data; flags.txt has absolute paths, and names as they were given."""
+    with contextlib.suppress(OSError, RuntimeError):  # Of `~` of somebody who is not there, or links in a circle.
+        if pathlib.Path(of_run).is_absolute():
+            return pathlib.Path(dataset).expanduser().resolve() == pathlib.Path(of_run).resolve()
+    return dataset == of_run
 
 
 def _load(data: DataConfig, model: "TrainedModel") -> "Splits":
     """The data; pictures are brought to the size and the colours of the model unless the flags say otherwise."""
-    from tfpipe import data as datasets  # NumPy: not for `--help`.
+    from tfpipe import data as datasets
 
     options = dataclasses.asdict(data)
     if model.color_mode is not None and data.image_size is None and data.color_mode is None:
-        with contextlib.suppress(ConfigError):  # It is no data set of pictures.
-            return datasets.load(**options | {"image_size": model.image_shape[:2], "color_mode": model.color_mode})
+        of_model = {"image_size": model.image_shape[:2], "color_mode": model.color_mode}
+        try:
+            return datasets.load(**options | of_model)
+        except ConfigError as error:
+            if error.option not in of_model:
+                raise
+            # It is no data set of pictures.
     return datasets.load(**options)
 
 
@@ -75,25 +118,37 @@ def _data_of(workdir: Workdir, model: "TrainedModel") -> "Splits":
     """The data of a run, divided as it was then.
 
     Raises:
-      DataError: it cannot be loaded; or it has changed since, so that examples that the model was trained on may be
-        among those of the test.
+      DataError: it cannot be loaded; or it has changed since.
     """
-    splits = _load_again(workdir)
+    from tfpipe import data as datasets
+
+    config = _config_of(workdir)
+    try:
+        splits = datasets.load(**dataclasses.asdict(config))
+    except (DataError, ConfigError) as error:
+        raise DataError(f"{error}; so says {workdir.flags}; {_ELSEWHERE}") from error
+    _check_unchanged(splits, workdir, model)
+    return splits
+
+
+def _check_unchanged(splits: "Splits", workdir: Workdir, model: "TrainedModel", or_else: str = "") -> None:
+    """Raises DataError if examples that the model was trained on may be among those of the test.
+
+    `or_else` says, within the error, what but a change of the data it may be.
+    """
     of_run = model.summary.get("fingerprint")
     if of_run is None:
         logging.warning("%s: tells no fingerprint: whether the data is still the same is not known", workdir.model)
     elif splits.fingerprint != of_run:
         raise DataError(
-            f"{workdir.flags}: the data that it names has changed since the run, so training examples may be in the "
-            f"test split now; bring it back as it was, or name other data by --dataset"
+            f"{workdir.flags}: the data that it names has changed since the run{or_else}, so training examples may be "
+            f"in the test split now; bring it back as it was, or name data that the model has not seen by --dataset, "
+            f"with --split=all"
         )
-    return splits
 
 
-def _load_again(workdir: Workdir) -> "Splits":
-    """What the flags of a run name as its data."""
-    from tfpipe import data as datasets
-
+def _config_of(workdir: Workdir) -> DataConfig:
+    """What the flags of a run name as its data. Raises DataError if they cannot be read, or name none."""
     values = flags.FlagValues()
     config_flags.define(DataConfig, values, "evaluate")
     try:
@@ -101,10 +156,10 @@ def _load_again(workdir: Workdir) -> "Splits":
         values(["", *lines])
         if not values["dataset"].present or not values.dataset:
             raise DataError(f"{workdir.flags}: names no data, which came from a program; {_ELSEWHERE}")
-        return datasets.load(**dataclasses.asdict(config_flags.read(DataConfig, values)))
+        return config_flags.read(DataConfig, values)
     except (OSError, UnicodeDecodeError, flags.Error) as error:
         raise DataError(f"{workdir.flags}: cannot be read: {error}; {_ELSEWHERE}") from error
-    except (DataError, ConfigError) as error:
+    except ConfigError as error:
         raise DataError(f"{error}; so says {workdir.flags}; {_ELSEWHERE}") from error
 
 
@@ -128,6 +183,13 @@ def _evaluate(
     splits = load(model)
     chosen = _SPLITS if split == "all" else (split,)
     parts = {name: scores.predict(model, splits, getattr(splits, name)) for name in chosen}
+    if _may_leak(splits, split, model):
+        logging.warning(
+            "%s: brings no %s split, and this one is drawn from data that may hold training examples; --split=all for "
+            "data that the model has not seen",
+            dataset,
+            split,
+        )
     found = scores.scores(scores.concatenated(list(parts.values())), model.class_names, top_k)
     if output is not None:
         files.write_whole(output, _lines(parts, model.class_names).encode())
@@ -136,6 +198,13 @@ def _evaluate(
     streams.write_error(", ".join(f"{name.replace('_', ' ')} {_cell(found[name])}" for name in figures))
     streams.write_output(json.dumps({"model": str(model_path), "dataset": dataset, "split": split, **found}))
     return 0
+
+
+def _may_leak(splits: "Splits", split: str, model: "TrainedModel") -> bool:
+    """Whether `split` was drawn from the data, and that is not known to be as it was in the run."""
+    if split not in ("validation", "test") or getattr(splits, split).stored is not splits.train.stored:
+        return False
+    return splits.fingerprint != model.summary.get("fingerprint")
 
 
 def _lines(parts: dict[str, Any], class_names: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from tfpipe.cli import model_flags, streams
+from tfpipe.cli import model_flags, paths, streams
 from tfpipe.compute import startup
 from tfpipe.exceptions import ConfigError
 
@@ -37,7 +37,7 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     if format is None:
         raise ConfigError("format", "", f"must be one of {', '.join(_NAMES)}")
     named = values.output
-    output = path.with_name(_NAMES[format]) if named is None else pathlib.Path(named).expanduser()
+    output = path.with_name(_NAMES[format]) if named is None else paths.expanded("output", named)
     if not output.name:
         raise ConfigError("output", named, "must be the path of a file, or of a folder for saved_model")
     if format == "keras" and output.suffix != ".keras":

@@ -22,8 +22,9 @@ class Interrupted(BaseException):
 def listen() -> None:
     """Takes over the signals, from now on; not one that is ignored, as by nohup, or by a shell for background jobs.
 
-    They raise Interrupted in the main thread.
+    They raise Interrupted in the main thread. What came before is forgotten.
     """
+    _forget()
     for number in (signal.SIGTERM, signal.SIGINT, _HANGUP):
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
@@ -33,14 +34,20 @@ def listen() -> None:
 def deferred() -> Iterator[Callable[[], bool]]:
     """Within it, a signal is only noted, and a second SIGTERM or SIGINT ends the process.
 
-    Gives the function that tells whether one came.
+    Gives the function that tells whether one came since it began.
     """
     global _deferred
+    _forget()  # One that came before has raised Interrupted.
     _deferred = True
     try:
         yield lambda: _came
     finally:
         _deferred = False
+
+
+def _forget() -> None:
+    global _came, _came_by_hand
+    _came = _came_by_hand = False
 
 
 def _handle(number: int, frame: types.FrameType | None) -> None:
@@ -56,5 +63,6 @@ def _handle(number: int, frame: types.FrameType | None) -> None:
     if not _deferred:
         raise Interrupted(signal.Signals(number).name)
     # Not by the log: a signal may come while that holds its lock. On a line of its own: there may be a live line.
+    at_once = "once more to end at once" if by_hand else "SIGTERM twice to end at once"
     with contextlib.suppress(OSError):
-        os.write(2, f"\n{signal.Signals(number).name}: ending with what there is; once more to end at once\n".encode())
+        os.write(2, f"\n{signal.Signals(number).name}: ending with what there is; {at_once}\n".encode())

@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from absl.flags import argparse_flags
 
 from tfpipe.cli import describe, evaluate, export, help_text, interruption, predict, streams, train
-from tfpipe.exceptions import ConfigError, OptionError, TfpipeError
+from tfpipe.exceptions import OptionError, TfpipeError
 from tfpipe.version import __version__
 
 FAILED = 1
@@ -128,7 +128,7 @@ def _parse(name: str, command: Command, argv: list[str]) -> Callable[[], int]:
             _fail(program, f"unexpected argument '{positional[0]}'; flags are written --name=value", WRONG_USAGE)
         _format_log()
         return command.prepare(flags.FLAGS, positional)
-    except ConfigError as error:
+    except OptionError as error:
         _fail(program, _one_line(error), WRONG_USAGE)
     except (flags.Error, OSError, ValueError) as error:  # The last two: of a --flagfile, which absl opens and decodes.
         _fail(program, f"{error} (see {program} --help)", WRONG_USAGE)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from tfpipe.cli import paths
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, OptionError
 
@@ -21,13 +22,13 @@ def define(values: flags.FlagValues, module: str) -> None:
 
 
 def path(values: flags.FlagValues) -> pathlib.Path:
-    """Where the model is. Raises ConfigError unless one of the flags tells."""
+    """Where the model is. Raises OptionError unless one of the flags tells."""
     workdir, model = values.workdir, values.model
     if workdir is not None and model is not None:
         raise ConfigError("model", model, "does not go with --workdir, which names a model too")
     if not (workdir or model):
         raise ConfigError("workdir", "", "give the folder of a run, or --model=FILE")
-    return Workdir(workdir).model if workdir is not None else pathlib.Path(model).expanduser()
+    return Workdir(workdir).model if workdir is not None else paths.expanded("model", model)
 
 
 def load(path: pathlib.Path, top_k: int = 1) -> "TrainedModel":

@@ -4,7 +4,6 @@ import csv
 import functools
 import io
 import json
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +40,9 @@ def prepare(values: flags.FlagValues, paths: list[str]) -> Callable[[], int]:
 
 
 def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: int) -> int:
-    from tfpipe.model import inference  # NumPy and Pillow: not for `--help`.
+    import joblib  # These bring NumPy and Pillow: not for `--help`.
+
+    from tfpipe.model import inference
 
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # Names of files are bytes.
@@ -51,7 +52,7 @@ def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: in
     if not as_json:
         streams.write_output(_csv_header(top_k))
     # A list on standard input may come line by line, and each line is answered before the next is read.
-    at_once = 1 if _STDIN in paths else 2 * (os.cpu_count() or 1)
+    at_once = 1 if _STDIN in paths else 2 * joblib.cpu_count()
     count = failed = 0
     for prediction in inference.predict(model, _listed(paths), at_once=at_once):
         count += 1

@@ -15,7 +15,7 @@ from tfpipe.cli import config_flags, interruption, streams
 from tfpipe.compute import startup
 from tfpipe.config import DataConfig, TrainConfig
 from tfpipe.disk.workdir import Workdir
-from tfpipe.exceptions import ConfigError, WorkdirError
+from tfpipe.exceptions import ConfigError, TfpipeError, WorkdirError
 
 
 def define(values: flags.FlagValues) -> None:
@@ -75,7 +75,12 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None, *, resume: b
         if files.tensorboard.exists():
             lines.append(f"to look at it: tensorboard --logdir={shlex.quote(str(files.tensorboard))}")
         streams.write_error("\n".join(lines))
-        streams.write_output(report.summary(result.report))
+        try:
+            streams.write_output(report.summary(result.report))
+        except TfpipeError as error:
+            if not result.report["interrupted"]:
+                raise
+            streams.write_error(f"tfpipe train: {error}")  # Such as the closed terminal that ended the run.
     return interruption.STATUS if result.report["interrupted"] else 0
 
 

@@ -3,15 +3,22 @@
 import pathlib
 import platform
 import re
+import sys
 
-import joblib
-import tensorflow as tf
+from tfpipe.compute import host
+
+# TensorFlow is imported by what asks it: readers of data count cores too, and need none.
 
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 
 def cores() -> int:
     """How many this process may use: by its affinity, by the quota of a container, and by $LOKY_MAX_CPU_COUNT."""
+    if "joblib" not in sys.modules:
+        with host.undoing_imports():  # Of a variable for Intel's OpenMP.
+            import joblib
+    import joblib
+
     return joblib.cpu_count()
 
 
@@ -27,6 +34,8 @@ def has_amx(cpu_info: pathlib.Path = CPU_INFO) -> bool:
 
 def threads() -> int:
     """How many a program of this process may use."""
+    import tensorflow as tf
+
     return tf.config.threading.get_intra_op_parallelism_threads() or cores()
 
 
@@ -35,6 +44,8 @@ def use_one_thread() -> bool:
 
     It holds for the whole process, so it is for those to call to whom the process belongs.
     """
+    import tensorflow as tf
+
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
     except RuntimeError:

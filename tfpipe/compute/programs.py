@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 _all: list["Program"] = []
-# One at a time: Python could not do more, and the first to be traced is the first to compile.
-_tracing = threading.Lock()
+# One at a time, but for one inside another: Python could not do more, and the first one traced is the first to compile.
+_tracing = threading.RLock()
 
 
 class Program:

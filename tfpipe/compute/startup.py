@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from tfpipe.compute import host
+
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # TensorFlow's levels: 0 logs all, 1 no information, 2 no warnings, 3 no errors either, only what is fatal.
 _QUIET = "3"
 _LETTERS = "IWE"
-# One after the other: each takes file descriptor 2 over, and gives it back.
-_importing = threading.Lock()
 
 
 def import_tensorflow() -> None:
@@ -23,9 +23,12 @@ def import_tensorflow() -> None:
     Its C++ side greets, of its CPU instructions, of GPUs that are not there, on file descriptor 2. That is kept back
     unless it is asked for, by TF_CPP_MIN_LOG_LEVEL=0 or by absl's verbosity of DEBUG (`--verbosity=1`). TensorFlow
     reads the variable once, so without it nothing but fatal errors is logged by that side as long as this process
-    lives; what fails raises an exception all the same. Afterwards variable and file descriptor are as they were.
+    lives; what fails raises an exception all the same. Afterwards the file descriptor,
+    the environment and the filters of warnings are as they were: what TensorFlow sets there for itself and for h5py,
+    they read while they are imported.
     """
-    with _importing, contextlib.ExitStack() as stack:
+    # One after the other: each takes file descriptor 2 over, and gives it back.
+    with host.undoing_imports(), contextlib.ExitStack() as stack:
         if "tensorflow" in sys.modules:
             return
         stack.enter_context(_without_keras())

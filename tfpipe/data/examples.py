@@ -215,6 +215,8 @@ class Splits:
 
 def _checked_class_names(class_names: tuple[str, ...], name: str) -> tuple[str, ...]:
     """Plain texts. DataError unless they are such as a model file gives back."""
+    if isinstance(class_names, str):  # Whose letters would be the names.
+        raise DataError(f"{name}: class_names is {class_names!r:.200}; expected a name for each class, in a tuple")
     names = tuple(class_names)
     if len(names) < 2:
         raise DataError(f"{name}: {len(names)} class; expected at least two")

@@ -1,5 +1,6 @@
 """From a name or a path to `Splits`."""
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Any
@@ -83,7 +84,11 @@ def _with_absolute_paths(config: DataConfig, is_path: bool) -> DataConfig:
     absolute: dict[str, Any] = {}
     for option in ("labels", "data_dir", *(("dataset",) if is_path else ())):
         value = getattr(config, option)
-        path = pathlib.Path(value or "").expanduser().absolute()
-        if value and path.exists() and str(path).isprintable():  # What a flagfile cannot hold stays as it was given.
+        if value is None:
+            continue
+        path = pathlib.Path(value).expanduser()
+        with contextlib.suppress(FileNotFoundError):  # The current folder was removed: what is relative stays so.
+            path = path.absolute()
+        if path.exists() and str(path).isprintable():  # What a flagfile cannot hold stays as it was given.
             absolute[option] = str(path)
     return dataclasses.replace(config, **absolute)

@@ -133,14 +133,14 @@ class Monitor:
         return self._written
 
     def wants_model(self, made: tuple[int, int]) -> bool:
-        """Whether it is time for `selected` with this model, see there; then it must follow, from whatever thread."""
-        now = self._clock()
+        """Whether it is time for `selecting` with this model: its head, and the iteration after which it was made."""
         if self._tensorboard is None or self._given_up & {"tensorboard", "pictures"}:
             return False
-        if made == self._last_model or self._model_since is not None or now < self._next_model:
-            return False
-        self._model_since, self._last_model = now, made
-        return True
+        return made != self._last_model and self._model_since is None and self._clock() >= self._next_model
+
+    def selecting(self, made: tuple[int, int]) -> None:
+        """When this model begins to be looked at; `selected` must follow, from whatever thread."""
+        self._model_since, self._last_model = self._clock(), made
 
     def selected(self, look: Callable[[], Selected]) -> None:
         """At a new best, if it is wanted. It may be called from another thread than the others."""

@@ -11,6 +11,8 @@ from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers.objective import Objective
 
+Tensors = tuple[tf.Tensor, ...]
+
 
 class Group(NamedTuple):
     """H heads that one program trains side by side: one read of each minibatch, one matrix product for all.
@@ -36,7 +38,7 @@ class Inside(NamedTuple):
     Attributes:
       validation, test: all minibatches of both splits.
       of_validation, of_test: how heads are measured on them.
-      column: `[H]` int32, the columns of weights of the heads there.
+      column: `[H]` int32, the columns of validation rows of the heads.
       best_error: `[H]` float64, below which a head is better than ever: minus infinity for one that has ended.
     """
 
@@ -46,6 +48,33 @@ class Inside(NamedTuple):
     of_test: Objective
     column: tf.Tensor
     best_error: tf.Tensor
+
+    def measure(self, W: tf.Tensor, b: tf.Tensor, may_improve: tf.Tensor, best: Tensors) -> tuple[Tensors, Tensors]:
+        """Measures heads, and tests them if one is better than ever.
+
+        Args:
+          W: `[H, K, D]`, of the heads.
+          b: `[H, K]`, likewise.
+          may_improve: `[H]` bool: those that still train, and have not diverged.
+          best: error `[H]` float64, W and b, of each head at its best.
+
+        Returns:
+          `sums`, `test_sums` and `norm` as Advance has them, of this validation; and what is the best now.
+        """
+        best_error, best_W, best_b = best
+        sums = self.of_validation.sums(self.validation, W, b, self.column)
+        error, cost = tf.unstack(sums / tf.gather(self.of_validation.total, self.column))
+        improved = may_improve & tf.math.is_finite(cost) & (error < best_error)
+        test_sums = tf.cond(
+            tf.reduce_any(improved),
+            lambda: self.of_test.sums(self.test, W, b, tf.zeros_like(self.column)),
+            lambda: tf.fill([2, b.shape[0]], tf.constant(np.nan, tf.float64)),
+        )
+        norm = tf.norm(tf.cast(W, tf.float64), axis=(1, 2))
+        best_error = tf.where(improved, error, best_error)
+        best_W = tf.where(improved[:, tf.newaxis, tf.newaxis], W, best_W)
+        best_b = tf.where(improved[:, tf.newaxis], b, best_b)
+        return (sums, test_sums, norm), (best_error, best_W, best_b)
 
 
 class Advance(NamedTuple):
@@ -82,6 +111,7 @@ class Solver(abc.ABC):
       reports: the names of what it reports of each head at a validation.
       validates_inside: whether `advance` can validate.
       settings: what each head is trained with: mappings with the same names, in one order.
+      batch_size: B, of its minibatches.
       steps: how many there are at most.
       frequency: steps between two validations.
       per_epoch: steps in a pass over the training examples.
@@ -92,6 +122,7 @@ class Solver(abc.ABC):
     reports: ClassVar[Sequence[str]] = ()
     validates_inside: ClassVar[bool] = False
     settings: Sequence[Mapping[str, float]]
+    batch_size: int
     steps: int
     frequency: int
     per_epoch: int

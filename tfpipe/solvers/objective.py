@@ -6,7 +6,7 @@ Conventions as in `model.softmax`. With w[h, n] the weight of example n for head
     cost on a split     = sum_n w[h, n] loss[h, n] / sum_n w[h, n]
     error on a split    = the same with 1 for a wrong prediction and 0 for a right one in the place of the loss
 
-So every epoch's mean of the first is the second, and l2 means the same whatever the weights are.
+So the mean of the first over an epoch of full minibatches is the second, and l2 means the same for all weights.
 """
 
 import itertools
@@ -68,8 +68,8 @@ class Objective(NamedTuple):
       factor: `[]` or `[D]`, what it is multiplied with then.
       labels: `[N]` int32, in [0, K). N is padded: no minibatch takes the last ones.
       weights: `[C, N]` float32, at least 0: columns of weights, of which each head has one.
-      total: `[C]` float64, the sums of the weights of those examples that count.
-      mean: `[C]`, the means.
+      total: `[C]` float64, the sums of the weights of those examples that count where it measures.
+      mean: `[C]`, the mean weights of all examples.
       arithmetic: see there.
     """
 
@@ -83,7 +83,7 @@ class Objective(NamedTuple):
 
     @classmethod
     def of(cls, scaling: Scaling, labels: np.ndarray, weights: np.ndarray, examples: int, arithmetic: str) -> Self:
-        """The objective on labels `[n]` with weights `[C, n]`, of which the first `examples` count in a pass."""
+        """The objective on labels `[n]` with weights `[C, n]`; where it measures, the first `examples` count."""
         dtype = parameter_type(arithmetic)
         total = weights[:, :examples].sum(axis=1, dtype=np.float64)
         room = padded(len(labels)) - len(labels)
@@ -93,7 +93,7 @@ class Objective(NamedTuple):
             tf.constant(np.pad(labels, (0, room))),
             tf.constant(np.pad(weights, ((0, 0), (0, room)))),
             tf.constant(total),
-            tf.constant(total / examples, dtype),
+            tf.constant(weights.mean(axis=1, dtype=np.float64), dtype),
             arithmetic,
         )
 
@@ -170,7 +170,8 @@ class Objective(NamedTuple):
 
     def _scaled(self, images: tf.Tensor) -> tf.Tensor:
         inputs, others = _TYPES[self.arithmetic]
-        x = tf.cast(images, others)
+        # Held as float32 at most, wherever the images lie.
+        x = tf.cast(tf.cast(images, tf.float32) if images.dtype == tf.float64 else images, others)
         if self.shift is not None:
             x -= self.shift
         return tf.cast(x * self.factor, inputs)
@@ -181,8 +182,10 @@ def _sums_of_minibatch(
 ) -> tf.Tensor:
     ((x, y, weights),) = objective._minibatch(span, i, column)
     z = objective.logits(x, W, b)
-    wrong = tf.where(softmax.predictions(z) != y, weights, 0)
-    of_each = tf.stack([tf.broadcast_to(wrong, [b.shape[0], y.shape[0]]), weights * softmax.log_losses(z, y)])
+    wrong = tf.where(softmax.predictions(z) != y, weights, tf.zeros([b.shape[0], y.shape[0]], weights.dtype))
+    # An example that does not count has no part in it, even if its loss is infinite.
+    losses = tf.math.multiply_no_nan(softmax.log_losses(z, y), tf.broadcast_to(weights, wrong.shape))
+    of_each = tf.stack([wrong, losses])
     return tf.cast(tf.reduce_sum(of_each, axis=2), tf.float64)
 
 

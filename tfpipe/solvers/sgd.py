@@ -7,17 +7,15 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.compute.programs import Program, graph
+from tfpipe.compute.programs import Program, graph, padded
 from tfpipe.config import TrainConfig
 from tfpipe.exceptions import ConfigError
 from tfpipe.pipeline import inputs
 from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.pipeline.spans import Span
-from tfpipe.solvers.base import Advance, Group, Inside, Solver
+from tfpipe.solvers.base import Advance, Group, Inside, Solver, Tensors
 from tfpipe.solvers.objective import Objective
-
-Tensors = tuple[tf.Tensor, ...]
 
 
 class Sgd(Solver):
@@ -40,10 +38,11 @@ class Sgd(Solver):
     def __init__(self, config: TrainConfig, n_examples: int):
         pairs = itertools.product(config.learning_rate, config.l2)
         self.settings = [{"learning_rate": rate, "l2": l2} for rate, l2 in pairs]
-        batch_size = config.batch_size if config.drop_remainder else min(config.batch_size, n_examples)
+        batch_size = config.batch_size if config.drop_remainder else min(config.batch_size, padded(n_examples))
         self._sampler = Sampler(
             n_examples, batch_size, drop_remainder=config.drop_remainder, shuffle=config.shuffle, seed=config.seed
         )
+        self.batch_size = batch_size
         self.per_epoch, self.examples = self._sampler.per_epoch, self._sampler.examples
         self.steps = config.epochs * self.per_epoch
         # The tutorial: min(n_train_batches, patience / 2).
@@ -55,6 +54,11 @@ class Sgd(Solver):
         if self.frequency > self.steps:
             problem = f"the run has {self.steps} iterations, so it would never validate; take at most as many"
             raise ConfigError("validation_frequency", self.frequency, problem)
+        if self.frequency > config.patience + 1:
+            problem = f"ends the run after {config.patience + 1} iterations, and the first validation is after "
+            raise ConfigError(
+                "patience", config.patience, f"{problem}{self.frequency}; take more patience, or validate earlier"
+            )
 
     def slots(self, n_heads: int, n_out: int, n_in: int) -> dict[str, np.ndarray]:
         """Of each head the sum of costs since the last validation, and of how many steps."""
@@ -88,39 +92,10 @@ def _step(span: Span, i: tf.Tensor, objective: Objective, group: Group, last: tf
     trains = span.first + tf.cast(i, tf.int64) < last
     learning_rate = tf.where(trains, group.settings["learning_rate"], 0)[:, tf.newaxis]
     l2 = group.settings["l2"][:, tf.newaxis, tf.newaxis]
-    gradient = g_W + l2 * W
-    W.assign(W - learning_rate[..., tf.newaxis] * (g_W + l2 * W))
+    g_W += l2 * W
+    W.assign(W - learning_rate[..., tf.newaxis] * g_W)
     b.assign(b - learning_rate * g_b)
-    return cost, gradient
-
-
-def _validate(
-    inside: Inside, W: tf.Tensor, b: tf.Tensor, may_improve: tf.Tensor, best: Tensors
-) -> tuple[Tensors, Tensors]:
-    """Measures the heads, and tests them if one is better than ever: the figures, and the best so far.
-
-    Args:
-      inside: on what.
-      W: `[H, K, D]`, of the heads.
-      b: `[H, K]`, likewise.
-      may_improve: `[H]` bool: those that still train, and have not diverged.
-      best: error `[H]` float64, W and b, of each head at its best.
-    """
-    best_error, best_W, best_b = best
-    sums = inside.of_validation.sums(inside.validation, W, b, inside.column)
-    total = tf.gather(inside.of_validation.total, inside.column)
-    error, cost = sums[0] / total, sums[1] / total
-    improved = may_improve & tf.math.is_finite(cost) & (error < best_error)
-    test_sums = tf.cond(
-        tf.reduce_any(improved),
-        lambda: inside.of_test.sums(inside.test, W, b, inside.column),
-        lambda: tf.fill([2, b.shape[0]], tf.constant(np.nan, tf.float64)),
-    )
-    norm = tf.norm(tf.cast(W, tf.float64), axis=(1, 2))
-    best_error = tf.where(improved, error, best_error)
-    best_W = tf.where(improved[:, tf.newaxis, tf.newaxis], W, best_W)
-    best_b = tf.where(improved[:, tf.newaxis], b, best_b)
-    return (sums, test_sums, norm), (best_error, best_W, best_b)
+    return cost, g_W
 
 
 @Program
@@ -170,7 +145,7 @@ def _advance(
             nothing = tuple(tf.zeros(shape, of) for of, shape in of_validations)
             W, b = tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)
             measured, best = tf.cond(
-                validates, lambda: _validate(inside, W, b, sound & (done <= last), best), lambda: (nothing, best)
+                validates, lambda: inside.measure(W, b, sound & (done <= last), best), lambda: (nothing, best)
             )
             figures += measured
         written = [array.write(end - 1, figure) for array, figure in zip(found, figures, strict=True)]

@@ -63,7 +63,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     inside = _validations_inside(plan, train, (validation, test))
     period = solver.frequency * max(1, inside)
     # A span that validates inside is one period.
-    length = period if inside else _length(plan, period, plan.config.batch_size, train.bytes_per_image)
+    length = period if inside else _length(plan, period, solver.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
     heads = Heads(solver, plan.column, (plan.n_heads, splits.n_out, splits.n_in), dtype, state, workers)
     steering = Validation(
@@ -100,7 +100,7 @@ def _evaluations(plan: Plan, placed: list[Resident], workers: Workers) -> list[E
 
 def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int) -> int:
     most = plan.pace.span_bytes, plan.pace.span_flops
-    return span_length(minibatches, min(batch_size, len(plan.splits.train)), bytes_per_image, plan.n_parameters, *most)
+    return span_length(minibatches, batch_size, bytes_per_image, plan.n_parameters, *most)
 
 
 def _validations_inside(plan: Plan, train: Resident, evaluations: tuple[Evaluation, Evaluation]) -> int:
@@ -113,7 +113,7 @@ def _validations_inside(plan: Plan, train: Resident, evaluations: tuple[Evaluati
     flops = (4 * examples + 2 * measured) * plan.n_parameters
     if flops > pace.flops_inside:
         return 0
-    by_size = _length(plan, _MOST_INSIDE * solver.frequency, plan.config.batch_size, 0) // solver.frequency
+    by_size = _length(plan, _MOST_INSIDE * solver.frequency, solver.batch_size, 0) // solver.frequency
     return min(_MOST_INSIDE, int(pace.span_flops / flops), by_size)
 
 

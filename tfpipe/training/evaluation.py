@@ -73,7 +73,8 @@ class Evaluation:
 
     def figures(self, sums: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Errors and costs `[H]` of sums `[2, H]`, as `Objective.sums` gives them for heads of these columns, `[H]`."""
-        error, cost = sums / self.objective.total.numpy()[column]
+        total = self.objective.total.numpy()
+        error, cost = sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
         return error, cost
 
     def diagnose(self, model: Parameters) -> Diagnosis:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 def asked_to_stop(should_stop: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Within it SIGINT is noted where it would raise KeyboardInterrupt; a second one raises it.
 
+    One that comes after the last look is raised at the end.
+
     Gives what tells whether to stop: if one came, or `should_stop` says so or raises KeyboardInterrupt. The handler of
     the program is put back at the end; one of its own is left alone, and so are other threads than the main one.
     """
-    came = False
+    came = heard = False
 
     def note(number: int, frame: types.FrameType | None) -> None:
         nonlocal came
@@ -23,12 +25,15 @@ def asked_to_stop(should_stop: Callable[[], bool]) -> Iterator[Callable[[], bool
         came = True
 
     def stops() -> bool:
+        nonlocal heard
         try:
-            return should_stop() or came
+            wanted = should_stop()
         except KeyboardInterrupt:
             if came:  # The second one.
                 raise
             return True
+        heard = came
+        return wanted or came
 
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -39,3 +44,5 @@ def asked_to_stop(should_stop: Callable[[], bool]) -> Iterator[Callable[[], bool
         yield stops
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came and not heard:  # After the last look: there is nothing left to stop, but perhaps in the program.
+        raise KeyboardInterrupt

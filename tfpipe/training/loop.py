@@ -151,7 +151,7 @@ def _start_validation(parts: Parts, steps: int) -> None:
 
 def _take_validation(parts: Parts) -> None:
     """Takes in what the validation that is under way finds, if there is one."""
-    if found := parts.validation.finished():
+    if found := parts.validation.wait():
         parts.record.take_validation(found)
 
 
@@ -167,7 +167,7 @@ def _advance(parts: Parts, steps: int) -> int:
     _take_validation(parts)  # It may find that a head had diverged which this span took along.
     done = steps + len(found.costs)
     speed = parts.meter.lap("validation", done) if inside else math.nan
-    measured = list(validation.found_inside(numbers, column, steps, found, speed))
+    measured = validation.take_inside(numbers, column, steps, found, speed)
     record.take_span(steps, numbers, found.costs, measured, begin)
     if (remain := record.worth_going_on_with(numbers, done)) is not None:
         heads.leave_only(remain)

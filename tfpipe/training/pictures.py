@@ -27,6 +27,7 @@ class Pictures:
     def draw_if_due(self, record: Record, steps: int) -> None:
         """Begins to draw the best model, if it is another one and its time has come."""
         if record.made is not None and self._monitor.wants_model(record.made):
+            self._monitor.selecting(record.made)
             look = self._looker(record, steps)
             self._under_way = self._workers.start(self._monitor.selected, look)
 

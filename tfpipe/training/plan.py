@@ -8,6 +8,7 @@ import numpy as np
 
 from tfpipe.compute import cpu
 from tfpipe.compute.device import Device
+from tfpipe.compute.programs import padded
 from tfpipe.config import TrainConfig, flag_lines, flag_value
 from tfpipe.data import Examples, Splits
 from tfpipe.exceptions import ConfigError
@@ -20,6 +21,10 @@ from tfpipe.solvers.sgd import Sgd
 from tfpipe.training.state import RunIdentity
 from tfpipe.training.versions import versions
 
+# What the report tells of each head beside its settings.
+OF_A_HEAD = (
+    "validation_error", "validation_cost", "test_error", "epochs", "iterations", "best_iteration", "diverged",
+)  # fmt: skip
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 # Products of fewer operations are faster with one thread: to wake a second one takes 35 microseconds on an Intel Xeon,
 # and what each multiplies lies in the other's cache. Microseconds a step of one head, with one thread and with two:
@@ -79,7 +84,9 @@ class Plan(NamedTuple):
           ConfigError: the hyper-parameters do not fit the data.
           ValueError: the solver names something as a field of a validation or of a state is named.
         """
-        taken = {*solver.reports} & {*Validated._fields} | {*solver.slots(1, 1, 1)} & {"W", "b"}
+        settings = {*solver.settings[0]}
+        taken = {*solver.reports} & {*Validated._fields, *settings} | {*solver.slots(1, 1, 1)} & {"W", "b"}
+        taken |= settings & {*OF_A_HEAD}
         if taken:
             raise ValueError(f"solver {solver.name}: its {', '.join(sorted(taken))} would take the place of another")
         most = max(len(splits.validation), len(splits.test))
@@ -98,7 +105,7 @@ class Plan(NamedTuple):
     @property
     def arithmetic(self) -> str:
         """In what type it multiplies matrices."""
-        return _arithmetic(self.config, self.splits, self.device)
+        return _arithmetic(self.config, self.splits, self.device, self.solver.batch_size)
 
     @property
     def flags(self) -> list[str]:
@@ -159,16 +166,17 @@ def wants_one_thread(
     The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52. Raises ConfigError if the
     hyper-parameters do not fit the data.
     """
-    n_heads = len(solver(config, len(splits.train)).settings)
+    made = solver(config, len(splits.train))
+    n_heads = len(made.settings)
     heads = -(-n_heads // min(device.programs, n_heads))
-    flops = 2.0 * min(config.batch_size, len(splits.train)) * splits.n_in * splits.n_out * heads
-    most = _FLOPS_OF_ONE_THREAD.get(_arithmetic(config, splits, device), _FLOPS_OF_ONE_THREAD_OTHERWISE)
+    flops = 2.0 * made.batch_size * splits.n_in * splits.n_out * heads
+    kind = _arithmetic(config, splits, device, made.batch_size)
+    most = _FLOPS_OF_ONE_THREAD.get(kind, _FLOPS_OF_ONE_THREAD_OTHERWISE)
     # Rows of a file that memory cannot hold come faster by several threads.
     return not device.is_gpu and flops <= most and not residency.is_too_large(splits.train)
 
 
-def _arithmetic(config: TrainConfig, splits: Splits, device: Device) -> str:
-    batch_size = min(config.batch_size, len(splits.train))
+def _arithmetic(config: TrainConfig, splits: Splits, device: Device, batch_size: int) -> str:
     return arithmetic(
         config.precision,
         splits.scaling,
@@ -181,7 +189,7 @@ def _arithmetic(config: TrainConfig, splits: Splits, device: Device) -> str:
 
 def _in_order(config: TrainConfig, name: str, examples: Examples, most: int) -> Sampler:
     """The minibatches of a split, of at most `most` examples unless only full ones count."""
-    batch_size = config.batch_size if config.drop_remainder else min(config.batch_size, most)
+    batch_size = config.batch_size if config.drop_remainder else min(config.batch_size, padded(most))
     sampler = Sampler(len(examples), batch_size, drop_remainder=config.drop_remainder)
     if not sampler.per_epoch:
         problem = f"{len(examples)} {name} examples fill no minibatch, and drop_remainder drops what is not full"

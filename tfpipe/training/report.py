@@ -89,7 +89,7 @@ def build(
         "pixel_max": None if splits.standardization else splits.pixel_max,
         "standardized": splits.standardization is not None,
         "seconds": seconds,
-        "epochs_per_second": steps / solver.per_epoch / seconds,
+        "epochs_per_second": steps / solver.per_epoch / max(seconds, 1e-9),  # A clock may stand still.
         "device": plan.device.label,
         "solver": solver.name,
         "precision": plan.config.precision,

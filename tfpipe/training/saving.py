@@ -49,7 +49,7 @@ class CheckpointManager:
         Raises:
           WorkdirError: the last one could not be written.
         """
-        if self._is_free("state") and self._clock() >= self._next_state:
+        if self._is_done_with("state") and self._clock() >= self._next_state:
             self._under_way["state"] = self._workers.start(self._save_state, state())
             self._next_state = self._clock() + self._every
 
@@ -67,7 +67,7 @@ class CheckpointManager:
           made: its head, and the iteration after which it was made; None: there is none yet.
           model: gives it.
         """
-        if made and made != self._made and self._is_free("model") and self._clock() >= self._next_model:
+        if made and made != self._made and self._is_done_with("model") and self._clock() >= self._next_model:
             self._under_way["model"] = self._workers.start(self._try_to_save_model, made, model())
 
     def save_last_model(self, model: TrainedModel) -> None:
@@ -81,7 +81,7 @@ class CheckpointManager:
         while self._under_way:
             self._under_way.popitem()[1].result()
 
-    def _is_free(self, what: str) -> bool:
+    def _is_done_with(self, what: str) -> bool:
         """Whether nothing of the kind is being written. Raises WorkdirError if the last one could not be."""
         if what in self._under_way and self._under_way[what].done():
             self._under_way.pop(what).result()

@@ -1,6 +1,6 @@
 """The validation of the heads, which steers a run: inside the solver's program, or beside the training."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -102,11 +102,7 @@ class Validation:
 
         self._under_way = self._workers.start(measure)
 
-    @property
-    def is_under_way(self) -> bool:
-        return self._under_way is not None
-
-    def finished(self) -> Measured | None:
+    def wait(self) -> Measured | None:
         """What the one that is under way finds, if there is one: waits for it."""
         under_way, self._under_way = self._under_way, None
         return under_way.result() if under_way else None
@@ -118,9 +114,9 @@ class Validation:
             return None
         return Inside(validation.whole, validation.objective, test.whole, test.objective, column, best_error)
 
-    def found_inside(
+    def take_inside(
         self, numbers: np.ndarray, column: np.ndarray, first: int, advance: Advance, examples_per_second: float
-    ) -> Iterator[Measured]:
+    ) -> list[Measured]:
         """What the program found while it advanced these heads, one validation after the other.
 
         Args:
@@ -131,15 +127,20 @@ class Validation:
           examples_per_second: that were trained.
         """
         if advance.sums is None:
-            return
+            return []
         assert advance.test_sums is not None
         assert advance.norm is not None
+        measured = []
         for row in range(self.following(first) - first - 1, len(advance.costs), self._frequency):
-            self.validated = first + row + 1
             error, cost = self._validation.figures(advance.sums[row], column)
             test_error, _ = self._test.figures(advance.test_sums[row], column)
             reports = {name: array[row] for name, array in advance.reports.items()}
-            yield Measured(
-                self.validated, numbers, examples_per_second, reports, error, cost, test_error, advance.norm[row],
-                advance.best_W, advance.best_b,
+            measured.append(
+                Measured(
+                    first + row + 1, numbers, examples_per_second, reports, error, cost, test_error, advance.norm[row],
+                    advance.best_W, advance.best_b,
+                )
             )  # fmt: skip
+        if measured:
+            self.validated = measured[-1].steps
+        return measured

@@ -19,7 +19,7 @@ import tqdm
 from PIL import Image
 
 from tfpipe import memory
-from tfpipe.data import host
+from tfpipe.compute import cpu, host
 from tfpipe.data.examples import Examples
 from tfpipe.data.pictures import FORMATS, MODES, SUFFIXES, decoded
 from tfpipe.data.readers import idx
@@ -170,7 +170,7 @@ def _printable(path: pathlib.Path) -> pathlib.Path:
 def _each(verb: str, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """`function` of every item, in order, by several threads: Pillow lets go of the interpreter while it decodes."""
     items = list(items)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with concurrent.futures.ThreadPoolExecutor(cpu.cores()) as pool:
         bar = tqdm.tqdm(
             pool.map(function, items), desc=verb, total=len(items), unit=" pictures", disable=None, leave=False
         )

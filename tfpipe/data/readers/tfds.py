@@ -25,9 +25,8 @@ from absl import logging
 from PIL import Image
 
 from tfpipe import memory
-from tfpipe.compute import startup
+from tfpipe.compute import host, startup
 from tfpipe.config import flag_value
-from tfpipe.data import host
 from tfpipe.data.examples import Examples
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.readers.source import Source
@@ -97,8 +96,7 @@ def read(
         builder = _prepared(name, data_dir) or _builder(name, data_dir)
         if not builder.is_prepared():
             _prepare(builder, name, download=download)
-        with host.undoing_imports():
-            startup.import_tensorflow()
+        startup.import_tensorflow()
         form = _form(builder, name, image_size, color_mode)
         trained = name.split or "train"
         others = _splits_beside(builder, name, trained)
@@ -197,8 +195,7 @@ def _prepare(builder: Any, name: Name, *, download: bool) -> None:
         raise DataError(f"{name}: not prepared in {builder.data_dir}, and downloads are off; {elsewhere}")
     if problem := no_way_to(missing_downloads(builder)):
         raise DataError(f"{name}: not prepared in {builder.data_dir}, and {problem}; {elsewhere}")
-    with host.undoing_imports():
-        startup.import_tensorflow()
+    startup.import_tensorflow()
     try:
         with _preparing, _on_stderr():
             builder.download_and_prepare()
