@@ -257,6 +257,7 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
 @unittest.skipUnless(os.environ.get("TFPIPE_MNIST_DIR"), "TFPIPE_MNIST_DIR names no folder with MNIST's IDX files")
 class MnistAsPicturesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((None,), ((48, 24),))
+    @pytest.mark.exhaustive
     def test_trains_to_the_same_bits_as_the_rows_of_the_idx_files(self, image_size):
         root = pathlib.Path(self.create_tempdir().full_path)
         mnist = load(os.environ["TFPIPE_MNIST_DIR"], validation_split=1)

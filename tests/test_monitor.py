@@ -9,10 +9,12 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 import termios
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
@@ -51,12 +53,18 @@ def is_number(value):
 
 
 class FilesTest(tf.test.TestCase, parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        """One run for all tests, which only read what it left."""
+        super().setUpClass()
+        cls.workdir = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory())) / "run"
+        cls.splits = made.splits(n_test=300)
+        cls.config = TrainConfig(batch_size=10, epochs=8, learning_rate=(0.3, 1e38, 0.01), patience=60, device="cpu")
+        cls.result = loop.train(cls.config, cls.splits, cls.workdir)
+
     def setUp(self):
         super().setUp()
-        self.workdir = pathlib.Path(self.create_tempdir().full_path) / "run"
-        self.splits = made.splits(n_test=300)
-        self.config = TrainConfig(batch_size=10, epochs=8, learning_rate=(0.3, 1e38, 0.01), patience=60, device="cpu")
-        self.result = loop.train(self.config, self.splits, self.workdir)
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
 
     def test_every_validation_is_a_line_of_metrics(self):
         lines = self.metrics()
@@ -182,13 +190,13 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(ended.session_end_info.status, 2 if head["diverged"] else 1)
 
     def test_tensorboard_can_be_left_out(self):
-        workdir = self.workdir.parent / "without"
+        workdir = self.folder / "without"
         loop.train(TrainConfig(batch_size=10, epochs=1, tensorboard=False, device="cpu"), made.splits(), workdir)
         self.assertFalse((workdir / "tensorboard").exists())
         self.assertTrue((workdir / "report.html").exists())
 
     def test_a_profile_of_a_few_spans(self):
-        workdir = self.workdir.parent / "profiled"
+        workdir = self.folder / "profiled"
         config = TrainConfig(batch_size=10, epochs=6, profile=True, device="cpu")
         with self.assertLogs("absl", "INFO") as log:
             loop.train(config, self.splits, workdir, pace=WATCHED)
@@ -201,7 +209,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(trained, 3)
 
     def test_without_the_package_it_is_an_error_before_anything_is_written(self):
-        workdir = self.workdir.parent / "without"
+        workdir = self.folder / "without"
         with (
             mock.patch.dict(sys.modules, {"tensorboard": None}),
             mock.patch.object(importlib.util, "find_spec", return_value=None),
@@ -210,9 +218,16 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             loop.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
         self.assertFalse(workdir.exists())
 
-    @parameterized.parameters("started", "validated", "selected", "finished", "close")
-    def test_a_full_disk_costs_a_warning_and_nothing_else(self, method):
-        workdir = self.workdir.parent / "full"
+    def test_a_full_disk_costs_a_warning_and_nothing_else(self):
+        self.assert_a_full_disk_costs_a_warning("validated")
+
+    @parameterized.parameters("started", "selected", "finished", "close")
+    @pytest.mark.exhaustive
+    def test_a_full_disk_at_any_time_costs_a_warning(self, method):
+        self.assert_a_full_disk_costs_a_warning(method)
+
+    def assert_a_full_disk_costs_a_warning(self, method):
+        workdir = self.folder / "full"
         error = tf.errors.ResourceExhaustedError(None, None, "No space left on device")
         with (
             mock.patch.object(TensorBoard, method, side_effect=error),
@@ -226,7 +241,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual((workdir / "model.npz").read_bytes(), (self.workdir / "model.npz").read_bytes())
 
     def test_a_model_that_cannot_be_saved_now_is_saved_later(self):
-        workdir = self.workdir.parent / "full"
+        workdir = self.folder / "full"
         save, error = artifact.save, OSError(errno.ENOSPC, "No space left on device")
         with (
             mock.patch.object(artifact, "save", side_effect=[error, mock.DEFAULT], wraps=save) as saves,
@@ -238,7 +253,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual((workdir / "model.npz").read_bytes(), (self.workdir / "model.npz").read_bytes())
 
     def test_a_picture_that_cannot_be_drawn_leaves_the_curves(self):
-        workdir = self.workdir.parent / "undrawn"
+        workdir = self.folder / "undrawn"
         with (
             mock.patch.object(monitor.pictures, "of_model", side_effect=ValueError("no such font")),
             self.assertLogs("absl", "WARNING") as log,
@@ -253,7 +268,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         )
 
     def test_new_bests_are_shown_while_the_run_goes_on(self):
-        workdir = self.workdir.parent / "watched"
+        workdir = self.folder / "watched"
         config = TrainConfig(batch_size=10, epochs=100, learning_rate=0.01, device="cpu")
         with (
             mock.patch.object(monitor.pictures, "of_model", return_value={}),
@@ -266,9 +281,10 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertContainsSubset(set(steps), {event.iteration for event in history})
         self.assertLess(steps[0], history[-1].iteration)
 
+    @pytest.mark.exhaustive
     def test_a_disk_that_is_really_full(self):
         # No file of this process may grow beyond 40 kB: the event files reach that, model and report do not.
-        workdir = self.workdir.parent / "full"
+        workdir = self.folder / "full"
         program = (
             "import resource, signal\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -8,6 +8,7 @@ import threading
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -32,8 +33,16 @@ def by_oracle(splits, **options):
 
 
 class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.product(batch_size=[7, 10, 64, 1000], sizes=[(100, 40, 30), (97, 11, 53)])
+    @parameterized.parameters((7, (100, 40, 30)), (64, (97, 11, 53)), (1000, (100, 40, 30)))
     def test_every_example_counts_whatever_the_batch_size(self, batch_size, sizes):
+        self.assert_every_example_counts(batch_size, sizes)
+
+    @parameterized.product(batch_size=[7, 10, 64, 1000], sizes=[(100, 40, 30), (97, 11, 53)])
+    @pytest.mark.exhaustive
+    def test_every_example_counts_for_all_these_sizes(self, batch_size, sizes):
+        self.assert_every_example_counts(batch_size, sizes)
+
+    def assert_every_example_counts(self, batch_size, sizes):
         splits = made.splits(*sizes)
         result = loop.train(config(batch_size=batch_size, epochs=7), splits)
         expected = by_oracle(splits, batch_size=batch_size, learning_rate=0.13, epochs=7)
@@ -52,7 +61,8 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         options = {"epochs": 30, "batch_size": 10} | options
         expected = by_oracle(splits, learning_rate=0.13, **options)
         # Validated inside the solver's program, many times or few in one call, and beside it.
-        for pace in (loop.Pace(), loop.Pace(span_bytes=2 * 17 * 16 * 10), BESIDE):
+        few = [loop.Pace(span_bytes=2 * 17 * 16 * 10)] if "patience" in options else []
+        for pace in (loop.Pace(), *few, BESIDE):
             result = loop.train(config(**options), splits, pace=pace)
             self.assert_same(result, expected, splits)
         if "patience" in options:

@@ -71,8 +71,8 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
     def test_from_the_idx_files(self):
         self.train()
 
-    @pytest.mark.exhaustive
     @parameterized.parameters(("float32", 5e-6), ("float64", 1e-13))
+    @pytest.mark.exhaustive
     def test_its_w_against_numpy(self, precision, most):
         workdir = self.train(f"--precision={precision}")
         expected = by_oracle()
@@ -84,6 +84,7 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
         self.assertLess(difference, most)
 
     @parameterized.parameters(("int8", True), ("float32", False))
+    @pytest.mark.exhaustive
     def test_with_both_kinds_of_products(self, products, has_amx):
         splits = tfpipe.load(MNIST, validation_split=10000, pixel_max=256.0)
         config = tfpipe.TrainConfig(shuffle=False, drop_remainder=True, device="cpu")
