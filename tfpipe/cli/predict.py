@@ -40,9 +40,8 @@ def prepare(values: flags.FlagValues, paths: list[str]) -> Callable[[], int]:
 
 
 def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: int) -> int:
-    import joblib  # These bring NumPy and Pillow: not for `--help`.
-
-    from tfpipe.model import inference
+    from tfpipe.compute import cpu
+    from tfpipe.model import inference  # NumPy and Pillow: not for `--help`.
 
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # Names of files are bytes.
@@ -52,7 +51,7 @@ def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: in
     if not as_json:
         streams.write_output(_csv_header(top_k))
     # A list on standard input may come line by line, and each line is answered before the next is read.
-    at_once = 1 if _STDIN in paths else 2 * joblib.cpu_count()
+    at_once = 1 if _STDIN in paths else 2 * cpu.cores()
     count = failed = 0
     for prediction in inference.predict(model, _listed(paths), at_once=at_once):
         count += 1

@@ -96,13 +96,14 @@ def train(
             return _train(plan, None, State(), stops)
         config.check_packages()
         files = Workdir(workdir)
+        identity = plan.identity
         with files.owned():
             state = restore_or_begin(
                 files,
-                plan.identity,
+                identity,
                 plan.flags,
                 reports=plan.solver.reports,
-                slots=plan.solver.slots(*plan.identity.sizes),
+                slots=plan.solver.slots(*identity.sizes),
                 resume=resume,
                 overwrite=overwrite,
             )
