@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import pathlib
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -104,6 +106,15 @@ def python_module(name, *arguments):
     return subprocess.run(
         [sys.executable, "-m", name, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
     )
+
+
+def read_until(pattern, file):
+    """What is read from a descriptor until `pattern` is in it, as text."""
+    said = ""
+    while not re.search(pattern, said):
+        assert select.select([file], [], [], 60)[0], f"nothing for a minute after {said}"
+        said += os.read(file, 1 << 16).decode(errors="replace")
+    return said
 
 
 def result(process):

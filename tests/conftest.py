@@ -5,6 +5,7 @@ suite runs as on an older processor. The product never sets XLA_FLAGS.
 """
 
 import os
+import signal
 
 # Those of XLA, which lets a name that it does not know pass for none.
 ISAS = ("SSE4_2", "AVX", "AVX2", "AVX512", "AVX512_VNNI", "AVX512_BF16", "AMX", "AMX_FP16")
@@ -16,6 +17,9 @@ if isa := os.environ.get("TFPIPE_TEST_ISA"):
     max_isa = f"--xla_cpu_max_isa={isa}"
     others = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag != max_isa]
     os.environ["XLA_FLAGS"] = " ".join([*others, max_isa])  # The last one holds.
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As a shell has it for what it runs in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import joblib  # noqa: E402
 import pytest  # noqa: E402

@@ -8,7 +8,6 @@ import pathlib
 import pickle
 import pty
 import re
-import select
 import signal
 import struct
 import subprocess
@@ -16,10 +15,11 @@ import sys
 import termios
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from tests import made
-from tests.command import Command, python, result, tfpipe, tfpipe_afresh, without_root_rights
+from tests.command import Command, python, read_until, result, tfpipe, tfpipe_afresh, without_root_rights
 from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.model import artifact
 
@@ -352,6 +352,7 @@ class TrainTest(CommandTest):
         os.close(terminal)  # Which hangs up, and leaves the run without standard error.
         self.assert_ended_with_what_it_has(run)
 
+    @pytest.mark.exhaustive
     def test_a_terminal_that_is_closed_with_standard_output_on_it(self):
         terminal, end = pty.openpty()
         termios.tcsetwinsize(end, (24, 80))
@@ -398,13 +399,6 @@ class TrainTest(CommandTest):
         artifact.load(self.workdir / "model.npz")
         states = sorted(path.name for path in (self.workdir / "checkpoints").glob("*.npz"))
         self.assertEqual(states[-1], f"{summary['iterations']:012d}.npz")
-
-
-def read_until(pattern, file):
-    said = ""
-    while not re.search(pattern, said):
-        assert select.select([file], [], [], 60)[0], f"nothing for a minute after {said}"
-        said += os.read(file, 1 << 16).decode(errors="replace")
 
 
 class SignalsTest(parameterized.TestCase):

@@ -24,6 +24,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tests import made, oracle
+from tests.command import Command, read_until, tfpipe
 from tfpipe import TrainConfig, monitor
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import OptionError
@@ -32,15 +33,6 @@ from tfpipe.model.diagnosis import Diagnosis, worst_classes
 from tfpipe.monitor import Selected, tables
 from tfpipe.monitor.tensorboard import TensorBoard
 from tfpipe.training import loop
-
-PROGRAM = """
-import tfpipe
-from tests import made
-from tfpipe.training.loop import Pace
-config = tfpipe.TrainConfig(batch_size=10, epochs=300, device="cpu")
-tfpipe.train(config, made.splits(), pace=Pace(flops_inside=0.0))
-"""
-
 
 PER_HEAD = ("W_norm", "patience_left", "validation_error", "validation_cost", "test_error")
 OF_SOLVER = ("cost", "gradient_norm")
@@ -365,39 +357,34 @@ class PaceTest(tf.test.TestCase):
 
 
 class ProgressTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        self.command = ("train", "--notensorboard", "--epochs=5000", "--patience=100000", f"--workdir={folder}/run")
+
     def test_a_live_line_on_a_terminal(self):
-        terminal, child_end = pty.openpty()
-        termios.tcsetwinsize(terminal, (50, 160))
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=child_end)
-        os.close(child_end)
-        shown = b""
-        try:
-            while part := os.read(terminal, 65536):
-                shown += part
-        except OSError:  # Linux: the other end was closed.
-            pass
-        self.assertEqual(process.wait(), 0)
-        text = shown.decode()
+        terminal, end = pty.openpty()
+        termios.tcsetwinsize(end, (50, 160))
+        run = Command(*self.command, stderr=os.ttyname(end))
+        text = read_until("everything is in", terminal)
+        os.close(end)
+        os.close(terminal)
+        self.assertEqual(run.finished().returncode, 0)
         line = (
-            r"\repoch \d+/300  iteration \d+  [\d.]+[kM]? examples/s  cost \d\.\d{4}  "
+            r"\repoch \d+/5000  iteration \d+  [\d.]+[kM]? examples/s  cost \d\.\d{4}  "
             r"best validation error \d+\.\d\d%  \|.*\| at most \d\d:\d\d left"
         )
         self.assertRegex(text, line)
-        self.assertGreater(text.count("\r"), 1)
 
     def test_plain_lines_elsewhere(self):
-        program = PROGRAM.replace(
-            "import tfpipe\n",
-            "import tfpipe\nfrom absl import logging\nlogging.use_absl_handler()\nlogging.set_verbosity(0)\n",
-            1,
-        )
-        log = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=True).stderr
-        self.assertNotIn("\r", log)
-        lines = [line for line in log.splitlines() if "epoch " in line]
+        process = tfpipe(*self.command)
+        self.assertEqual(process.returncode, 0)
+        self.assertNotIn("\r", process.stderr)
+        lines = [line for line in process.stderr.splitlines() if "epoch " in line]
         self.assertBetween(len(lines), 1, 5)  # At most one in two seconds.
         self.assertRegex(
             lines[0],
-            r"epoch 1/300  iteration 9  [\d.]+[kM]? examples/s  cost \d\.\d{4}  best validation error \d+\.\d\d%$",
+            r"epoch \d+/5000  iteration \d+  [\d.]+[kM]? examples/s  cost \d\.\d{4}  best validation error \d+\.\d\d%$",
         )
         self.assertFalse(re.search("nan|inf ", lines[0]))
 

@@ -10,6 +10,7 @@ import threading
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -81,8 +82,14 @@ class AgainTest(tf.test.TestCase, parameterized.TestCase):
         expected = oracle.train(*parts, 3, batch_size=10, learning_rate=0.13, epochs=4)
         self.assertEqual(report["validation_error"], expected.best_wrong / 80)
 
-    @parameterized.parameters(10, 600)
-    def test_about_as_many_examples_and_heads_share_programs(self, batch_size):
+    def test_about_as_many_examples_and_heads_share_programs(self):
+        self.assert_share_programs(batch_size=10)
+
+    @pytest.mark.exhaustive
+    def test_about_as_many_examples_in_one_minibatch_share_programs(self):
+        self.assert_share_programs(batch_size=600)
+
+    def assert_share_programs(self, batch_size):
         options = {"batch_size": batch_size, "epochs": 4}
         loop.train(config(learning_rate=tuple(np.geomspace(0.01, 0.1, 11)), **options), made.splits(95, 38, 31))
         made_before = programs.count()
@@ -93,6 +100,7 @@ class AgainTest(tf.test.TestCase, parameterized.TestCase):
         result = loop.train(config(), made.splits(), pace=loop.Pace(clock=lambda: 0.0))
         self.assertEqual(result.report["seconds"], 0.0)
 
+    @pytest.mark.exhaustive
     def test_thirty_runs_take_no_more_memory_than_three(self):
         process = python(MANY_RUNS)
         self.assertEqual(process.returncode, 0, process.stderr)

@@ -95,15 +95,24 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(*(curves(self.folder / name / "tensorboard") for name in ("run", "whole")))
 
     @parameterized.named_parameters(
-        ("in_order", {"shuffle": False}, BESIDE),
         ("shuffled", {"seed": 3}, BESIDE),
+        ("inside_grid", GRID, INSIDE),
+    )
+    def test_a_run_that_is_stopped_again_and_again(self, options, pace):
+        self.assert_goes_on_again_and_again(options, pace)
+
+    @parameterized.named_parameters(
+        ("in_order", {"shuffle": False}, BESIDE),
         ("until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, BESIDE),
         ("grid", GRID, BESIDE),
         ("float64", {"precision": "float64", "learning_rate": (0.1, 0.2)}, BESIDE),
         ("inside_until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, INSIDE),
-        ("inside_grid", GRID, INSIDE),
     )
-    def test_a_run_that_is_stopped_again_and_again(self, options, pace):
+    @pytest.mark.exhaustive
+    def test_every_run_that_is_stopped_again_and_again(self, options, pace):
+        self.assert_goes_on_again_and_again(options, pace)
+
+    def assert_goes_on_again_and_again(self, options, pace):
         self.pace = pace
         spans = 9 if pace is BESIDE else 2
         expected = self.train(workdir=self.folder / "whole", **options)
@@ -113,8 +122,14 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(len(parts), 1)
         self.assert_same(result, expected)
 
-    @parameterized.parameters((BESIDE, 8), (INSIDE, 2))
-    def test_heads_that_left_the_others_stay_away(self, pace, spans):
+    def test_heads_that_left_the_others_stay_away(self):
+        self.assert_heads_stay_away(INSIDE, spans=2)
+
+    @pytest.mark.exhaustive
+    def test_heads_that_left_the_others_stay_away_validated_beside(self):
+        self.assert_heads_stay_away(BESIDE, spans=8)
+
+    def assert_heads_stay_away(self, pace, spans):
         self.pace = pace._replace(flops_worth_leaving=1.0)
         options = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "l2": (0.0, 0.01), "patience": 20, "epochs": 12}
         expected = self.train(workdir=self.folder / "whole", **options)
@@ -127,8 +142,15 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertRegex("\n".join(log.output), r"[1-4] heads? in \d programs?")
         self.assert_same(result, expected)
 
-    @parameterized.parameters((0, BESIDE), (1, BESIDE), (5, BESIDE), (2, INSIDE))
-    def test_a_run_that_dies(self, spans, pace):
+    def test_a_run_that_dies(self):
+        self.assert_goes_on_after_death(5, BESIDE)
+
+    @parameterized.parameters((0, BESIDE), (1, BESIDE), (2, INSIDE))
+    @pytest.mark.exhaustive
+    def test_a_run_that_dies_earlier(self, spans, pace):
+        self.assert_goes_on_after_death(spans, pace)
+
+    def assert_goes_on_after_death(self, spans, pace):
         self.pace = pace
         expected = self.train(workdir=self.folder / "whole", **GRID)
         with self.assertRaises(Died):
@@ -164,19 +186,17 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(result.history, len(expected.history))
         self.assertEqual(contents(self.workdir), before)
 
-    @parameterized.parameters("report.json", "model.npz", "metrics.jsonl")
-    def test_what_a_finished_run_lost_is_made_again(self, name):
+    def test_what_a_finished_run_lost_is_made_again(self):
         expected = self.train(workdir=self.folder / "whole")
         self.train()
-        if name == "metrics.jsonl":
-            (self.workdir / name).write_text("{}\n")
-            with self.assertLogs("absl", "WARNING") as log:
-                self.train()
-            self.assertRegex(log.output[0], r"metrics.jsonl: line 1 is no validation: .*; what follows is cut off")
-            self.assertRegex(log.output[1], r"metrics.jsonl: validations before iteration \d+ are missing")
-            return
-        (self.workdir / name).write_bytes(b"PK")
-        self.assert_same(self.train(), expected)
+        for name in ("report.json", "model.npz"):
+            (self.workdir / name).write_bytes(b"PK")
+            self.assert_same(self.train(), expected)
+        (self.workdir / "metrics.jsonl").write_text("{}\n")
+        with self.assertLogs("absl", "WARNING") as log:
+            self.train()
+        self.assertRegex(log.output[0], r"metrics.jsonl: line 1 is no validation: .*; what follows is cut off")
+        self.assertRegex(log.output[1], r"metrics.jsonl: validations before iteration \d+ are missing")
 
     @parameterized.parameters(
         ({"epochs": 3}, {"epochs": 6}),
@@ -592,7 +612,7 @@ class CommandTest(tf.test.TestCase):
 
     def test_a_signal_saves_the_state_and_the_command_that_is_told_goes_on(self):
         folder = pathlib.Path(self.create_tempdir().full_path)
-        flags = ("train", "--epochs=700", "--patience=1000000", "--checkpoint_every=1000")
+        flags = ("train", "--notensorboard", "--epochs=700", "--patience=1000000", "--checkpoint_every=1000")
         whole = result(tfpipe(*flags, f"--workdir={folder}/whole"))
         process = subprocess.Popen(
             [sys.executable, "-m", "tfpipe", *flags, f"--workdir={folder}/my run"],
