@@ -28,8 +28,9 @@ from absl import flags, logging  # noqa: E402
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    # The cores that this process may use. xdist itself counts those of the machine.
-    return joblib.cpu_count()
+    # One more than the cores that this process may use, as tests wait for processes that they start: 196 s on two
+    # cores, where two workers took 206. xdist itself counts the cores of the machine.
+    return joblib.cpu_count() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -93,9 +93,6 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
             models.append((result.model.W.numpy().tobytes(), result.report["validation_error"]))
         self.assertEqual(models[0], models[1])
 
-    def test_npy_trains_like_the_same_array_in_memory(self):
-        self.assert_trains_alike("f8", (4, 6), "C")
-
     @pytest.mark.exhaustive
     def test_every_npy_trains_like_the_same_array_in_memory(self):
         for form in itertools.product(("u1", "f2", "f4", "f8", ">f4"), ((24,), (2, 4, 3)), "CF"):

@@ -12,6 +12,7 @@ import zipfile
 from unittest import mock
 
 import numpy as np
+import pytest
 from absl.testing import parameterized
 from PIL import Image
 
@@ -132,6 +133,7 @@ class SizesTest(parameterized.TestCase):
         self.assertRegex(message, "its header promises 64 x 1024 x 1024 = 67108864 bytes, but more follow")
         self.assertLess(size, 4 * 64 * MIB)
 
+    @pytest.mark.exhaustive
     def test_a_zip_file_that_holds_what_it_says(self):
         images, labels = np.zeros((64, 1024, 1024), np.uint8), np.arange(64)
         np.savez_compressed(self.folder / "zeros.npz", images=images, labels=labels)
@@ -166,6 +168,7 @@ class SizesTest(parameterized.TestCase):
         self.assertLess(size, 4 * 64 * MIB)
 
     @parameterized.parameters(0, 2, 5)
+    @pytest.mark.exhaustive
     def test_a_pickle_of_the_largest_size(self, protocol):
         pairs = [(np.zeros((n, 1 << 10), np.float32), np.arange(n) % 2) for n in (12000, 2000, 2000)]
         if protocol == 0:  # As text, a pickle of bytes takes several times their size.

@@ -4,6 +4,7 @@ import collections
 import re
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -238,6 +239,7 @@ class ArithmeticTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class BytesTest(tf.test.TestCase):
+    @pytest.mark.exhaustive
     def test_as_close_to_float64_as_float32_after_many_steps(self):
         x, y = minibatches.examples(20, 20, (28, 28), n_classes=10)
         x.reshape(20, 20, 28, 28)[..., 20:] = 0  # As in MNIST: pixels that no example uses.

@@ -82,14 +82,9 @@ class AgainTest(tf.test.TestCase, parameterized.TestCase):
         expected = oracle.train(*parts, 3, batch_size=10, learning_rate=0.13, epochs=4)
         self.assertEqual(report["validation_error"], expected.best_wrong / 80)
 
-    def test_about_as_many_examples_and_heads_share_programs(self):
-        self.assert_share_programs(batch_size=10)
-
+    @parameterized.parameters(10, 600)
     @pytest.mark.exhaustive
-    def test_about_as_many_examples_in_one_minibatch_share_programs(self):
-        self.assert_share_programs(batch_size=600)
-
-    def assert_share_programs(self, batch_size):
+    def test_about_as_many_examples_and_heads_share_programs(self, batch_size):
         options = {"batch_size": batch_size, "epochs": 4}
         loop.train(config(learning_rate=tuple(np.geomspace(0.01, 0.1, 11)), **options), made.splits(95, 38, 31))
         made_before = programs.count()

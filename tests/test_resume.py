@@ -94,14 +94,11 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
                     np.testing.assert_array_equal(value, other[name], name)
         self.assertEqual(*(curves(self.folder / name / "tensorboard") for name in ("run", "whole")))
 
-    @parameterized.named_parameters(
-        ("shuffled", {"seed": 3}, BESIDE),
-        ("inside_grid", GRID, INSIDE),
-    )
-    def test_a_run_that_is_stopped_again_and_again(self, options, pace):
-        self.assert_goes_on_again_and_again(options, pace)
+    def test_a_run_that_is_stopped_again_and_again(self):
+        self.assert_goes_on_again_and_again(GRID, INSIDE)
 
     @parameterized.named_parameters(
+        ("shuffled", {"seed": 3}, BESIDE),
         ("in_order", {"shuffle": False}, BESIDE),
         ("until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, BESIDE),
         ("grid", GRID, BESIDE),
@@ -122,14 +119,9 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(len(parts), 1)
         self.assert_same(result, expected)
 
-    def test_heads_that_left_the_others_stay_away(self):
-        self.assert_heads_stay_away(INSIDE, spans=2)
-
+    @parameterized.parameters((BESIDE, 8), (INSIDE, 2))
     @pytest.mark.exhaustive
-    def test_heads_that_left_the_others_stay_away_validated_beside(self):
-        self.assert_heads_stay_away(BESIDE, spans=8)
-
-    def assert_heads_stay_away(self, pace, spans):
+    def test_heads_that_left_the_others_stay_away(self, pace, spans):
         self.pace = pace._replace(flops_worth_leaving=1.0)
         options = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "l2": (0.0, 0.01), "patience": 20, "epochs": 12}
         expected = self.train(workdir=self.folder / "whole", **options)
@@ -198,12 +190,15 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertRegex(log.output[0], r"metrics.jsonl: line 1 is no validation: .*; what follows is cut off")
         self.assertRegex(log.output[1], r"metrics.jsonl: validations before iteration \d+ are missing")
 
-    @parameterized.parameters(
-        ({"epochs": 3}, {"epochs": 6}),
+    def test_patience_may_be_raised(self):
         # Ends in the middle of an epoch, and of an interval.
-        ({"patience": 16, "learning_rate": 1e-4}, {"patience": 40, "learning_rate": 1e-4}),
-    )
-    def test_epochs_and_patience_may_be_raised(self, first, second):
+        self.assert_may_be_raised({"patience": 16, "learning_rate": 1e-4}, {"patience": 40, "learning_rate": 1e-4})
+
+    @pytest.mark.exhaustive
+    def test_epochs_may_be_raised(self):
+        self.assert_may_be_raised({"epochs": 3}, {"epochs": 6})
+
+    def assert_may_be_raised(self, first, second):
         expected = self.train(workdir=self.folder / "whole", **second)
         shorter = self.train(**first)
         self.assertLess(shorter.report["iterations"], expected.report["iterations"])
@@ -496,6 +491,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             self.train(after(1))
         self.assertRegex(log.output[0], r"events.out.tfevents.*: holds less than it did: .* gaps")
 
+    @pytest.mark.exhaustive
     def test_a_bad_sector_is_damage(self):
         expected = self.train(workdir=self.folder / "whole")
         self.train(after(9))

@@ -94,6 +94,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotAllClose(result.model.W * 255.0, unweighted.W, rtol=0, atol=1e-2 * learning_rate)
 
     @parameterized.parameters(False, True)
+    @pytest.mark.exhaustive
     def test_balanced_classes_where_minibatches_are_left_out(self, shuffle):
         # Sorted by class: the rows of the last, which are left out in order, weigh more than the others.
         images, labels = made.images(119)
