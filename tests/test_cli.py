@@ -210,6 +210,7 @@ class BadInputTest(CommandTest):
         self.assert_fails(process, FAILED, f"--workdir={self.workdir}/sub: {self.workdir} is a file")
         self.assertEqual(self.workdir.read_text(), "mine")
 
+    @pytest.mark.exhaustive
     def test_a_gpu_that_is_not_there(self):
         process = tfpipe("train", "--device=gpu", f"--workdir={self.workdir}", env={"CUDA_VISIBLE_DEVICES": ""})
         self.assert_fails(process, FAILED, "--device=gpu: TensorFlow", "finds no usable GPU: ", "cuInit")

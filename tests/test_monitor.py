@@ -376,6 +376,7 @@ class ProgressTest(tf.test.TestCase):
         )
         self.assertRegex(text, line)
 
+    @pytest.mark.exhaustive
     def test_plain_lines_elsewhere(self):
         process = tfpipe(*self.command)
         self.assertEqual(process.returncode, 0)
