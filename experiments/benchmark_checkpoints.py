@@ -47,7 +47,7 @@ def train(name: str, every: float) -> dict[str, float]:
 
     setattr(Checkpoints, "save", count)  # noqa: B010
     cpu.use_one_thread()  # As the command does for programs of this size.
-    splits = tfpipe.load(os.environ["TFPIPE_MNIST_DIR"], validation_split=10_000, pixel_max=256)
+    splits = tfpipe.load(os.environ["TFPIPE_MNIST_DIR"], validation_split=10_000, split_order="end", pixel_max=256)
     config = tfpipe.TrainConfig(
         **RUNS[name], patience=2**31 - 1, shuffle=False, drop_remainder=True, device="cpu", checkpoint_every=every
     )

@@ -30,7 +30,7 @@ from tfpipe.model import artifact
 EPOCHS = {1: 60, 4: 40, 16: 20, 64: 8, 256: 3}
 ROUNDS = 3
 BATCH_SIZE, N_TRAIN, N_EVALUATED, N_IN, N_OUT = 600, 49_800, 9_600, 784, 10
-TUTORIAL = ("--validation_split=10000", f"--batch_size={BATCH_SIZE}", "--drop_remainder")
+TUTORIAL = ("--validation_split=10000", "--split_order=end", f"--batch_size={BATCH_SIZE}", "--drop_remainder")
 GRID = ("--learning_rate=log:0.1:1:8", "--l2=0,log:1e-6:1e-3:7", "--epochs=60")
 C = np.geomspace(1e-3, 1e1, 8)
 
@@ -94,7 +94,7 @@ def select_with_scikit_learn(folder: str) -> dict[str, Any]:
     """Eight C with the default solver, lbfgs, each from where the one before ended: faster than from the start."""
     from sklearn.linear_model import LogisticRegression
 
-    splits = tfpipe.load(folder, validation_split=10000)
+    splits = tfpipe.load(folder, validation_split=10000, split_order="end")
     (x, y), (x_validation, y_validation), (x_test, y_test) = (
         (part.images.reshape(len(part), -1) / np.float32(255), part.labels)
         for part in (splits.train, splits.validation, splits.test)

@@ -318,6 +318,28 @@ class EvaluateTest(ModelTest):
         process = tfpipe("evaluate", f"--workdir={workdir}", "--dataset=digits", "--test_split=300")
         self.assert_fails(process, 1, f"{workdir}/flags.txt: ", ", or --test_split makes it otherwise than it was, so")
 
+    def test_a_run_from_before_there_was_a_split_order_was_divided_from_the_end(self):
+        # Noise, as above.
+        random = np.random.default_rng(0)
+        data, workdir = self.scratch / "data.npz", self.scratch / "run"
+        np.savez(data, images=random.integers(0, 256, (200, 6, 5), np.uint8), labels=random.integers(0, 2, 200))
+        summary = train(data, workdir, "--split_order=end")
+        flags = workdir / "flags.txt"
+        lines = flags.read_text().splitlines()
+        self.assertContainsSubset(["--split_order=end", "--split_seed=0"], lines)
+        flags.write_text("".join(f"{line}\n" for line in lines if not line.startswith("--split_")))
+
+        for named in ((), (f"--dataset={data}",)):
+            process = tfpipe("evaluate", f"--workdir={workdir}", *named)
+            self.assertEqual(result(process)["error"], summary["test_error"])
+            self.assertNotIn("drawn", process.stderr)
+        process = tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={data}", "--split_order=stratified")
+        self.assert_fails(process, 1, ", or --split_order makes it otherwise than it was, so")
+        # The command with which it began goes on, and does so again when flags.txt names the order.
+        for _ in range(2):
+            self.assertEqual(train(data, workdir), summary)
+            self.assertEqual(flags.read_text().splitlines(), lines)
+
     def test_a_split_that_is_drawn_from_other_data_is_warned_of(self):
         data = self.folder / "data" / "test"  # Without train and test in it: 30 pictures, of which 6 become the test.
         for split, examples in (("test", 6), ("validation", 6), ("train", 18), ("all", 30)):

@@ -69,6 +69,11 @@ class ConfigTest(parameterized.TestCase):
         ("pixel_max", 1e-320),
         ("pixel_max", 0.0),
         ("pixel_max", math.nan),
+        ("split_order", "random"),
+        ("split_order", None),
+        ("split_seed", -1),
+        ("split_seed", 0.5),
+        ("split_seed", 2**63),
     )
     def test_the_same_for_data(self, option, value):
         with self.assertRaisesRegex(ConfigError, f"^{option}="):
@@ -79,6 +84,12 @@ class ConfigTest(parameterized.TestCase):
         for line in ("--learning_rate=0.1,0.25", "--noshuffle", "--notf32", "--dataset=digits", "--batch_size=600"):
             self.assertIn(line, lines)
         self.assertNotIn("--pixel_max=None", lines)
+        self.assertContainsSubset(["--split_order=stratified", "--split_seed=0"], lines)
+
+    def test_from_the_end_nothing_is_drawn(self):
+        self.assertEqual(DataConfig(split_order="end").split_seed, 0)
+        with self.assertRaisesRegex(ConfigError, "^split_seed=3: goes with split_order=stratified; from the end none"):
+            DataConfig(split_order="end", split_seed=3)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests import made
 from tests.command import tfpipe
-from tfpipe import Examples, Splits
+from tfpipe import Examples, Splits, load
 from tfpipe.data import description
 from tfpipe.exceptions import DataError
 
@@ -31,10 +31,11 @@ class DescriptionTest(absltest.TestCase):
                 "standardized": False,
                 "class_names": ["cat", "dog"],
                 "splits": {
-                    "train": {"examples": 3, "range": [0, 17], "classes": [1, 2]},
-                    "validation": {"examples": 1, "range": [0, 5], "classes": [1, 0]},
-                    "test": {"examples": 2, "range": [6, 17], "classes": [0, 2]},
+                    "train": {"examples": 3, "range": [0, 17], "classes": [1, 2], "split_order": None},
+                    "validation": {"examples": 1, "range": [0, 5], "classes": [1, 0], "split_order": None},
+                    "test": {"examples": 2, "range": [6, 17], "classes": [0, 2], "split_order": None},
                 },
+                "split_seed": None,
                 "fingerprint": splits(images).fingerprint,
             },
         )
@@ -64,13 +65,27 @@ class DescriptionTest(absltest.TestCase):
         process = tfpipe("describe", f"--dataset={data}", "--validation_split=20", f"--contact_sheet={sheet}")
         self.assertEqual(process.returncode, 0, process.stderr)
         content = json.loads(process.stdout)
-        labels = made.images(90, seed=1)[1]
-        self.assertEqual(content["splits"]["train"]["classes"], np.bincount(labels[:70]).tolist())
+        of_class = np.bincount(made.images(90, seed=1)[1])
+        drawn = content["splits"]["validation"]["classes"]
+        self.assertLessEqual(np.abs(drawn - of_class * 20 / 90).max(), 1)
+        self.assertEqual(content["splits"]["train"]["classes"], (of_class - drawn).tolist())
+        orders = [content["splits"][name]["split_order"] for name in ("train", "validation", "test")]
+        self.assertEqual((orders, content["split_seed"]), ([None, "stratified", None], 0))
         with Image.open(sheet) as picture:
             self.assertEqual(picture.format, "PNG")
         lines = process.stderr.splitlines()
         self.assertEqual(lines[0], f"{data}: 4 x 6 uint8, divided by 255")
-        self.assertEqual(lines[-2].split(), ["all", "70", "20", "30"])
+        self.assertEqual(lines[-3].split(), ["all", "70", "20", "30"])
+        self.assertEqual(lines[-1].split(), ["split", "order", "-", "stratified", "-"])
+
+    def test_splits_from_the_end(self):
+        path = pathlib.Path(self.create_tempdir().full_path) / "data.npz"
+        pixels, labels = made.images(20)
+        np.savez(path, images=pixels, labels=labels)
+        found = description.describe(load(path, validation_split=3, test_split=0.25, split_order="end"))
+        self.assertEqual([found["splits"][name]["split_order"] for name in ("validation", "test")], ["end", "end"])
+        self.assertEqual(found["splits"]["test"]["classes"], np.bincount(labels[15:], minlength=3).tolist())
+        self.assertIsNone(found["split_seed"])
 
     def test_a_sheet_that_cannot_be_written(self):
         process = tfpipe("describe", "--contact_sheet=/no/such/folder/sheet.png")

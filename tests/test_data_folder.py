@@ -238,7 +238,7 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
     def test_the_same_data_as_the_same_rows_from_idx(self):
         self.write("train", self.pixels[:20])
         self.write("test", self.pixels[20:])
-        from_folder = load(self.root, validation_split=5)
+        from_folder = load(self.root, validation_split=5, split_order="end")
         folder = self.root.parent / "idx"
         folder.mkdir()
         in_training = [
@@ -249,9 +249,10 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         for prefix, (images, labels) in (("train", in_training), ("t10k", test)):
             (folder / f"{prefix}-images-idx3-ubyte").write_bytes(made.idx_bytes(images))
             (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(made.idx_bytes(labels))
-        from_idx = load(folder, validation_split=5)
         self.assertEqual(from_folder.class_names, NAMES)
-        self.assertEqual(dataclasses.replace(from_idx, class_names=NAMES).fingerprint, from_folder.fingerprint)
+        for order in ("end", "stratified"):
+            from_idx, from_folder = (load(path, validation_split=5, split_order=order) for path in (folder, self.root))
+            self.assertEqual(dataclasses.replace(from_idx, class_names=NAMES).fingerprint, from_folder.fingerprint)
 
 
 @unittest.skipUnless(os.environ.get("TFPIPE_MNIST_DIR"), "TFPIPE_MNIST_DIR names no folder with MNIST's IDX files")
@@ -260,7 +261,7 @@ class MnistAsPicturesTest(tf.test.TestCase, parameterized.TestCase):
     @pytest.mark.exhaustive
     def test_trains_to_the_same_bits_as_the_rows_of_the_idx_files(self, image_size):
         root = pathlib.Path(self.create_tempdir().full_path)
-        mnist = load(os.environ["TFPIPE_MNIST_DIR"], validation_split=1)
+        mnist = load(os.environ["TFPIPE_MNIST_DIR"], validation_split=1, split_order="end")
         sizes = {"train": (mnist.train, 3000), "test": (mnist.test, 1000)}
         rows = {}
         for split, (examples, count) in sizes.items():
@@ -271,7 +272,7 @@ class MnistAsPicturesTest(tf.test.TestCase, parameterized.TestCase):
             # The order of the pictures is the folder's own: the rows are found by their content.
             rows[split] = {examples.images[row].tobytes(): row for row in range(count)}
             self.assertLen(rows[split], count)
-        plain = load(root / "pictures", validation_split=500)
+        plain = load(root / "pictures", validation_split=500, split_order="end")
         in_order = {
             "train": [rows["train"][i.tobytes()] for part in (plain.train, plain.validation) for i in part.images],
             "test": [rows["test"][image.tobytes()] for image in plain.test.images],

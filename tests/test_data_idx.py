@@ -24,7 +24,7 @@ class IdxTest(parameterized.TestCase):
     @parameterized.parameters(False, True)
     def test_a_folder_of_four_files(self, compress):
         made.write_idx_folder(self.folder, n_train=20, n_test=5, shape=(4, 6), compress=compress)
-        splits = load(str(self.folder), validation_split=4)
+        splits = load(str(self.folder), validation_split=4, split_order="end")
         pixels, labels = made.images(20, (4, 6), seed=1)
         np.testing.assert_array_equal(splits.train.images, pixels[:16])
         np.testing.assert_array_equal(splits.validation.labels, labels[16:])
@@ -54,7 +54,7 @@ class IdxTest(parameterized.TestCase):
         self.rename(train="digits")
         for path in list(self.folder.glob("t10k-*")):
             path.unlink()
-        splits = load(str(self.folder), validation_split=20, test_split=10)
+        splits = load(str(self.folder), validation_split=20, test_split=10, split_order="end")
         self.assertEqual((len(splits.train), len(splits.validation), len(splits.test)), (60, 20, 10))
         self.assertEqual(splits.test.labels.tolist(), made.images(90, seed=1)[1][-10:].tolist())
 

@@ -22,11 +22,27 @@ class DigitsTest(absltest.TestCase):
     def test_the_digits_of_scikit_learn(self):
         from sklearn.datasets import load_digits
 
-        splits = load("digits")
-        images = np.concatenate([splits.train.images, splits.validation.images, splits.test.images])
-        np.testing.assert_array_equal(images, load_digits().images)
-        self.assertEqual((len(splits.train), len(splits.validation), len(splits.test)), (1079, 359, 359))
+        splits, expected = load("digits"), load_digits()
+        for part, size in ((splits.train, 1079), (splits.validation, 359), (splits.test, 359)):
+            self.assertLen(part, size)
+            np.testing.assert_array_equal(part.images, expected.images[part.rows])
+            np.testing.assert_array_equal(part.labels, expected.target[part.rows])
+            shares = np.bincount(expected.target) * size / 1797  # 174 to 183 of each class.
+            self.assertLessEqual(np.abs(np.bincount(part.labels) - shares).max(), 1)
+        images = splits.train.stored
         self.assertEqual((images.dtype, images.max(), splits.pixel_max, splits.n_out), (np.uint8, 16, 16.0, 10))
+
+    def test_the_split_order_and_the_seed(self):
+        of_seeds = [load("digits", split_seed=seed) for seed in (0, 0, 1)]
+        from_the_end = load("digits", split_order="end")
+        self.assertEqual(from_the_end.test.rows.tolist(), list(range(1438, 1797)))
+        fingerprints = [splits.fingerprint for splits in (*of_seeds, from_the_end)]
+        self.assertEqual([fingerprints.index(one) for one in fingerprints], [0, 0, 2, 3])
+        self.assertEqual(of_seeds[2].config, DataConfig("digits", split_seed=1))
+        # The test stays the same whatever is taken for validation.
+        self.assertEqual(load("digits", validation_split=10).test.rows.tolist(), of_seeds[0].test.rows.tolist())
+        with self.assertRaisesRegex(ConfigError, "^split_seed=1: goes with split_order=stratified"):
+            load("digits", split_order="end", split_seed=1)
 
     def test_digits_that_are_damaged_or_not_there(self):
         package = pathlib.Path(self.create_tempdir("sklearn").full_path)
@@ -113,7 +129,7 @@ class FormatsTest(absltest.TestCase):
         entry = registry.Format(recognise, read, ("pixel_max",))
         with mock.patch.object(registry, "FORMATS", (*registry.FORMATS, entry)):
             splits = load(path)
-        np.testing.assert_array_equal(splits.train.images, rows[:6, :2])
+        np.testing.assert_array_equal(splits.train.stored, rows[:, :2])
         self.assertEqual((splits.pixel_max, splits.config.dataset), (7.0, str(path)))
         with self.assertRaisesRegex(DataError, "rows.txt: not a known format"):
             load(path)

@@ -86,11 +86,13 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(tenth.train.images, whole.train.images[:200])
         self.assertAllEqual(tenth.test.images, whole.test.images)
         self.assertAllEqual(tenth.validation.labels, whole.validation.labels)
-        # A split that is trained on is no test set any more: the end of the training examples takes its place.
+        # A split that is trained on is no test set any more: some of the training examples take its place.
         both = self.load("tiny_pictures/labelled:1.2.0:train[-100:]+test", test_split=10)
-        everything = np.concatenate([both.train.images, both.test.images])
-        self.assertAllEqual(everything, np.concatenate([whole.train.images[-100:], whole.test.images]))
+        self.assertAllEqual(both.train.stored, np.concatenate([whole.train.images[-100:], whole.test.images]))
+        self.assertAllEqual(np.sort(np.concatenate([both.train.rows, both.test.rows])), np.arange(130))
         self.assertLen(both.test, 10)
+        shares = np.bincount(np.concatenate([both.train.labels, both.test.labels])) / 13
+        self.assertAllLessEqual(np.abs(np.bincount(both.test.labels, minlength=3) - shares), 1)
         self.assertAllEqual(both.validation.images, whole.validation.images)
         rest = self.load("tiny_pictures:all", validation_split=0.5)
         self.assertEqual((len(rest.train), len(rest.validation), len(rest.test)), (615, 1025, 410))
@@ -111,8 +113,10 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
     def test_what_is_trained_on_is_never_a_split_of_its_own(self, trained, other):
         whole = self.load("tiny_pictures")
         splits = self.load(f"tiny_pictures:{trained}", validation_split=5, test_split=5)
-        everything = [getattr(splits, s).images for s in ("train", trained)]
-        self.assertAllEqual(np.concatenate(everything), getattr(whole, trained).images)
+        self.assertEqual(splits.taken, (trained,))
+        self.assertAllEqual(splits.train.stored, getattr(whole, trained).images)
+        rows = [getattr(splits, s).rows for s in ("train", trained)]
+        self.assertAllEqual(np.sort(np.concatenate(rows)), np.arange(len(getattr(whole, trained))))
         self.assertAllEqual(getattr(splits, other).images, getattr(whole, other).images)
 
     def test_a_split_without_labels_is_not_used(self):

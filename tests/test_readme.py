@@ -104,8 +104,9 @@ class ContributingTest(tf.test.TestCase):
         np.savetxt(path, rows, "%d", delimiter=",", header="label,pixels", comments="")
         with mock.patch.object(registry, "FORMATS", (*entry, *registry.FORMATS)):
             splits = tfpipe.load(path)
-            self.assertAllEqual(splits.train.images, pixels.reshape(40, -1)[:24])
-            self.assertAllEqual(splits.test.labels, labels[-8:])
+            self.assertAllEqual(splits.train.stored, pixels.reshape(40, -1))
+            self.assertAllEqual(splits.test.labels, labels[splits.test.rows])
+            self.assertEqual((len(splits.train), len(splits.validation), len(splits.test)), (24, 8, 8))
             self.assertEqual(splits.pixel_max, 255)
             path.write_text("label,pixels\n1,2,300\n")
             with self.assertRaisesRegex(DataError, r"digits\.csv: not a table of bytes: .*300.*; expected a label"):

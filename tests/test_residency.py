@@ -1,6 +1,8 @@
 import dataclasses
+import mmap
 import os
 import pathlib
+import re
 from unittest import mock
 
 import numpy as np
@@ -159,18 +161,22 @@ class PlaceTest(parameterized.TestCase, tf.test.TestCase):
             with machine(size):
                 config = TrainConfig(batch_size=7, epochs=3, seed=3, device="cpu")
                 result = train(config, splits)
-                self.assertEqual(self.will_be_read_in_random_order(images), size < LARGE)
+                rows = splits.train.rows
+                pages = 1 + len(range(rows[0], rows[-1] + 1)) if size < LARGE else 0  # Rows begin after the header.
+                self.assertEqual(self.read_in_random_order(images), pages * mmap.PAGESIZE)
                 train(dataclasses.replace(config, shuffle=False), splits)
-                self.assertFalse(self.will_be_read_in_random_order(images))
+                self.assertEqual(self.read_in_random_order(images), 0)
             models.append(result.model.W.numpy().tobytes())
             del splits, result
         self.assertEqual(models[0], models[1])
 
-    def will_be_read_in_random_order(self, path):
-        """What the kernel was told of the mapping of a file: its flag rr."""
-        maps = pathlib.Path("/proc/self/smaps").read_text().split(str(path))
-        self.assertGreater(len(maps), 1)
-        return any(" rr " in part.split("VmFlags:")[1].split("\n")[0] for part in maps[1:])
+    def read_in_random_order(self, path):
+        """Of how many bytes of the mapping of a file the kernel was told so: its flag rr."""
+        maps = pathlib.Path("/proc/self/smaps").read_text().split(str(path))[1:]
+        self.assertNotEmpty(maps)
+        return sum(
+            1024 * int(re.search(r"Size: +(\d+) kB", part)[1]) for part in maps if re.search(r"VmFlags:.* rr ", part)
+        )
 
     def test_rows_outside_of_the_file_are_not_announced(self):
         images, _ = self.pair(self.features)
@@ -181,10 +187,21 @@ class PlaceTest(parameterized.TestCase, tf.test.TestCase):
                 self.assertIsNone(split.read_ahead(shuffle=True))
             (split,) = residency.place([Examples(mapped, self.labels).take(np.arange(7, 60))])
             self.assertIsNone(split.read_ahead(shuffle=False))
+            for step, is_told in ((2, False), (3, True)):  # Of few rows the kernel would read those between as well.
+                (some,) = residency.place([Examples(mapped, self.labels).take(np.arange(0, 60, step))])
+                self.assertEqual(some.read_ahead(shuffle=False) is not None, is_told)
             announce = split.read_ahead(shuffle=True)
             announce(np.array([[0, 59]]))  # The first and the last row of the file.
             with self.assertRaises(ValueError):
                 announce(np.array([[1 << 20]]))
+
+    def test_few_rows_to_be_measured_on_are_announced(self):
+        images, _ = self.pair(self.features)
+        part = Examples(np.load(images, mmap_mode="c"), self.labels).take(np.arange(2, 60, 5))
+        announced = []
+        with machine(TINY), mock.patch.object(residency.Resident, "read_ahead", return_value=announced.append):
+            self.assertAllEqual(rows_of(part), self.features[2::5])
+        self.assertAllEqual(announced[0].ravel()[:12], np.arange(2, 60, 5))
 
     def test_a_file_that_memory_cannot_hold(self):
         images, _ = self.pair(self.features)

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests import faults, made
 from tests.command import python, result, tfpipe
-from tfpipe import TrainConfig, monitor
+from tfpipe import TrainConfig, load, monitor
 from tfpipe.compute import cpu
 from tfpipe.disk import checkpoints, files
 from tfpipe.exceptions import OptionError, WorkdirError
@@ -248,6 +248,28 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(WorkdirError, "holds a run with 100 training, .*, not 99 training"):
             self.train(l2=(0.0, 0.1))
         self.assertEqual(contents(self.workdir), before)
+
+    def test_the_same_rows_are_drawn_when_it_goes_on(self):
+        images, labels = made.images(120)
+        np.savez(self.folder / "data.npz", images=images, labels=np.sort(labels))
+
+        def train(workdir, epochs, **options):
+            self.splits = load(self.folder / "data.npz", **options)
+            return self.train(workdir=self.folder / workdir, epochs=epochs)
+
+        expected = train("whole", 4)
+        train("run", 2)
+        result = train("run", 4)
+        self.assertEqual(result.model.W.numpy().tobytes(), expected.model.W.numpy().tobytes())
+        for options, how in (({"split_seed": 1}, "drawn by split_seed=1"), ({"split_order": "end"}, "from the end")):
+            message = (
+                f"3 classes; validation and test drawn by split_seed=0, not 72 training.* test {how}; give another"
+            )
+            with self.assertRaisesRegex(WorkdirError, message):
+                train("run", 4, **options)
+        self.splits = load(self.folder / "data.npz")
+        with self.assertRaisesRegex(WorkdirError, "holds a run with seed=0, not 1; give another workdir"):
+            self.train(epochs=4, seed=1)
 
     def test_what_changes_no_figure_may_change(self):
         expected = self.train(workdir=self.folder / "whole")

@@ -31,7 +31,7 @@ EPOCH = 83
 
 @functools.cache
 def by_oracle():
-    splits = tfpipe.load(MNIST, validation_split=10000)
+    splits = tfpipe.load(MNIST, validation_split=10000, split_order="end")
     parts = ((s.images.reshape(len(s), -1) / 256.0, s.labels) for s in (splits.train, splits.validation, splits.test))
     return oracle.train(*parts, 10, batch_size=600, learning_rate=0.13, drop_remainder=True)
 
@@ -86,7 +86,7 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(("int8", True), ("float32", False))
     @pytest.mark.exhaustive
     def test_with_both_kinds_of_products(self, products, has_amx):
-        splits = tfpipe.load(MNIST, validation_split=10000, pixel_max=256.0)
+        splits = tfpipe.load(MNIST, validation_split=10000, split_order="end", pixel_max=256.0)
         config = tfpipe.TrainConfig(shuffle=False, drop_remainder=True, device="cpu")
         with mock.patch.object(cpu, "has_amx", return_value=has_amx):
             report = tfpipe.train(config, splits).report
@@ -95,7 +95,7 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
 
     @pytest.mark.exhaustive
     def test_from_the_tutorials_own_file(self):
-        splits = tfpipe.load(MNIST, validation_split=10000)
+        splits = tfpipe.load(MNIST, validation_split=10000, split_order="end")
         content = tuple(
             ((s.images.reshape(len(s), -1) / np.float32(256)), s.labels.astype(np.int64))
             for s in (splits.train, splits.validation, splits.test)

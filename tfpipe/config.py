@@ -104,12 +104,21 @@ class DataConfig:
     download: bool = _option(True, "let TensorFlow Datasets download what is not prepared there")
     validation_split: float | int = _option(
         0.2,
-        "examples for validation, as a number or as a fraction of the training examples, taken from their end; "
+        "examples for validation, as a number or as a fraction of the training examples, from which they are taken; "
         "used where the data brings no validation split",
         _split,
     )
-    test_split: float | int = _option(
-        0.2, "the same for the test split; it is taken first, so it comes last in the data", _split
+    test_split: float | int = _option(0.2, "the same for the test split", _split)
+    split_order: str = _option(
+        "stratified",
+        "which examples these are; stratified: drawn at random, of each class its share; end: the last ones of the "
+        "data, first for the test and before them for validation",
+        choices=("stratified", "end"),
+    )
+    split_seed: int = _option(
+        0,
+        "determines which examples are drawn where split_order is stratified; seed has no part in that",
+        _integer(0, 2**63 - 1),
     )
     pixel_max: float | None = _option(
         None,
@@ -140,6 +149,10 @@ class DataConfig:
         _check_fields(self)
         if self.standardize and self.pixel_max is not None:
             raise ConfigError("pixel_max", self.pixel_max, "does not go with standardize, which takes its place")
+        if self.split_order == "end" and self.split_seed:
+            raise ConfigError(
+                "split_seed", self.split_seed, "goes with split_order=stratified; from the end none is drawn"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

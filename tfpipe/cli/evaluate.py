@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from tfpipe.cli import config_flags, model_flags, paths, streams
+from tfpipe.cli import config_flags, model_flags, paths, run_flags, streams
 from tfpipe.config import DataConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tfpipe.model.artifact import TrainedModel
 
 _SPLITS = ("train", "validation", "test")
-_ELSEWHERE = "--dataset names the data, where it is now"
 
 
 def define(values: flags.FlagValues) -> None:
@@ -76,7 +75,7 @@ def _named(data: DataConfig, given: dict[str, Any], workdir: Workdir | None, mod
     of_run = None
     if workdir is not None:
         with contextlib.suppress(DataError):  # What the run had is not known.
-            of_run = _config_of(workdir)
+            of_run = run_flags.data(workdir)
     if workdir is None or of_run is None or not _is_same(data.dataset, of_run.dataset):
         return _load(data, model)
 
@@ -122,11 +121,11 @@ def _data_of(workdir: Workdir, model: "TrainedModel") -> "Splits":
     """
     from tfpipe import data as datasets
 
-    config = _config_of(workdir)
+    config = run_flags.data(workdir)
     try:
         splits = datasets.load(**dataclasses.asdict(config))
     except (DataError, ConfigError) as error:
-        raise DataError(f"{error}; so says {workdir.flags}; {_ELSEWHERE}") from error
+        raise DataError(f"{error}; so says {workdir.flags}; {run_flags.ELSEWHERE}") from error
     _check_unchanged(splits, workdir, model)
     return splits
 
@@ -145,27 +144,6 @@ def _check_unchanged(splits: "Splits", workdir: Workdir, model: "TrainedModel", 
             f"in the test split now; bring it back as it was, or name data that the model has not seen by --dataset, "
             f"with --split=all"
         )
-
-
-def _config_of(workdir: Workdir) -> DataConfig:
-    """What the flags of a run name as its data. Raises DataError if they cannot be read, or name none."""
-    values = flags.FlagValues()
-    config_flags.define(DataConfig, values, "evaluate")
-    try:
-        lines = [line for line in workdir.flags.read_text("utf-8").splitlines() if _is_of_data(line, values)]
-        values(["", *lines])
-        if not values["dataset"].present or not values.dataset:
-            raise DataError(f"{workdir.flags}: names no data, which came from a program; {_ELSEWHERE}")
-        return config_flags.read(DataConfig, values)
-    except (OSError, UnicodeDecodeError, flags.Error) as error:
-        raise DataError(f"{workdir.flags}: cannot be read: {error}; {_ELSEWHERE}") from error
-    except ConfigError as error:
-        raise DataError(f"{error}; so says {workdir.flags}; {_ELSEWHERE}") from error
-
-
-def _is_of_data(line: str, values: flags.FlagValues) -> bool:
-    name = line.removeprefix("--").split("=")[0]
-    return name in values or name.removeprefix("no") in values
 
 
 def _evaluate(
@@ -202,9 +180,7 @@ def _evaluate(
 
 def _may_leak(splits: "Splits", split: str, model: "TrainedModel") -> bool:
     """Whether `split` was drawn from the data, and that is not known to be as it was in the run."""
-    if split not in ("validation", "test") or getattr(splits, split).stored is not splits.train.stored:
-        return False
-    return splits.fingerprint != model.summary.get("fingerprint")
+    return split in splits.taken and splits.fingerprint != model.summary.get("fingerprint")
 
 
 def _lines(parts: dict[str, Any], class_names: tuple[str, ...]) -> str:

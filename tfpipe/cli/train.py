@@ -11,11 +11,11 @@ from typing import Any
 
 from absl import flags, logging
 
-from tfpipe.cli import config_flags, interruption, streams
+from tfpipe.cli import config_flags, interruption, run_flags, streams
 from tfpipe.compute import startup
 from tfpipe.config import DataConfig, TrainConfig
 from tfpipe.disk.workdir import Workdir
-from tfpipe.exceptions import ConfigError, TfpipeError, WorkdirError
+from tfpipe.exceptions import ConfigError, DataError, TfpipeError, WorkdirError
 
 
 def define(values: flags.FlagValues) -> None:
@@ -43,13 +43,21 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
     if resume and overwrite:
         raise ConfigError("overwrite", overwrite, "goes with --noresume: a run that goes on overwrites nothing")
-    return lambda: _train(data, config, values["workdir"].value, resume=resume, overwrite=overwrite)
+    is_divided = any(values[name].present for name in ("split_order", "split_seed"))
+    return lambda: _train(
+        data, config, values["workdir"].value, is_divided=is_divided, resume=resume, overwrite=overwrite
+    )
 
 
-def _train(data: DataConfig, config: TrainConfig, path: str | None, *, resume: bool, overwrite: bool) -> int:
+def _train(
+    data: DataConfig, config: TrainConfig, path: str | None, *, is_divided: bool, resume: bool, overwrite: bool
+) -> int:
+    """`is_divided` says whether the user told how the data is."""
     config.check_packages()
     if path is not None:
         Workdir(path).check()
+        if resume and not is_divided:
+            data = _divided_as_before(data, Workdir(path))
 
     from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
 
@@ -82,6 +90,14 @@ def _train(data: DataConfig, config: TrainConfig, path: str | None, *, resume: b
                 raise
             streams.write_error(f"tfpipe train: {error}")  # Such as the closed terminal that ended the run.
     return interruption.STATUS if result.report["interrupted"] else 0
+
+
+def _divided_as_before(data: DataConfig, workdir: Workdir) -> DataConfig:
+    """The data; from the end, if that is how a run in `workdir` took its splits."""
+    with contextlib.suppress(DataError):  # No run is there, or none of the command's.
+        if run_flags.data(workdir).split_order == "end":
+            return dataclasses.replace(data, split_order="end")
+    return data
 
 
 @contextlib.contextmanager

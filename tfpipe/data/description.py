@@ -23,10 +23,13 @@ def describe(splits: Splits) -> dict[str, Any]:
 
     Returns:
       `form` (what follows, in words), `image_shape`, `dtype`, `pixel_max`, `standardized`; `splits`: for each the
-      number of examples, the range of the values `[min, max]` and the number of examples of each class, in the order
-      of `class_names`; `fingerprint`, as `Splits` has it.
+      number of examples, the range of the values `[min, max]`, the number of examples of each class, in the order
+      of `class_names`, and by which `split_order` they were taken from the data, null if it brings them or that is not
+      known; `split_seed`, null unless some were drawn; `fingerprint`, as `Splits` has it.
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
+    taken, config = splits.taken, splits.config
+    orders = {name: config.split_order if config and name in taken else None for name in _SPLITS}
     return {
         "dataset": splits.config.dataset if splits.config else None,
         "form": splits.form,
@@ -40,9 +43,11 @@ def describe(splits: Splits) -> dict[str, Any]:
                 "examples": len(part),
                 "range": list(part.value_range()),
                 "classes": np.bincount(part.labels, minlength=splits.n_out).tolist(),
+                "split_order": orders[name],
             }
             for name, part in parts.items()
         },
+        "split_seed": config.split_seed if config and "stratified" in orders.values() else None,
         "fingerprint": splits.fingerprint,
     }
 
@@ -55,6 +60,7 @@ def table(description: dict[str, Any]) -> str:
         rows.append((name, *(str(part["classes"][k]) for part in parts.values())))
     rows.append(("all", *(str(part["examples"]) for part in parts.values())))
     rows.append(("values", *("{:g} to {:g}".format(*part["range"]) for part in parts.values())))
+    rows.append(("split order", *(part["split_order"] or "-" for part in parts.values())))
     return "\n".join([f"{description['dataset']}: {description['form']}", *aligned(rows)])
 
 

@@ -173,6 +173,11 @@ class Splits:
         """How images become inputs of the model."""
         return self.standardization or scaling.by_pixel_max(self.pixel_max)
 
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The names of the splits that the data did not bring: rows of the array that has the training examples."""
+        return tuple(name for name in ("validation", "test") if getattr(self, name).stored is self.train.stored)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """64 hexadecimal digits: the same for the same examples in the same order, scaled alike.

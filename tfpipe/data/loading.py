@@ -20,6 +20,8 @@ def load(
     download: bool = DataConfig.download,
     validation_split: float | int = DataConfig.validation_split,
     test_split: float | int = DataConfig.test_split,
+    split_order: str = DataConfig.split_order,
+    split_seed: int = DataConfig.split_seed,
     pixel_max: float | None = DataConfig.pixel_max,
     image_size: tuple[int, int] | None = DataConfig.image_size,
     color_mode: str | None = DataConfig.color_mode,
@@ -34,9 +36,12 @@ def load(
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
       data_dir: where TensorFlow Datasets keeps prepared data; None: `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       download: whether it may download what is not prepared there.
-      validation_split: number (int) or fraction (float) of the training examples, taken from their end, that
+      validation_split: number (int) or fraction (float) of the training examples that are taken from these to
         validate; used where the data brings no validation split.
-      test_split: the same for the test split, taken first.
+      test_split: the same for the test split.
+      split_order: which ones they are; `stratified`: drawn at random, of each class its share; `end`: the last ones,
+        the test split after the other.
+      split_seed: determines which ones `stratified` draws.
       pixel_max: images are divided by it on their way to the model; None: what the data is. Floating-point images that
         do not exceed 1 are scaled already, and are left as they are.
       image_size: height and width to which pictures of a folder or of TensorFlow Datasets are brought; None: they have
@@ -59,6 +64,8 @@ def load(
         download=download,
         validation_split=validation_split,
         test_split=test_split,
+        split_order=split_order,
+        split_seed=split_seed,
         pixel_max=pixel_max,
         image_size=image_size,
         color_mode=color_mode,

@@ -12,6 +12,8 @@ from tfpipe.log import log
 # More are not what a linear model of images is for, and one damaged label must not take all memory.
 _MOST_CLASSES = 1 << 16
 _STANDARDIZATION_BYTES = 32 << 20
+# No epoch has this number: orders of the training examples, drawn from `(seed, epoch)`, are other draws.
+_DRAW_OF_SPLITS = 1 << 32
 
 
 def divide(source: Source, config: DataConfig) -> Splits:
@@ -31,13 +33,16 @@ def divide(source: Source, config: DataConfig) -> Splits:
 
     brought = {"test": source.test, "validation": source.validation}
     sizes = _sizes(len(source.train), [name for name, examples in brought.items() if examples is None], config)
-    numbers = from_the_end(len(source.train), sizes)
+    if config.split_order == "stratified":
+        numbers = stratified(source.train.labels, sizes, config.split_seed)
+    else:
+        numbers = from_the_end(len(source.train), sizes)
     parts = {name: source.train.take(of_split) for name, of_split in numbers.items()}
     parts |= {name: examples for name, examples in brought.items() if examples is not None}
 
     class_names = source.class_names or tuple(str(number) for number in range(n_classes))
     train = parts["train"]
-    _report_missing_classes(source.train, train, class_names)
+    _report_missing_classes(source.train, train, class_names, config.split_order)
     as_float64 = train.blocks(_STANDARDIZATION_BYTES, np.dtype(np.float64).itemsize)
     return Splits(
         train,
@@ -67,6 +72,70 @@ def from_the_end(total: int, sizes: dict[str, int]) -> dict[str, np.ndarray]:
         numbers[name] = np.arange(total - size, total)
         total -= size
     return numbers | {"train": np.arange(total)}
+
+
+def stratified(labels: np.ndarray, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Numbers of the examples of each split, `[n]` int64, ascending: drawn at random, of each class its share.
+
+    From a class with N_k of the N examples a split of n takes n N_k / N, rounded down or up: up where most is cut off
+    (largest remainders), so that it has exactly n. What was cut off in the split before counts too: then the rest, for
+    training, has the shares as well. If as many are left for training as there are classes, each keeps one at least;
+    what a class cannot give for that reason comes from the others, by their shares.
+
+    The draw is a pure function of the arguments, by NumPy's Philox generator.
+
+    Args:
+      labels: `[N]` integers, at least 0.
+      sizes: of the splits to take, together below N.
+      seed: in [0, 2**63).
+
+    Returns:
+      Those of `sizes`, and of `train`: what is left.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, _DRAW_OF_SPLITS]))
+    of_class = np.bincount(labels)
+    counts = _of_each_class(of_class, sizes, generator.permutation(len(of_class)))
+    counts["train"] = of_class - sum(counts.values())
+    drawn = generator.permutation(len(labels))
+    drawn = drawn[np.argsort(labels[drawn], kind="stable")]  # Class by class, and in each as they were drawn.
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(of_class) - of_class, of_class)
+    numbers, begin = {}, np.zeros_like(of_class)
+    for name, count in counts.items():
+        end = begin + count
+        chosen = (place >= np.repeat(begin, of_class)) & (place < np.repeat(end, of_class))
+        numbers[name], begin = np.sort(drawn[chosen]), end
+    return numbers
+
+
+def _of_each_class(of_class: np.ndarray, sizes: dict[str, int], ties: np.ndarray) -> dict[str, np.ndarray]:
+    """How many examples of each class, `[K]` int64, each split takes.
+
+    Args:
+      of_class: `[K]`, how many there are.
+      sizes: of the splits.
+      ties: `[K]`; of classes of which as much is cut off, that with the smaller number comes first.
+    """
+    one = (of_class > 0) & (of_class.sum() - sum(sizes.values()) >= np.count_nonzero(of_class))
+    room = of_class - one
+    cut_off = np.zeros(len(of_class))
+    counts = {}
+    for name, size in sizes.items():
+        full = np.zeros(len(of_class), bool)  # The classes that cannot give their share.
+        over = ~full
+        while over.any():
+            rest, of_others = size - room[full].sum(), of_class[~full].sum()
+            over = ~full & (rest * of_class > room * of_others)
+            full |= over
+        count, remainder = np.divmod(rest * of_class, of_others)
+        count[full], remainder[full] = room[full], 0
+        cut_off += remainder / of_others
+        first = np.lexsort((ties, -cut_off))
+        up = first[(count < room)[first]][: size - count.sum()]
+        count[up] += 1
+        cut_off[up] -= 1
+        room -= count
+        counts[name] = count
+    return counts
 
 
 def _sizes(total: int, names: list[str], config: DataConfig) -> dict[str, int]:
@@ -103,16 +172,29 @@ def _pixel_max(source: Source, config: DataConfig) -> float:
     return config.pixel_max
 
 
-def _report_missing_classes(source: Examples, train: Examples, class_names: tuple[str, ...]) -> None:
+def _report_missing_classes(source: Examples, train: Examples, class_names: tuple[str, ...], order: str) -> None:
     """Says which classes have no example: in the data at all, or in what is left for training."""
     everywhere, left = (np.bincount(e.labels, minlength=len(class_names)) > 0 for e in (source, train))
     if not everywhere.all():
         missing = [class_names[k] for k in np.flatnonzero(~everywhere)]
         log.info("%s: no example of the classes %s; they are kept", source.name, enumeration(missing))
+    remedy = "; split_order=stratified gives each split its share of every class" if order == "end" else ""
     if (everywhere & ~left).any():
         missing = [class_names[k] for k in np.flatnonzero(everywhere & ~left)]
         log.warning(
-            "%s: every example of the classes %s went to validation and test; none is left for training",
+            "%s: every example of the classes %s went to validation and test; none is left for training%s",
             source.name,
             enumeration(missing),
+            remedy,
         )
+    elif order == "end" and len(train) < len(source) and _is_sorted_by_class(source.labels):
+        log.warning(
+            "%s: is sorted by class, so what is taken from its end holds other classes than the training examples%s",
+            source.name,
+            remedy,
+        )
+
+
+def _is_sorted_by_class(labels: np.ndarray) -> bool:
+    """Whether the examples of each class lie side by side."""
+    return int(np.count_nonzero(np.diff(labels))) == len(np.unique(labels)) - 1

@@ -60,11 +60,19 @@ def training_spans(
 
 def evaluation_spans(split: Resident, sampler: Sampler, *, length: int) -> Iterator[Span]:
     """All minibatches of an epoch, over and over: the first span of the next pass is ready when it is asked for."""
-    split.read_ahead(shuffle=False)
+    read_ahead = split.read_ahead(shuffle=False)
     firsts = range(0, sampler.per_epoch, length)
     parts = [_parts(split, sampler, length, first, 0, min(length, sampler.per_epoch - first)) for first in firsts]
+
+    @_as_written
+    def told(rows: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        tf.numpy_function(read_ahead, [rows], [])
+        return rows, *others
+
     with tf.device(HOST):
         numbered = tf.data.Dataset.from_tensor_slices(tuple(map(np.stack, zip(*parts, strict=True))))
+        if read_ahead:
+            numbered = numbered.map(told)
         return _spans(split, numbered.repeat())
 
 

@@ -47,10 +47,12 @@ class Resident(NamedTuple):
         return 0 if self.is_resident else self.images.shape[1] * self.travel_type.size
 
     def read_ahead(self, *, shuffle: bool) -> Callable[[np.ndarray], None] | None:
-        """For a file that memory cannot hold: what tells the kernel which rows will be read; else None.
+        """For a file that memory cannot hold: what tells the kernel which rows will be read, if that helps; else None.
 
         Rows of 3 kB in random order from a disk, with a cold cache: 1 MB/s as the kernel reads, which brings 128 kB
         around each row; 30 MB/s without that; 180 MB/s if it is told beforehand, so that it can read many rows at once.
+        In order, every fifth row: 130 MB/s as the kernel reads, 32 where others are trained on in random order, 200 if
+        it is told; three of five rows: 290, and 180 if it is told.
         """
         if self.mapped is None:
             return None
@@ -58,9 +60,9 @@ class Resident(NamedTuple):
         page, size = mmap.PAGESIZE, self.mapped[0].nbytes
         start = self.mapped.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
         begin, end = start + int(self.rows[0]) * size, start + (int(self.rows[-1]) + 1) * size
-        is_needed = shuffle and _is_larger_than_memory(self.mapped)
+        is_large = _is_larger_than_memory(self.mapped)
         # Said in any case: the map may have served another run before.
-        order = mmap.MADV_RANDOM if is_needed else mmap.MADV_NORMAL
+        order = mmap.MADV_RANDOM if is_large and shuffle else mmap.MADV_NORMAL
         first_page = begin // page * page
         file.madvise(order, first_page, end - first_page)
 
@@ -70,7 +72,8 @@ class Resident(NamedTuple):
             for first, length in zip(firsts.tolist(), (starts + size - firsts).tolist(), strict=True):
                 file.madvise(mmap.MADV_WILLNEED, first, length)
 
-        return will_need if is_needed else None
+        are_few = 2 * len(self.rows) * size < end - begin
+        return will_need if is_large and (shuffle or are_few) else None
 
 
 def place(splits: Iterable[Examples]) -> list[Resident]:

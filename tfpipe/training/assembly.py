@@ -62,7 +62,8 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
 
     inside = _validations_inside(plan, train, (validation, test))
     period = solver.frequency * max(1, inside)
-    # A span that validates inside is one period.
+    # A span that validates inside is one period. The spans come after the evaluations: of a page of a mapped file that
+    # holds rows of both, the kernel believes what it is told last.
     length = period if inside else _length(plan, period, solver.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
     heads = Heads(solver, plan.column, (plan.n_heads, splits.n_out, splits.n_in), dtype, state, workers)

@@ -121,7 +121,7 @@ class Plan(NamedTuple):
             "train": self.solver.examples, "validation": self.validation.examples, "test": self.test.examples
         }  # fmt: skip
         counts = ", ".join(f"{examples[name]} {words}" for name, words in _SPLITS.items())
-        return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes"
+        return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes{_taken(self.splits)}"
 
     @property
     def weights(self) -> np.ndarray:
@@ -185,6 +185,15 @@ def _arithmetic(config: TrainConfig, splits: Splits, device: Device, batch_size:
         splits.n_in,
         has_int8=device.multiplies_int8,
     )
+
+
+def _taken(splits: Splits) -> str:
+    """How the splits were taken from the data that it does not bring."""
+    if not splits.taken or splits.config is None:
+        return ""
+    config = splits.config
+    how = f"drawn by split_seed={config.split_seed}" if config.split_order == "stratified" else "from the end"
+    return f"; {' and '.join(splits.taken)} {how}"
 
 
 def _in_order(config: TrainConfig, name: str, examples: Examples, most: int) -> Sampler:
