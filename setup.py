@@ -29,7 +29,8 @@ setup(
         "matplotlib>=3.9,<4",
         "numpy>=2.0,<3",
         "pillow>=11,<14",
-        "scikit-learn>=1.5,<2",
+        "scikit-learn>=1.6,<2",
+        "scipy>=1.13,<2",
         # Its plugins make the events that it reads. TensorFlow 2.21 no longer installs it.
         "tensorboard>=2.21,<2.22",
         "tensorflow>=2.21,<2.22",

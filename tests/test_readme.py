@@ -68,6 +68,11 @@ class ReadmeTest(tf.test.TestCase):
         self.assertLess(names["result"].report["test_error"], 0.15)
         self.assertEqual(names["model"].W.shape, (64, 10))
 
+    def test_the_estimator(self):
+        model = run(block("README.md", "tfpipe.SoftmaxClassifier("))["model"]
+        self.assertEqual(model.coef_.shape, (3, 13))
+        self.assertLess(model.certificate_, 1e-12)
+
 
 class FromTheanoTest(tf.test.TestCase):
     def test_the_tutorials_loop_and_train_end_alike(self):

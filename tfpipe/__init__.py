@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tfpipe.data import Examples as Examples
     from tfpipe.data import Splits as Splits
     from tfpipe.data import load as load
+    from tfpipe.estimator import SoftmaxClassifier as SoftmaxClassifier
     from tfpipe.model.regression import SoftmaxRegression as SoftmaxRegression
     from tfpipe.training.loop import train as train
 
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 # Each name is imported when it is first used: TensorFlow takes seconds to import, and `--help` does not need it.
 _HOMES = {
     "Examples": "tfpipe.data",
+    "SoftmaxClassifier": "tfpipe.estimator",
     "SoftmaxRegression": "tfpipe.model.regression",
     "Splits": "tfpipe.data",
     "TrainConfig": "tfpipe.config",
     "load": "tfpipe.data",
     "train": "tfpipe.training.loop",
 }
-_NEED_TENSORFLOW = ("SoftmaxRegression", "train")
+_NEED_TENSORFLOW = ("SoftmaxClassifier", "SoftmaxRegression", "train")
 __all__ = list(_HOMES)
 
 

@@ -37,6 +37,22 @@ def by_pixel_max(pixel_max: float) -> Scaling:
 def standardization(blocks: Iterable[np.ndarray]) -> Scaling:
     """Gives each column of images mean 0 and variance 1; a constant column becomes 0.
 
+    Args:
+      blocks: as `moments` takes them.
+    """
+    mean, deviation = moments(blocks)
+    if np.max(np.abs(mean) / np.where(deviation == 0, np.inf, deviation)) > _FAR_FROM_0:
+        log.warning(
+            "a column lies more than %g standard deviations away from 0: the saved model, which takes raw rows in "
+            "float32, will be less exact than the training; take the mean off beforehand",
+            _FAR_FROM_0,
+        )
+    return Scaling(mean, 1 / np.where(deviation == 0, 1.0, deviation))
+
+
+def moments(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the standard deviation of each column of images, `[D]` float64 both; 0 for a constant column.
+
     One pass over the images, in float64. The blocks are merged as in Chan, Golub and LeVeque (1979), "Updating formulae
     and a pairwise algorithm for computing sample variances".
 
@@ -57,14 +73,7 @@ def standardization(blocks: Iterable[np.ndarray]) -> Scaling:
         count = total
     deviation = np.sqrt(squares / count)
     # Training computes in float32, which cannot hold the factor of a column that hardly varies.
-    constant |= deviation < 1 / np.finfo(np.float32).max
-    if np.max(np.abs(mean) / np.where(constant, np.inf, deviation)) > _FAR_FROM_0:
-        log.warning(
-            "a column lies more than %g standard deviations away from 0: the saved model, which takes raw rows in "
-            "float32, will be less exact than the training; take the mean off beforehand",
-            _FAR_FROM_0,
-        )
-    return Scaling(mean, 1 / np.where(constant, 1.0, deviation))
+    return mean, np.where(constant | (deviation < 1 / np.finfo(np.float32).max), 0.0, deviation)
 
 
 def _moments(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

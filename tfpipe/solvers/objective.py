@@ -88,8 +88,8 @@ class Objective(NamedTuple):
         total = weights[:, :examples].sum(axis=1, dtype=np.float64)
         room = padded(len(labels)) - len(labels)
         return cls(
-            None if scaling.shift is None else tf.constant(scaling.shift, dtype),
-            tf.constant(scaling.factor, dtype),
+            None if scaling.shift is None else tf.constant(scaling.shift, tf.float64),
+            tf.constant(scaling.factor, tf.float64),
             tf.constant(np.pad(labels, (0, room))),
             tf.constant(np.pad(weights, ((0, 0), (0, room)))),
             tf.constant(total),
@@ -107,11 +107,21 @@ class Objective(NamedTuple):
           b: `[H, K]`.
           column: `[H]` int32, the column of weights of each head.
         """
+        examples = tf.cast(tf.gather(span.counts, i), W.dtype) * tf.gather(self.mean, column)
+        return self.loss(span, i, W, b, column) / examples
+
+    def loss(self, span: Span, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        """`[H]`, the weighted sums of the log losses of minibatch number i: as `cost` takes and gives it."""
         n_heads, n_out, _ = W.shape
         loss = tf.zeros(n_heads, W.dtype)
         for x, y, weight in self._minibatch(span, i, column, self._n_parts(span, n_heads * n_out)):
             loss += tf.reduce_sum(weight * softmax.log_losses(self.logits(x, W, b), y), axis=1)
-        return loss / (tf.cast(tf.gather(span.counts, i), W.dtype) * tf.gather(self.mean, column))
+        return loss
+
+    def rows(self, span: Span, i: tf.Tensor, column: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Minibatch number i: inputs `[B, D]`, labels `[B]` and weights `[H or 1, B]`, 0 in places that none fills."""
+        (whole,) = self._minibatch(span, i, column)
+        return whole
 
     def sums(self, span: Span, W: tf.Tensor, b: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
         """`[2, H]` float64, over a span: the weights of wrong predictions, and the weighted log losses."""
@@ -138,7 +148,7 @@ class Objective(NamedTuple):
     def logits(self, x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """`[H, K, n]` logits of `[H, K, D]` and `[H, K]` parameters for x as minibatches give it."""
         # The scale of bytes that stay bytes is applied to W.
-        return softmax.logits(x, W * self.factor if x.dtype == tf.int8 else W, b)
+        return softmax.logits(x, W * tf.cast(self.factor, W.dtype) if x.dtype == tf.int8 else W, b)
 
     def _n_parts(self, span: Span, n_rows: int) -> int:
         """In how many parts a minibatch trains with `n_rows` rows of W."""
@@ -170,11 +180,11 @@ class Objective(NamedTuple):
 
     def _scaled(self, images: tf.Tensor) -> tf.Tensor:
         inputs, others = _TYPES[self.arithmetic]
-        # Held as float32 at most, wherever the images lie.
-        x = tf.cast(tf.cast(images, tf.float32) if images.dtype == tf.float64 else images, others)
+        # float64 is kept until the shift is off: a column may lie far from 0.
+        x = images if images.dtype == tf.float64 else tf.cast(images, others)
         if self.shift is not None:
-            x -= self.shift
-        return tf.cast(x * self.factor, inputs)
+            x -= tf.cast(self.shift, x.dtype)
+        return tf.cast(x * tf.cast(self.factor, x.dtype), inputs)
 
 
 def _sums_of_minibatch(

@@ -1,0 +1,117 @@
+"""Softmax regression with L2 as NumPy and SciPy see it, in float64: what the optimum is tested against."""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.optimize
+import tensorflow as tf
+
+from tfpipe.compute.device import Device
+from tfpipe.compute.workers import Workers
+from tfpipe.data.scaling import Scaling
+from tfpipe.pipeline.residency import Resident
+from tfpipe.solvers.objective import Objective
+from tfpipe.solvers.optimum import Sample, minimize
+from tfpipe.solvers.passes import Moments, Passes, Sums
+from tfpipe.solvers.problem import Problems
+
+
+class Data(NamedTuple):
+    """Rows x `[N, D]` float64, classes y `[N]`, weights w `[N]`, and how many classes there may be."""
+
+    x: np.ndarray
+    y: np.ndarray
+    w: np.ndarray
+    n_out: int
+
+
+def drawn(seed, *, n=None, n_in=None, n_out=None):
+    """A problem at random: with columns that are constant, twice there, or badly scaled; with weights that are 0."""
+    random = np.random.default_rng(seed)
+    n = n or int(random.integers(3, 60))
+    n_in = n_in or int(random.integers(1, 8))
+    n_out = n_out or int(random.integers(2, 6))
+    y = random.integers(0, n_out, n)
+    y[:2] = [0, 1]
+    x = random.normal(size=(n, n_in)) + random.choice([0, 3]) * random.normal(size=(n_out, n_in))[y]
+    kind = random.integers(0, 4, n_in)
+    x[:, kind == 1] = 7.0
+    if n_in > 1 and kind[0] == 2:
+        x[:, 1] = x[:, 0]
+    if random.random() < 0.5:
+        x *= 10.0 ** random.uniform(-2, 2, n_in)
+    w = np.ones(n)
+    if random.random() < 0.7:
+        w = random.choice([0.0, 1.0, 2.0, 0.3], n)
+        w[:2] = 1.0
+    if random.random() < 0.3 and n_out > 2:
+        w[y == n_out - 1] = 0.0
+    return Data(x, y.astype(np.int32), w, n_out)
+
+
+def sums(data, W, b):
+    """By NumPy, for one head: `[K, D]` and `[K]`."""
+    z = data.x @ W.T + b
+    z -= z.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    error = np.exp(log_p)
+    error[np.arange(len(data.y)), data.y] -= 1
+    error *= data.w[:, np.newaxis]
+    counts = data.w > 0  # The loss of a class without weight may be infinite.
+    loss = -(data.w[counts] * log_p[counts, data.y[counts]]).sum()
+    return Sums(np.array([loss]), (error.T @ data.x)[np.newaxis], error.sum(axis=0)[np.newaxis])
+
+
+def moments(data):
+    one_hot = np.eye(data.n_out)[data.y] * data.w[:, np.newaxis]
+    parts = data.w.sum(), data.w @ data.x, data.w @ data.x**2, one_hot.sum(axis=0), one_hot.T @ data.x
+    return Moments(*(np.asarray(part)[np.newaxis] for part in parts))
+
+
+def problem(data, l2, scale=None):
+    """Of one head; `scale` `[D]`."""
+    scale = np.ones(data.x.shape[1]) if scale is None else scale
+    return Problems.of(moments(data), np.array([l2]), np.array([0], np.int32), scale[np.newaxis])
+
+
+def cost(data, l2, scale, v):
+    """F at `[K, D + 1]`."""
+    problems = problem(data, l2, scale)
+    W, b = problems.parameters(v[np.newaxis])
+    return float(problems.cost_and_gradient(v[np.newaxis], sums(data, W[0], b[0]))[0][0])
+
+
+def least(data, l2, scale):
+    """The least F that SciPy finds, by Newton's method on the classes that are there."""
+    problems = problem(data, l2, scale)
+    shape = problems.start().shape[1:]
+
+    def f(flat):
+        v = problems.centred(flat.reshape(1, *shape))
+        W, b = problems.parameters(v)
+        value, gradient = problems.cost_and_gradient(v, sums(data, W[0], b[0]))
+        return value[0], problems.centred(gradient).ravel()
+
+    found = scipy.optimize.minimize(
+        f, problems.start().ravel(), jac=True, method="BFGS", options={"maxiter": 3000, "gtol": 1e-12}
+    )
+    return float(found.fun)
+
+
+def minimized(data, l2s, *, columns=None, tolerance=1e-4, scale=None, rough=False, most_iterations=1000):
+    """The optimum of a head for each l2, by the programs; `columns` `[C, N]` of weights, one for each head."""
+    n, n_in = data.x.shape
+    weights = data.w[np.newaxis] if columns is None else columns
+    column = np.zeros(len(l2s), np.int32) if columns is None else np.arange(len(l2s), dtype=np.int32)
+    split = Resident(tf.constant(data.x), np.arange(n), data.y, is_resident=True, mapped=None)
+    as_it_is = Scaling(None, np.array(1.0))
+    objective, in_float32 = (Objective.of(as_it_is, data.y, weights, n, kind) for kind in ("float64", "float32"))
+    with Workers(Device("/CPU:0", "cpu", programs=2)) as workers:
+        passes = Passes(split, data.n_out, workers)
+        scales = np.ones((len(l2s), n_in)) if scale is None else np.broadcast_to(scale, (len(l2s), n_in))
+        problems = Problems.of(passes.moments(objective), np.array(l2s), column, scales)
+        sample = Sample(data.x, weights, is_all=True)
+        return problems, minimize(
+            passes, objective, problems, problems.start(), sample,
+            tolerance=tolerance, most_iterations=most_iterations, rough=in_float32 if rough else None,
+        )  # fmt: skip

@@ -1,0 +1,165 @@
+"""The estimator, as scikit-learn's users take it."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn.datasets
+from absl.testing import absltest, parameterized
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import tfpipe
+from tfpipe import SoftmaxClassifier
+
+# The names of scikit-learn's checks that are skipped, and why.
+NOT_HERE = {
+    "check_array_api_input": "it is for estimators that take arrays of other libraries",
+    "check_classifier_data_not_an_array": "pandas is not installed",
+    "check_sample_weights_pandas_series": "pandas is not installed",
+}
+
+
+def loaded(name):
+    return getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
+
+
+def optimum(X, y, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000, **options).fit(X, y)
+
+
+class EstimatorTest(parameterized.TestCase):
+    def assert_same(self, model, other, atol=1e-6):
+        np.testing.assert_allclose(model.coef_, other.coef_, rtol=0, atol=atol * np.abs(other.coef_).max())
+        np.testing.assert_allclose(model.intercept_, other.intercept_, rtol=atol, atol=atol)
+
+    def test_scikit_learns_checks(self):
+        results = check_estimator(SoftmaxClassifier(), on_skip=None, on_fail="raise")
+        self.assertGreater(len(results), 50)
+        self.assertEqual({one["status"] for one in results}, {"passed", "skipped"})
+        skipped = {one["check_name"] for one in results if one["status"] == "skipped"}
+        self.assertLessEqual(skipped, NOT_HERE.keys())
+
+    @parameterized.parameters(("wine", 1.0), ("breast_cancer", 0.1))
+    def test_the_coefficients_are_logistic_regressions(self, name, C):
+        X, y = loaded(name)
+        model, other = SoftmaxClassifier(C=C).fit(X, y), optimum(X, y, C=C)
+        self.assert_same(model, other)
+        np.testing.assert_allclose(model.predict_proba(X), other.predict_proba(X), atol=1e-6)
+        np.testing.assert_allclose(model.predict_log_proba(X), np.log(model.predict_proba(X)), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(model.decision_function(X), other.decision_function(X), rtol=1e-5, atol=1e-5)
+        self.assertEqual(model.score(X, y), other.score(X, y))
+        self.assertLess(model.certificate_, 1e-12)
+
+    def test_standardize_is_a_scaler_in_front(self):
+        X, y = loaded("wine")
+        model = SoftmaxClassifier(standardize=True).fit(X, y)
+        other = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=500))
+        np.testing.assert_allclose(model.predict_proba(X), other.fit(X, y).predict_proba(X), atol=1e-7)
+
+    def test_a_column_of_times(self):
+        X, y = loaded("iris")
+        X = np.column_stack([X, 1.7e9 + 1e3 * X[:, 3]])
+        model = SoftmaxClassifier(standardize=True).fit(X, y)
+        centred = X - X.mean(axis=0)
+        expected = SoftmaxClassifier(standardize=True).fit(centred, y)
+        np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(centred), atol=1e-6)
+
+    def test_bytes_and_sparse_rows_are_rows(self):
+        X, y = loaded("digits")
+        X, y = X[:300], y[:300]
+        expected = SoftmaxClassifier(C=0.01).fit(X, y)
+        self.assert_same(SoftmaxClassifier(C=0.01).fit(X.astype(np.uint8), y), expected)
+        sparse = scipy.sparse.csr_matrix(X)
+        model = SoftmaxClassifier(C=0.01).fit(sparse, y)
+        np.testing.assert_array_equal(model.coef_, expected.coef_)
+        np.testing.assert_allclose(model.predict_proba(sparse), expected.predict_proba(X), rtol=1e-12)
+
+    def test_weights_and_classes_without_any(self):
+        X, y = loaded("iris")
+        weights = np.where(y == 1, 0.0, 1 + np.arange(150) % 2)
+        model = SoftmaxClassifier(l2=1e-2).fit(X, y, weights)
+        kept = weights > 0
+        expected = SoftmaxClassifier(l2=1e-2).fit(X[kept], y[kept], weights[kept])
+        np.testing.assert_allclose(model.predict_proba(X)[:, [0, 2]], expected.predict_proba(X), atol=1e-6)
+        self.assertEqual(model.predict_proba(X)[:, 1].max(), 0)
+        balanced = {0: 1.0, 1: 1.0, 2: 3.0}
+        self.assert_same(
+            SoftmaxClassifier(class_weight=balanced).fit(X, y), optimum(X, y, class_weight=balanced), atol=1e-5
+        )
+
+    def test_l2_takes_the_place_of_C(self):
+        X, y = loaded("iris")
+        self.assert_same(SoftmaxClassifier(l2=1 / 150).fit(X, y), SoftmaxClassifier(C=1.0).fit(X, y), atol=1e-9)
+
+    def test_a_warm_start_goes_on(self):
+        X, y = loaded("breast_cancer")
+        model = SoftmaxClassifier(C=1.0, warm_start=True).fit(X, y)
+        (cold,) = model.n_iter_
+        before = model.coef_
+        (warm,) = model.fit(X, y).n_iter_
+        self.assertLess(warm, cold / 4)
+        np.testing.assert_allclose(model.coef_, before, rtol=0, atol=1e-5 * np.abs(before).max())
+
+    def test_what_has_not_converged_is_said(self):
+        X, y = loaded("wine")
+        with self.assertWarnsRegex(
+            ConvergenceWarning, "not converged after 3 iterations: the cost, .* above the least"
+        ):
+            model = SoftmaxClassifier(max_iter=3).fit(X, y)
+        self.assertEqual(model.n_iter_, [3])
+        self.assertGreater(model.certificate_, 1e-3)
+
+    @parameterized.parameters(
+        ({"C": 0.0}, "C=0.0; expected a number above 0"),
+        ({"l2": -1.0}, "l2=-1.0; expected a number of at least 0, or None"),
+        ({"tol": 0.0}, "tol=0.0; expected a number above 0, or None"),
+        ({"max_iter": 0}, "max_iter=0; expected an integer of at least 1"),
+    )
+    def test_parameters_that_cannot_work(self, options, message):
+        with self.assertRaisesRegex(ValueError, f"^{message}$"):
+            SoftmaxClassifier(**options).fit(*loaded("iris"))
+
+    def test_data_that_cannot_work(self):
+        X, y = loaded("iris")
+        with self.assertRaisesRegex(ValueError, "y has one class only, np.int64.0.; expected at least two classes"):
+            SoftmaxClassifier().fit(X[:50], y[:50])
+        with self.assertRaisesRegex(ValueError, "less than two classes have rows of a weight above 0"):
+            SoftmaxClassifier().fit(X, y, (y == 1).astype(float))
+
+    def test_in_scikit_learns_hands(self):
+        X, y = loaded("wine")
+        names = np.array(["barolo", "grignolino", "barbera"])[y]
+        search = GridSearchCV(
+            make_pipeline(StandardScaler(), SoftmaxClassifier()), {"softmaxclassifier__C": [0.01, 1.0]}, cv=3
+        )
+        search.fit(X, names)
+        self.assertGreater(search.best_score_, 0.95)
+        self.assertGreater(cross_val_score(search.best_estimator_, X, names, cv=3).min(), 0.9)
+        again = pickle.loads(pickle.dumps(search))
+        np.testing.assert_array_equal(again.predict(X), search.predict(X))
+        self.assertEqual(set(again.classes_), set(names))
+
+    @pytest.mark.exhaustive
+    def test_large_data_in_float32_and_float64(self):
+        splits = tfpipe.load("digits")
+        X = np.kron(splits.train.images.reshape(-1, 64), np.ones((60, 1))) + np.random.default_rng(0).random(
+            (64740, 64)
+        )
+        y = np.repeat(splits.train.labels, 60)
+        model = SoftmaxClassifier(l2=1e-3, tol=1e-6).fit(X, y)
+        other = optimum(X, y, C=1 / (1e-3 * len(y)))
+        np.testing.assert_allclose(model.predict_proba(X), other.predict_proba(X), atol=2e-2)
+        self.assertLess(model.certificate_, 1e-6)
+
+
+if __name__ == "__main__":
+    absltest.main()

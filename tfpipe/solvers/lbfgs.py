@@ -1,0 +1,231 @@
+"""L-BFGS for many heads at once: each with its own memory and line search, all advanced by the same array operations.
+
+Nocedal and Wright (2006), "Numerical Optimization", algorithms 7.4 and 7.5, with a metric in the place of the initial
+inverse Hessian. The line search brackets a step that meets the weak Wolfe conditions, or the approximate ones of Hager
+and Zhang (2005), "A new conjugate gradient method with guaranteed descent", where rounding hides the descent. NumPy
+only.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+MEMORY = 10
+_DESCENT, _CURVATURE = 1e-4, 0.9
+_LARGEST_STEP_UP = 4.0
+_MOST_TRIALS = 20
+# The cosine between a change of x and that of the gradient, below which rounding is all that the pair tells.
+_LEAST_CURVATURE = 1e-14
+
+# `[h, P]` gradients and `[h]` heads -> `[h, P]`, the metric's inverse times the gradients.
+Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# How heads take in what was found at their points; see Lbfgs.take.
+Way = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Metric, np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass
+class Lbfgs:
+    """H heads, each at a point of P numbers. All arrays are float64 unless said.
+
+    Attributes:
+      x: `[H, P]`, where each head is.
+      cost: `[H]`, there; infinity before the first evaluation.
+      gradient: `[H, P]`, there.
+      direction: `[H, P]`, along which it searches; zeros before the first evaluation.
+      slope: `[H]`, of the cost along the direction, at x.
+      step: `[H]`, how far along the direction it is tried next.
+      low, high: `[H, 3]`, the bracket: step, cost and slope of the largest step known to be too short, and of the
+        smallest known to be too long (infinity: none).
+      trials: `[H]` int64, evaluations in this search.
+      S, Y: `[H, m, P]`, the last changes of x and of the gradient.
+      pairs: `[H]` int64, how many there were; number i lies in place i % m.
+      stalled: `[H]` bool, no step is any better: rounding is all that is left.
+    """
+
+    x: np.ndarray
+    cost: np.ndarray
+    gradient: np.ndarray
+    direction: np.ndarray
+    slope: np.ndarray
+    step: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    trials: np.ndarray
+    S: np.ndarray
+    Y: np.ndarray
+    pairs: np.ndarray
+    stalled: np.ndarray
+
+    @classmethod
+    def at(cls, x: np.ndarray, memory: int = MEMORY) -> "Lbfgs":
+        """Heads that begin at `[H, P]`."""
+        n_heads, size = x.shape
+        return cls(
+            x.copy(),
+            np.full(n_heads, np.inf),
+            np.zeros_like(x),
+            np.zeros_like(x),
+            np.zeros(n_heads),
+            np.zeros(n_heads),
+            np.zeros((n_heads, 3)),
+            np.full((n_heads, 3), np.inf),
+            np.zeros(n_heads, np.int64),
+            np.zeros((n_heads, memory, size)),
+            np.zeros((n_heads, memory, size)),
+            np.zeros(n_heads, np.int64),
+            np.zeros(n_heads, bool),
+        )
+
+    def points(self, heads: np.ndarray) -> np.ndarray:
+        """`[h, P]`: where these heads, `[h]`, are to be evaluated next."""
+        return self.x[heads] + self.step[heads, np.newaxis] * self.direction[heads]
+
+    def take(
+        self,
+        heads: np.ndarray,
+        x: np.ndarray,
+        cost: np.ndarray,
+        gradient: np.ndarray,
+        metric: Metric,
+        noise: np.ndarray,
+    ) -> np.ndarray:
+        """Takes in what was found at `points(heads)`, and finds where to look next.
+
+        Args:
+          heads: `[h]`.
+          x: `[h, P]`, the points.
+          cost: `[h]`, there.
+          gradient: `[h, P]`, there.
+          metric: see Metric.
+          noise: `[h]`, the error of a cost.
+
+        Returns:
+          `[h]` bool: the heads that went there; the others try another step.
+        """
+        slope = np.einsum("hp,hp->h", gradient, self.direction[heads])
+        with np.errstate(invalid="ignore"):
+            is_less = cost <= self.cost[heads] + _DESCENT * self.step[heads] * self.slope[heads]
+            within_noise = cost <= self.cost[heads] + noise
+            is_less |= within_noise & (slope <= (2 * _DESCENT - 1) * self.slope[heads])
+            is_flat = slope >= _CURVATURE * self.slope[heads]
+        begins = np.isinf(self.cost[heads])
+        accepted = begins | (is_less & is_flat)
+        self.trials[heads] += 1
+        self._move(heads[accepted], x[accepted], cost[accepted], gradient[accepted], metric)
+        others = ~accepted
+        self._narrow(heads[others], cost[others], slope[others], is_less[others])
+        lost = heads[others][self.trials[heads[others]] >= _MOST_TRIALS]
+        if lost.size:
+            self._give_up(lost, metric)
+        return accepted
+
+    def go(
+        self,
+        heads: np.ndarray,
+        x: np.ndarray,
+        cost: np.ndarray,
+        gradient: np.ndarray,
+        metric: Metric,
+        noise: np.ndarray,
+    ) -> np.ndarray:
+        """Goes to points that another rule has found, as `take` has them, where the cost is no larger."""
+        goes = cost <= self.cost[heads] + noise
+        self._move(heads[goes], x[goes], cost[goes], gradient[goes], metric)
+        return goes
+
+    def renew(
+        self,
+        heads: np.ndarray,
+        x: np.ndarray,
+        cost: np.ndarray,
+        gradient: np.ndarray,
+        metric: Metric,
+        noise: np.ndarray,
+    ) -> np.ndarray:
+        """Takes in what is better known of the points where the heads are; as `take` has it."""
+        self.cost[heads], self.gradient[heads] = cost, gradient
+        self._search(heads, metric)
+        return np.ones(len(heads), bool)
+
+    def _move(self, heads: np.ndarray, x: np.ndarray, cost: np.ndarray, gradient: np.ndarray, metric: Metric) -> None:
+        s, y = x - self.x[heads], gradient - self.gradient[heads]
+        sy = np.einsum("hp,hp->h", s, y)
+        lengths = np.sqrt(np.einsum("hp,hp->h", s, s) * np.einsum("hp,hp->h", y, y))
+        curved = np.isfinite(self.cost[heads]) & (sy > _LEAST_CURVATURE * lengths)
+        kept = heads[curved]
+        places = self.pairs[kept] % self.S.shape[1]
+        self.S[kept, places], self.Y[kept, places] = s[curved], y[curved]
+        self.pairs[kept] += 1
+        self.x[heads], self.cost[heads], self.gradient[heads] = x, cost, gradient
+        self.stalled[heads] = False
+        self._search(heads, metric)
+
+    def _search(self, heads: np.ndarray, metric: Metric) -> None:
+        """Begins a search along a new direction."""
+        if not heads.size:
+            return
+        direction = -self._inverse_hessian(heads, metric)
+        slope = np.einsum("hp,hp->h", direction, self.gradient[heads])
+        uphill = ~(slope < 0)
+        if uphill.any():  # Pairs of changes that are all rounding lead anywhere.
+            self.pairs[heads[uphill]] = 0
+            direction[uphill] = -metric(self.gradient[heads[uphill]], heads[uphill])
+            slope = np.einsum("hp,hp->h", direction, self.gradient[heads])
+        self.direction[heads], self.slope[heads] = direction, slope
+        self.step[heads], self.trials[heads] = 1.0, 0
+        self.low[heads] = np.stack([np.zeros_like(slope), self.cost[heads], slope], axis=1)
+        self.high[heads] = np.inf
+        self.stalled[heads] |= ~(slope < 0)
+
+    def _inverse_hessian(self, heads: np.ndarray, metric: Metric) -> np.ndarray:
+        """The approximate inverse Hessian times the gradient: the two loops over the pairs."""
+        memory = self.S.shape[1]
+        q = self.gradient[heads].copy()
+        pairs = self.pairs[heads]
+        most = min(memory, int(pairs.max(initial=0)))
+        found = []
+        for back in range(1, most + 1):
+            s, y = (array[heads, (pairs - back) % memory] for array in (self.S, self.Y))
+            there = pairs >= back
+            rho = np.where(there, 1 / np.where(there, np.einsum("hp,hp->h", s, y), 1), 0)
+            alpha = rho * np.einsum("hp,hp->h", s, q)
+            q -= alpha[:, np.newaxis] * y
+            found.append((s, y, rho, alpha))
+        r = metric(q, heads)
+        if found:
+            s, y, rho, _ = found[0]
+            my = np.einsum("hp,hp->h", y, metric(y, heads))
+            gamma = np.where(rho > 0, 1 / np.where(rho > 0, rho * my, 1), 1)
+            r *= gamma[:, np.newaxis]
+        for s, y, rho, alpha in reversed(found):
+            beta = rho * np.einsum("hp,hp->h", y, r)
+            r += (alpha - beta)[:, np.newaxis] * s
+        return r
+
+    def _narrow(self, heads: np.ndarray, cost: np.ndarray, slope: np.ndarray, too_short: np.ndarray) -> None:
+        """Narrows the brackets of heads whose step was too short, or else too long."""
+        tried = np.stack([self.step[heads], cost, slope], axis=1)
+        self.low[heads[too_short]] = tried[too_short]
+        self.high[heads[~too_short]] = tried[~too_short]
+        low, high = self.low[heads], self.high[heads]
+        bracketed = np.isfinite(high[:, 0])
+        with np.errstate(all="ignore"):
+            between = _cubic(low, high)
+            width = high[:, 0] - low[:, 0]
+            between = np.where(np.isfinite(between), between, low[:, 0] + width / 2)
+            between = np.clip(between, low[:, 0] + 0.1 * width, high[:, 0] - 0.1 * width)
+        self.step[heads] = np.where(bracketed, between, _LARGEST_STEP_UP * low[:, 0])
+
+    def _give_up(self, heads: np.ndarray, metric: Metric) -> None:
+        """Begins anew without memory; heads that had none are stalled."""
+        self.stalled[heads] = self.pairs[heads] == 0
+        self.pairs[heads] = 0
+        self._search(heads, metric)
+
+
+def _cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Where the cubic through two ends `[h, 3]` (step, cost, slope) is least; equation 3.59 of Nocedal and Wright."""
+    d1 = a[:, 2] + b[:, 2] - 3 * (a[:, 1] - b[:, 1]) / (a[:, 0] - b[:, 0])
+    d2 = np.sqrt(d1 * d1 - a[:, 2] * b[:, 2])
+    return b[:, 0] - (b[:, 0] - a[:, 0]) * (b[:, 2] + d2 - d1) / (b[:, 2] - a[:, 2] + 2 * d2)

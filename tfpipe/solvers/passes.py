@@ -1,0 +1,196 @@
+"""Passes over all training rows: what heads lose on them, and how that changes with W and b.
+
+The rows are cut into sixteen blocks, whose sums are added two by two, as in a binary tree. So the sums are the same to
+the bit however many threads, or machines, have a part of the blocks.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfpipe.compute.programs import Program, padded
+from tfpipe.compute.workers import Workers
+from tfpipe.pipeline import inputs
+from tfpipe.pipeline.residency import Resident
+from tfpipe.pipeline.sampler import Sampler
+from tfpipe.pipeline.spans import SPAN_BYTES, Span
+from tfpipe.solvers.objective import Objective, parameter_type
+
+BLOCKS = 16
+# A minibatch that stays in a core's cache, with what is computed of it.
+_MINIBATCH_BYTES = 2 << 20
+
+
+class Sums(NamedTuple):
+    """Of the rows of a pass, weighted, for each of H heads.
+
+    Attributes:
+      loss: `[H]` float64, of the log losses.
+      G: `[H, K, D]` float64, its gradient in W: the sum of (p - y) x.
+      r: `[H, K]` float64, its gradient in b: the sum of p - y.
+    """
+
+    loss: np.ndarray
+    G: np.ndarray
+    r: np.ndarray
+
+
+class Moments(NamedTuple):
+    """Of the rows, for each of C columns of weights w.
+
+    Attributes:
+      total: `[C]` float64, the sum of w.
+      x: `[C, D]` float64, of w x.
+      squares: `[C, D]` float64, of w x^2.
+      of_class: `[C, K]` float64, of w y, where y is 1 for the class of a row.
+      x_of_class: `[C, K, D]` float64, of w y x.
+    """
+
+    total: np.ndarray
+    x: np.ndarray
+    squares: np.ndarray
+    of_class: np.ndarray
+    x_of_class: np.ndarray
+
+    def deviations(self) -> np.ndarray:
+        """`[C, D]`, the standard deviation of each column under each column of weights; 1 for one that is constant."""
+        mean = self.x / self.total[:, np.newaxis]
+        variance = self.squares / self.total[:, np.newaxis] - mean**2
+        # What rounding leaves of a constant column.
+        spread = variance > 1e-12 * self.squares / self.total[:, np.newaxis]
+        return np.sqrt(np.where(spread, variance, 1))
+
+
+class Passes:
+    """Sums over the training rows, minibatch by minibatch, by as many threads as the device runs programs.
+
+    Args:
+      split: the training rows.
+      n_out: K.
+      workers: who run the programs.
+    """
+
+    def __init__(self, split: Resident, n_out: int, workers: Workers):
+        n, n_in = len(split.labels), split.images.shape[1]
+        of_block = -(-n // BLOCKS)
+        self._per_block = max(1, round(of_block * n_in * tf.float32.size / _MINIBATCH_BYTES))
+        sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
+        self._n_out = n_out
+        self._workers = workers
+        bytes_of_block = split.bytes_per_image * sampler.batch_size * self._per_block
+        # A power of two, so that each span is a branch of the tree.
+        blocks = BLOCKS
+        while blocks > 1 and blocks * bytes_of_block > SPAN_BYTES:
+            blocks //= 2
+        self._blocks = blocks
+        length = blocks * self._per_block
+        self._n_spans = -(-sampler.per_epoch // length)
+        self._spans: Iterator[Span] = inputs.evaluation_spans(split, sampler, length=length)
+        self._sampler = sampler
+        self._whole = next(self._spans) if self._n_spans == 1 else None
+
+    def sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> Sums:
+        """The sums for heads with parameters `[H, K, D]` and `[H, K]`, and columns of weights `[H]` int32."""
+        dtype = parameter_type(objective.arithmetic)
+        arguments = tf.constant(W, dtype), tf.constant(b, dtype), tf.constant(column)
+        return Sums(*self._over_all(_sums, objective, *arguments))
+
+    def moments(self, objective: Objective) -> Moments:
+        """The moments under each column of weights."""
+        return Moments(*self._over_all(_moments, objective, self._n_out))
+
+    def _over_all(self, program: Program, *arguments: Any) -> list[np.ndarray]:
+        branches: list[list[np.ndarray]] = []
+        for _ in range(self._n_spans):
+            span = self._whole or next(self._spans)
+            parts = self._parts(span)
+            shape = self._blocks // len(parts), tf.constant(self._per_block)
+            calls = self._workers.map(lambda part, of=shape: program(part, *of, *arguments), parts)
+            branches += [[_tree(array.numpy()) for array in call] for call in calls]
+        return [_tree(np.stack(of_branches)) for of_branches in zip(*branches, strict=True)]
+
+    def _parts(self, span: Span) -> list[Span]:
+        """The span in branches of the tree, one for each thread."""
+        n_parts = min(1 << (self._workers.device.programs.bit_length() - 1), self._blocks)
+        length = self._blocks // n_parts * self._per_block
+        end = int(span.end)
+        return [span.part(min(i * length, end), min((i + 1) * length, end)) for i in range(n_parts)]
+
+
+@Program
+def _sums(
+    span: Span,
+    n_blocks: int,
+    per_block: tf.Tensor,
+    objective: Objective,
+    W: tf.Tensor,
+    b: tf.Tensor,
+    column: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """Of each block, `[n_blocks, ...]`: loss, and its gradients in W and b."""
+
+    def of_minibatch(i: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        with tf.GradientTape() as tape:
+            tape.watch((W, b))
+            loss = objective.loss(span, i, W, b, column)
+        return loss, *tape.gradient(loss, (W, b))
+
+    return _of_blocks(span, n_blocks, per_block, of_minibatch, [tf.zeros(b.shape[:1], W.dtype), W * 0, b * 0])
+
+
+@Program
+def _moments(
+    span: Span, n_blocks: int, per_block: tf.Tensor, objective: Objective, n_out: int
+) -> tuple[tf.Tensor, ...]:
+    """Of each block, `[n_blocks, ...]`: as Moments has them."""
+    columns, n_in = objective.total.shape[0], span.images.shape[1]
+
+    def of_minibatch(i: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        x, y, weights = objective.rows(span, i, tf.range(columns))
+        is_class = tf.cast(tf.range(n_out)[:, tf.newaxis] == y, x.dtype)
+        of_class = weights[:, tf.newaxis] * is_class
+        rows = tf.reshape(of_class, [columns * n_out, -1])
+        x_of_class = tf.reshape(tf.matmul(rows, x), [columns, n_out, n_in])
+        return (
+            tf.reduce_sum(weights, axis=1), tf.matmul(weights, x), tf.matmul(weights, tf.square(x)),
+            tf.reduce_sum(of_class, axis=2), x_of_class,
+        )  # fmt: skip
+
+    shapes = [[columns], [columns, n_in], [columns, n_in], [columns, n_out], [columns, n_out, n_in]]
+    nothing = [tf.zeros(shape, parameter_type(objective.arithmetic)) for shape in shapes]
+    return _of_blocks(span, n_blocks, per_block, of_minibatch, nothing)
+
+
+def _of_blocks(
+    span: Span,
+    n_blocks: int,
+    per_block: tf.Tensor,
+    of_minibatch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    nothing: Sequence[tf.Tensor],
+) -> tuple[tf.Tensor, ...]:
+    """The sums of what `of_minibatch` gives, block by block: `[n_blocks, ...]` float64 each."""
+
+    def block(j: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
+        begin = span.begin + j * per_block
+        end = tf.minimum(begin + per_block, span.end)
+        _, *sums = tf.while_loop(
+            lambda i, *_: i < end,
+            lambda i, *sums: (i + 1, *(a + b for a, b in zip(sums, of_minibatch(i), strict=True))),
+            (begin, *nothing),
+        )
+        return j + 1, *(a.write(j, tf.cast(b, tf.float64)) for a, b in zip(found, sums, strict=True))
+
+    arrays = [tf.TensorArray(tf.float64, size=n_blocks, element_shape=part.shape) for part in nothing]
+    _, *found = tf.while_loop(lambda j, *_: j < n_blocks, block, (tf.constant(0), *arrays))
+    return tuple(array.stack() for array in found)
+
+
+def _tree(array: np.ndarray) -> np.ndarray:
+    """The sum along the first axis, two by two; its length is a power of two, or what is missing counts nothing."""
+    while len(array) > 1:
+        if len(array) % 2:
+            array = np.concatenate([array, np.zeros_like(array[:1])])
+        array = array[0::2] + array[1::2]
+    return array[0]
