@@ -23,7 +23,7 @@ import measuring
 MOST = 0.02
 ROUNDS = 3
 RUNS: dict[str, dict[str, Any]] = {
-    "tutorial": {"epochs": 1500},
+    "tutorial": {"epochs": 1500, "learning_rate": 0.13},
     "64 heads": {
         "epochs": 120,
         "learning_rate": tuple(0.01 * 1.7**n for n in range(8)),

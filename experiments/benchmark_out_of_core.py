@@ -57,7 +57,7 @@ def train(arguments: list[str]) -> dict[str, float]:
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as workdir:
         command = [sys.executable, "-m", "tfpipe", "train", f"--workdir={workdir}/run", "--validation_split=10000",
-                   "--test_split=10000", *arguments]  # fmt: skip
+                   "--test_split=10000", "--learning_rate=0.13", *arguments]  # fmt: skip
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         peak = 0
         while process.poll() is None:

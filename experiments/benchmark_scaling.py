@@ -35,6 +35,7 @@ def measure(sizes: dict[str, int]) -> dict[str, float]:
     """Trains on made-up images of these sizes, for about SECONDS. Returns nanoseconds an image and epoch."""
     import tfpipe
     from tfpipe.compute import cpu, device
+    from tfpipe.solvers.sgd import Sgd
     from tfpipe.training import plan
 
     n, d, k = sizes["N"], sizes["D"], sizes["K"]
@@ -54,7 +55,8 @@ def measure(sizes: dict[str, int]) -> dict[str, float]:
             device="auto",
         )
 
-    if plan.wants_one_thread(settings(1), splits, device.select("auto")):  # As the command does.
+    solver = Sgd(settings(1), splits)
+    if plan.wants_one_thread(splits, solver, device.select("auto")):  # As the command does.
         cpu.use_one_thread()
 
     def seconds(epochs: int) -> float:

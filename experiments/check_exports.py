@@ -87,7 +87,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run, pictures = f"{folder}/run", f"{folder}/pictures"
         command(
-            "train", f"--dataset={os.environ['TFPIPE_MNIST_DIR']}", "--epochs=40", f"--workdir={run}", "--verbosity=-1"
+            "train",
+            f"--dataset={os.environ['TFPIPE_MNIST_DIR']}",
+            "--learning_rate=0.13",
+            "--epochs=40",
+            f"--workdir={run}",
+            "--verbosity=-1",
         )
         np.save(f"{folder}/images.npy", images)
         pathlib.Path(pictures).mkdir()

@@ -46,7 +46,8 @@ def objective(labels, scaling=BY_255, arithmetic="float32", weights=None):
 
 def sgd(frequency=1):
     """That validates every `frequency` steps."""
-    return Sgd(TrainConfig(epochs=frequency, batch_size=1, validation_frequency=frequency), 1)
+    config = TrainConfig(learning_rate=0.13, epochs=frequency, batch_size=1, validation_frequency=frequency)
+    return Sgd(config, made.splits(n_train=1))
 
 
 def group(settings, n_in=24, n_out=3, dtype=np.float32, column=None):

@@ -279,7 +279,7 @@ class TrainTest(CommandTest):
         self.assert_fails(
             process,
             FAILED,
-            f"--workdir={self.workdir}: holds a run with learning_rate=0.1,0.5, not 0.13; l2=0.0,0.001, not 0.0; give",
+            f"--workdir={self.workdir}: holds a run with learning_rate=0.1,0.5, not 0.17; l2=0.0,0.001, not 0.0; give",
         )
         self.assertEqual({path: path.read_bytes() for path in kept}, kept)
 

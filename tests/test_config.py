@@ -11,7 +11,7 @@ class ConfigTest(parameterized.TestCase):
     def test_the_defaults_are_the_tutorials(self):
         config = TrainConfig()
         self.assertEqual(
-            (config.batch_size, config.learning_rate, config.epochs, config.patience), (600, (0.13,), 1000, 5000)
+            (config.batch_size, config.learning_rate, config.epochs, config.patience), (600, None, 1000, 5000)
         )
         self.assertEqual((config.patience_increase, config.improvement_threshold), (2.0, 0.995))
 

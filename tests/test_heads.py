@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tests import minibatches
+from tests import made, minibatches
 from tests.minibatches import objective, span
 from tfpipe import TrainConfig
 from tfpipe.compute.device import Device
@@ -22,9 +22,8 @@ RATES = (0.1, 0.5, 0.3, 0.05, 0.2)
 
 
 def solver(rates=RATES, frequency=2):
-    return Sgd(
-        TrainConfig(learning_rate=rates, l2=(0.1,), batch_size=10, epochs=10, validation_frequency=frequency), 40
-    )
+    config = TrainConfig(learning_rate=rates, l2=(0.1,), batch_size=10, epochs=10, validation_frequency=frequency)
+    return Sgd(config, made.splits(n_train=40))
 
 
 class HeadsTest(tf.test.TestCase, parameterized.TestCase):

@@ -111,7 +111,9 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_norms_and_patience_against_numpy(self):
         splits = made.splits()
-        options = {"batch_size": 25, "epochs": 3, "shuffle": False, "patience": 10, "device": "cpu"}
+        options = {
+            "batch_size": 25, "learning_rate": 0.13, "epochs": 3, "shuffle": False, "patience": 10, "device": "cpu"
+        }  # fmt: skip
         history = loop.train(TrainConfig(**options), splits).history
         x, y = made.as_float64(splits.train, splits.pixel_max)
         W, b = np.zeros((24, 3)), np.zeros(3)

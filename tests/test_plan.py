@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.compute.device import Device
-from tfpipe.exceptions import ConfigError
+from tfpipe.solvers.sgd import Sgd
 from tfpipe.training.plan import wants_one_thread
 
 
@@ -35,26 +35,24 @@ class ThreadsTest(parameterized.TestCase):
         rates = tuple(np.linspace(0.1, 0.2, heads))
         config = TrainConfig(learning_rate=rates, batch_size=batch_size)
         device = Device("/CPU:0", "cpu", programs=4, multiplies_int8=multiplies_int8)
-        self.assertEqual(wants_one_thread(config, splits(shape, dtype), device), expected)
+        data = splits(shape, dtype)
+        self.assertEqual(wants_one_thread(data, Sgd(config, data), device), expected)
 
     def test_not_beside_a_gpu(self):
         data = splits((8, 8), np.uint8)
-        self.assertTrue(wants_one_thread(TrainConfig(), data, Device("/CPU:0", "cpu")))
-        self.assertFalse(wants_one_thread(TrainConfig(), data, Device("/GPU:0", "gpu")))
+        solver = Sgd(TrainConfig(), data)
+        self.assertTrue(wants_one_thread(data, solver, Device("/CPU:0", "cpu")))
+        self.assertFalse(wants_one_thread(data, solver, Device("/GPU:0", "gpu")))
 
     def test_a_file_that_memory_cannot_hold_is_read_by_all_threads(self):
         with tempfile.NamedTemporaryFile() as file:
             images = np.memmap(file, np.uint8, "w+", shape=(600, 8, 8))
             train = Examples(images, np.arange(600) % 10)
             data = Splits(train, train, train, tuple("abcdefghij"))
-            self.assertTrue(wants_one_thread(TrainConfig(), data, Device("/CPU:0", "cpu")))
+            solver = Sgd(TrainConfig(), data)
+            self.assertTrue(wants_one_thread(data, solver, Device("/CPU:0", "cpu")))
             with mock.patch.object(os, "sysconf", return_value=100):  # A machine of 10,000 bytes.
-                self.assertFalse(wants_one_thread(TrainConfig(), data, Device("/CPU:0", "cpu")))
-
-    def test_hyper_parameters_that_do_not_fit_the_data(self):
-        config = TrainConfig(batch_size=1000, drop_remainder=True)
-        with self.assertRaisesRegex(ConfigError, "batch_size=1000: 600 training examples fill no minibatch"):
-            wants_one_thread(config, splits((8, 8), np.uint8), Device("/CPU:0", "cpu"))
+                self.assertFalse(wants_one_thread(data, solver, Device("/CPU:0", "cpu")))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ print(json.dumps(sizes))
 
 
 def config(**options):
-    return TrainConfig(**({"batch_size": 10, "epochs": 4, "shuffle": False, "device": "cpu"} | options))
+    default = {"batch_size": 10, "learning_rate": 0.13, "epochs": 4, "shuffle": False, "device": "cpu"}
+    return TrainConfig(**(default | options))
 
 
 def other_splits():

@@ -31,7 +31,10 @@ from tfpipe.training import loop
 
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 # Validations inside epochs, minibatches that are not full, several spans between validations.
-OPTIONS = {"batch_size": 10, "epochs": 6, "validation_frequency": 7, "device": "cpu", "checkpoint_every": 0.0}
+OPTIONS = {
+    "batch_size": 10, "learning_rate": 0.13, "epochs": 6, "validation_frequency": 7, "device": "cpu",
+    "checkpoint_every": 0.0,
+}  # fmt: skip
 GRID = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "patience": 25}
 
 

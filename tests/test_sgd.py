@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tests import minibatches, oracle
+from tests import made, minibatches, oracle
 from tests.minibatches import group, objective, sgd, span
 from tfpipe import TrainConfig
 from tfpipe.compute.programs import Program
@@ -391,7 +391,7 @@ class RunTest(parameterized.TestCase):
     """What follows from the hyper-parameters."""
 
     def test_every_learning_rate_with_every_l2(self):
-        solver = Sgd(TrainConfig(learning_rate=(0.1, 0.3), l2=(0.0, 0.01)), 1000)
+        solver = Sgd(TrainConfig(learning_rate=(0.1, 0.3), l2=(0.0, 0.01)), made.splits())
         pairs = [(0.1, 0.0), (0.1, 0.01), (0.3, 0.0), (0.3, 0.01)]
         self.assertEqual(solver.settings, [{"learning_rate": rate, "l2": l2} for rate, l2 in pairs])
 
@@ -405,7 +405,7 @@ class RunTest(parameterized.TestCase):
         ({"batch_size": 30, "validation_frequency": 7}, 4, 100, 400, 7),
     )
     def test_how_long_it_takes(self, options, per_epoch, examples, steps, frequency):
-        solver = Sgd(TrainConfig(epochs=100, **options), 100)
+        solver = Sgd(TrainConfig(epochs=100, **options), made.splits(n_train=100))
         self.assertEqual(
             (solver.per_epoch, solver.examples, solver.steps, solver.frequency), (per_epoch, examples, steps, frequency)
         )
@@ -414,13 +414,16 @@ class RunTest(parameterized.TestCase):
 
     def test_what_does_not_fit_the_examples(self):
         with self.assertRaisesRegex(ConfigError, "batch_size=50: 40 training examples fill no minibatch, and drop_"):
-            Sgd(TrainConfig(batch_size=50, drop_remainder=True), 40)
+            Sgd(TrainConfig(batch_size=50, drop_remainder=True), made.splits(n_train=40))
         with self.assertRaisesRegex(ConfigError, "validation_frequency=51: the run has 50 iterations"):
-            Sgd(TrainConfig(batch_size=10, epochs=5, validation_frequency=51), 100)
+            Sgd(TrainConfig(batch_size=10, epochs=5, validation_frequency=51), made.splits(n_train=100))
 
     def test_what_to_try_where_every_head_diverged(self):
-        for rates, tried in (((5.0, 9.0), "0.13"), ((0.13,), "0.013")):
-            advice = Sgd(TrainConfig(learning_rate=rates), 10).advice()
+        splits = made.splits()
+        x = np.append(splits.train.images.reshape(100, -1) / 255.0, np.ones((100, 1)), axis=1)
+        by_data = f"{2 / np.linalg.eigvalsh(x.T @ x / 100)[-1]:.2g}"
+        for rates, tried in (((5.0, 9.0), f"{by_data}, the default for this data"), ((0.01, 0.13), "0.001")):
+            advice = Sgd(TrainConfig(learning_rate=rates), splits).advice()
             self.assertStartsWith(advice, f"a smaller learning_rate (such as {tried}), or a pixel_max that")
 
 

@@ -25,9 +25,10 @@ class Momentum(Solver):
     name = "momentum"
     reports = ("cost", "velocity")
 
-    def __init__(self, config, n_examples, *, rates, steps):
+    def __init__(self, config, splits, *, rates, steps):
+        self.config = config
         self.settings = [{"rate": rate, "momentum": 0.5} for rate in rates]
-        self.batch_size = self.examples = n_examples
+        self.batch_size = self.examples = len(splits.train)
         self.steps, self.frequency, self.per_epoch = steps, 2, 1
 
     def slots(self, n_heads, n_out, n_in):

@@ -24,7 +24,8 @@ BESIDE = loop.Pace(flops_inside=0.0)
 
 
 def config(**options):
-    return TrainConfig(**({"batch_size": 10, "epochs": 5, "shuffle": False, "device": "cpu"} | options))
+    default = {"batch_size": 10, "learning_rate": 0.13, "epochs": 5, "shuffle": False, "device": "cpu"}
+    return TrainConfig(**(default | options))
 
 
 def by_oracle(splits, **options):
@@ -317,7 +318,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         json.dumps(result.report, allow_nan=False)
 
     def test_if_every_head_diverges_the_run_fails_and_says_how(self):
-        message = r"every head diverged.*learning_rate=1e\+38, l2=0 at iteration \d.*learning_rate \(such as 0.13\)"
+        message = r"every head diverged.*learning_rate=1e\+38, l2=0 at iteration \d.*learning_rate \(such as 0.27,"
         with self.assertRaisesRegex(DivergedError, message):
             loop.train(config(learning_rate=(1e38,)), made.splits(), self.workdir)
 

@@ -157,14 +157,18 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How to train. `learning_rate` and `l2` take one number or several; each pair of them trains one head."""
+    """How to train. `learning_rate` and `l2` take one number or several; each pair of them trains one head.
+
+    A `learning_rate` of None is settled when the data is known: see `Solver.config`.
+    """
 
     batch_size: int = _option(600, "examples in a minibatch", _integer(1))
-    learning_rate: tuple[float, ...] = _option(
-        (0.13,),
+    learning_rate: tuple[float, ...] | None = _option(
+        None,
         "step size of gradient descent; a list (0.03,0.1,0.3) or a range (log:1e-3:1:7, seven values, each the same "
-        "factor above the one before) trains one head for each value, side by side",
-        _numbers(*_POSITIVE),
+        "factor above the one before) trains one head for each value, side by side; default: one value that the "
+        "training data allows, the inverse of the largest curvature that the cost can have on its minibatches",
+        lambda values: None if values is None else _numbers(*_POSITIVE)(values),
     )
     l2: tuple[float, ...] = _option(
         (0.0,),
@@ -238,12 +242,17 @@ class TrainConfig:
             )
 
 
+def is_list(field: "dataclasses.Field[Any]") -> bool:
+    """Whether it takes one number or several."""
+    return field.type in (tuple[float, ...], tuple[float, ...] | None)
+
+
 def _normalize(config: DataConfig | TrainConfig) -> None:
     """NumPy's arrays and scalars become plain numbers, and one number where several may stand a tuple of one."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         value = value.tolist() if hasattr(value, "tolist") else value
-        if field.type == tuple[float, ...]:
+        if is_list(field) and value is not None:
             value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
         if isinstance(value, list):
             value = tuple(value)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from tfpipe.config import DataConfig, TrainConfig, flag_value
+from tfpipe.config import DataConfig, TrainConfig, flag_value, is_list
 
 Config = TypeVar("Config", DataConfig, TrainConfig)
 
@@ -99,7 +99,7 @@ def define(config: type, values: flags.FlagValues, module: str) -> None:
             flags.DEFINE_integer(name, default, help, **options)
         elif field.type in (float, float | None):
             flags.DEFINE_float(name, default, help, **options)
-        elif field.type == tuple[float, ...]:
+        elif is_list(field):
             flags.DEFINE(_Numbers(), name, default, help, serializer=_NumbersSerializer(), **options)
         elif field.type == tuple[int, int] | None:
             flags.DEFINE(_Size(), name, default, help, serializer=_NumbersSerializer(), **options)

@@ -65,17 +65,21 @@ def _train(
     startup.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 
     from tfpipe.compute import cpu, device
+    from tfpipe.solvers.sgd import Sgd
     from tfpipe.training import loop, plan, report
 
     # What holds for the whole process is the command's to set.
     if config.device != "cpu" and not device.grow_gpu_memory():
         logging.info("TensorFlow has begun to compute already: it takes all the memory of GPUs")
     selected = device.select(config.device, tf32=config.tf32)
-    if plan.wants_one_thread(config, splits, selected) and not cpu.use_one_thread():
+    solver = Sgd(config, splits)
+    if plan.wants_one_thread(splits, solver, selected) and not cpu.use_one_thread():
         logging.info("TensorFlow has begun to compute already: small programs use more threads than they gain by")
 
     with interruption.deferred() as came, _workdir(path) as workdir:
-        result = loop.train(config, splits, workdir, resume=resume, overwrite=overwrite, should_stop=came)
+        result = loop.train(
+            config, splits, workdir, solver=lambda *_: solver, resume=resume, overwrite=overwrite, should_stop=came
+        )
         files = Workdir(workdir)
         lines = [report.table(result.report), f"everything is in {workdir}"]
         if result.report["interrupted"]:

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.config import TrainConfig
 from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers.objective import Objective
@@ -108,8 +109,10 @@ class Solver(abc.ABC):
 
     Attributes:
       name: as the report calls it.
+      config: the hyper-parameters, settled: what they leave to the data has its value.
       reports: the names of what it reports of each head at a validation.
       validates_inside: whether `advance` can validate.
+      remarks: lines for the log when a run begins: what was settled, and why.
       settings: what each head is trained with: mappings with the same names, in one order.
       batch_size: B, of its minibatches.
       steps: how many there are at most.
@@ -121,6 +124,8 @@ class Solver(abc.ABC):
     name: ClassVar[str]
     reports: ClassVar[Sequence[str]] = ()
     validates_inside: ClassVar[bool] = False
+    remarks: Sequence[str] = ()
+    config: TrainConfig
     settings: Sequence[Mapping[str, float]]
     batch_size: int
     steps: int
@@ -157,6 +162,15 @@ class Solver(abc.ABC):
     def advice(self) -> str:
         """What to try where every head diverged, for the end of a sentence."""
         return "a pixel_max that brings the images into [0, 1]"
+
+    def warnings(self, reports: Mapping[str, np.ndarray], head: int) -> list[str]:
+        """What the user must know of how the selected head was trained: lines.
+
+        Args:
+          reports: what the solver reported of it at each validation, `[V]` by name; NaN where it stood still.
+          head: its number.
+        """
+        return []
 
     def epoch(self, steps: int) -> int:
         """The epoch, from 1, that holds the last of so many steps; 0 before the first."""

@@ -55,6 +55,16 @@ def arithmetic(precision: str, scaling: Scaling, dtype: np.dtype, batch_size: in
     return "int8" if stay_bytes and int8.pay(batch_size, n_in) else precision
 
 
+def class_weights(class_weight: str | None, labels: np.ndarray, n_out: int) -> np.ndarray:
+    """What each of `[n]` training examples counts in the cost, as `TrainConfig.class_weight` says: `[n]` float32."""
+    if class_weight is None:
+        return np.ones(len(labels), np.float32)
+    counts = np.bincount(labels, minlength=n_out)
+    there = counts > 0  # As scikit-learn does, which knows the classes of the examples alone.
+    of_class = np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 1)
+    return of_class.astype(np.float32)[labels]
+
+
 def parameter_type(arithmetic: str) -> tf.DType:
     """Of W and b: float64 if that is what is multiplied, else float32."""
     return _TYPES[arithmetic][1]

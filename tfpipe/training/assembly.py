@@ -121,7 +121,8 @@ def _validations_inside(plan: Plan, train: Resident, evaluations: tuple[Evaluati
 def _describe(plan: Plan, heads: Heads, state: State) -> None:
     """Says what is about to run."""
     solver = plan.solver
-    log.info("%s", plan.data)
+    for line in (plan.data, *solver.remarks):
+        log.info("%s", line)
     log.info(
         "%d head%s in %d program%s on %s, products in %s: %d minibatches an epoch, a validation every %d iterations",
         len(heads),

@@ -17,7 +17,7 @@ from tfpipe.exceptions import DataError, OptionError
 from tfpipe.log import log
 from tfpipe.model import artifact
 from tfpipe.model.regression import SoftmaxRegression
-from tfpipe.monitor import Finished, Monitor, Validated, metrics
+from tfpipe.monitor import Finished, Monitor, Validated, metrics, warn
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import report
@@ -50,7 +50,7 @@ def train(
     splits: Splits,
     workdir: pathlib.Path | str | None = None,
     *,
-    solver: Callable[[TrainConfig, int], Solver] = Sgd,
+    solver: Callable[[TrainConfig, Splits], Solver] = Sgd,
     resume: bool = True,
     overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
@@ -67,7 +67,7 @@ def train(
       config: the hyper-parameters.
       splits: the data.
       workdir: folder for all that is kept of the run, made if need be; None: nothing is written.
-      solver: makes, of the hyper-parameters and the number of training examples, what trains.
+      solver: makes, of the hyper-parameters and the data, what trains.
       resume: False begins anew, and refuses a workdir that holds a run.
       overwrite: with resume=False: removes the run that the workdir holds.
       should_stop: asked between spans (a second at most); True ends the run with what it has.
@@ -79,6 +79,7 @@ def train(
 
     Raises:
       ConfigError: the hyper-parameters do not fit the data.
+      DataError: no learning rate is small enough for the images.
       DeviceError: the device cannot be used.
       OptionError: TensorBoard is wanted, and not installed; or a profile, and there is no workdir for it.
       ProcessError: the process was forked from one that had trained, in which TensorFlow would wait for ever.
@@ -88,7 +89,7 @@ def train(
     processes.check_not_forked()
     device = device or devices.select(config.device, tf32=config.tf32)
     device.check_precision(config.precision)
-    plan = Plan.of(config, splits, solver(config, len(splits.train)), device, pace)
+    plan = Plan.of(splits, solver(config, splits), device, pace)
     with asked_to_stop(should_stop) as stops:
         if workdir is None:
             if config.profile:
@@ -204,6 +205,8 @@ def _finish(
     if saving and not interrupted:
         saving.save_last_state(_state(parts, monitor, steps, finished=True))
     parts.pictures.wait()
+    for warning in (warnings := record.warnings()):
+        warn(warning)
     model = selected = None
     if record.leader is not None:
         trained = record.model()
@@ -217,6 +220,7 @@ def _finish(
         steps=steps,
         test_error=record.best.test_error,
         confusion_matrix=selected.diagnosis.confusion_matrix() if selected else None,
+        warnings=warnings,
         seconds=seconds,
         programs=parts.heads.n_groups,
         workdir=files.path if files else None,

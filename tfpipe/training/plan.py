@@ -16,8 +16,7 @@ from tfpipe.monitor import DrawingPace, Validated
 from tfpipe.pipeline import residency, spans
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.solvers.base import Solver
-from tfpipe.solvers.objective import arithmetic
-from tfpipe.solvers.sgd import Sgd
+from tfpipe.solvers.objective import arithmetic, class_weights
 from tfpipe.training.state import RunIdentity
 from tfpipe.training.versions import versions
 
@@ -60,7 +59,7 @@ class Plan(NamedTuple):
     """Hyper-parameters, data, solver, and what follows from them.
 
     Attributes:
-      config: how to train.
+      config: how to train, as the solver has settled it.
       splits: on what.
       solver: by what.
       device: where.
@@ -77,8 +76,8 @@ class Plan(NamedTuple):
     test: Sampler
 
     @classmethod
-    def of(cls, config: TrainConfig, splits: Splits, solver: Solver, device: Device, pace: Pace) -> "Plan":
-        """The plan that follows.
+    def of(cls, splits: Splits, solver: Solver, device: Device, pace: Pace) -> "Plan":
+        """The plan that follows, for the solver's hyper-parameters.
 
         Raises:
           ConfigError: the hyper-parameters do not fit the data.
@@ -89,6 +88,7 @@ class Plan(NamedTuple):
         taken |= settings & {*OF_A_HEAD}
         if taken:
             raise ValueError(f"solver {solver.name}: its {', '.join(sorted(taken))} would take the place of another")
+        config = solver.config
         most = max(len(splits.validation), len(splits.test))
         validation, test = (_in_order(config, name, getattr(splits, name), most) for name in ("validation", "test"))
         return cls(config, splits, solver, device, pace, validation, test)
@@ -126,13 +126,7 @@ class Plan(NamedTuple):
     @property
     def weights(self) -> np.ndarray:
         """What an example counts in the cost: columns `[C, n]` float32; each head has one of them."""
-        labels = self.splits.train.labels
-        if self.config.class_weight is None:
-            return np.ones((1, len(labels)), np.float32)
-        counts = np.bincount(labels, minlength=self.splits.n_out)
-        there = counts > 0  # As scikit-learn does, which knows the classes of the examples alone.
-        of_class = np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 1)
-        return of_class.astype(np.float32)[labels][np.newaxis]
+        return class_weights(self.config.class_weight, self.splits.train.labels, self.splits.n_out)[np.newaxis]
 
     @property
     def column(self) -> np.ndarray:
@@ -158,19 +152,15 @@ class Plan(NamedTuple):
         return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine)
 
 
-def wants_one_thread(
-    config: TrainConfig, splits: Splits, device: Device, solver: Callable[[TrainConfig, int], Solver] = Sgd
-) -> bool:
+def wants_one_thread(splits: Splits, solver: Solver, device: Device) -> bool:
     """Whether the programs of a run on `device` are so small that they do best with one thread each.
 
-    The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52. Raises ConfigError if the
-    hyper-parameters do not fit the data.
+    The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52.
     """
-    made = solver(config, len(splits.train))
-    n_heads = len(made.settings)
+    n_heads = len(solver.settings)
     heads = -(-n_heads // min(device.programs, n_heads))
-    flops = 2.0 * made.batch_size * splits.n_in * splits.n_out * heads
-    kind = _arithmetic(config, splits, device, made.batch_size)
+    flops = 2.0 * solver.batch_size * splits.n_in * splits.n_out * heads
+    kind = _arithmetic(solver.config, splits, device, solver.batch_size)
     most = _FLOPS_OF_ONE_THREAD.get(kind, _FLOPS_OF_ONE_THREAD_OTHERWISE)
     # Rows of a file that memory cannot hold come faster by several threads.
     return not device.is_gpu and flops <= most and not residency.is_too_large(splits.train)

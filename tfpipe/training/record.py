@@ -75,6 +75,14 @@ class Record:
         active = self.patience.active(steps)
         return bool((self.patience.allowed[active] >= following).all())
 
+    def warnings(self) -> list[str]:
+        """What the solver warns of, of the leading head; nothing before the first validation."""
+        if (leader := self.leader) is None:
+            return []
+        solver = self._plan.solver
+        reports = {name: np.array([event.reports[name][leader] for event in self.history]) for name in solver.reports}
+        return solver.warnings(reports, leader)
+
     def worth_going_on_with(self, numbers: np.ndarray, steps: int) -> np.ndarray | None:
         """The places among the heads `numbers`, `[h]`, of those that do not stop after `steps`; None: all go on.
 

@@ -37,6 +37,7 @@ def build(
     steps: int,
     test_error: np.ndarray,
     confusion_matrix: np.ndarray | None,
+    warnings: list[str],
     seconds: float,
     programs: int,
     workdir: pathlib.Path | None,
@@ -50,6 +51,7 @@ def build(
       steps: how many were done.
       test_error: `[H]`, at the best validation; NaN where there was none.
       confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
+      warnings: what the user must know of the selected head, lines.
       seconds: that the training loop took.
       programs: how many ran side by side, at the end.
       workdir: of the run.
@@ -88,6 +90,7 @@ def build(
         "image_shape": list(splits.image_shape),
         "pixel_max": None if splits.standardization else splits.pixel_max,
         "standardized": splits.standardization is not None,
+        "warnings": warnings,
         "seconds": seconds,
         "epochs_per_second": steps / solver.per_epoch / max(seconds, 1e-9),  # A clock may stand still.
         "device": plan.device.label,
@@ -161,9 +164,10 @@ def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _figures(content: dict[str, Any]) -> list[tuple[str, ...]]:
-    """All that is one figure or word."""
+    """All that is one figure or word, and warnings."""
     single = {name: value for name, value in content.items() if not isinstance(value, (dict, list))}
-    return [("", ""), *((name.replace("_", " "), _cell(name, value)) for name, value in single.items())]
+    rows = [(name.replace("_", " "), _cell(name, value)) for name, value in single.items()]
+    return [("", ""), *(("warning", line) for line in content["warnings"]), *rows]
 
 
 def _cell(name: str, value: Any) -> str:
