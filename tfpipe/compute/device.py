@@ -13,6 +13,8 @@ import tensorflow as tf
 from tfpipe.compute import cpu
 from tfpipe.exceptions import DeviceError
 
+# For a fresh process to import TensorFlow, on a machine that is busy with other things.
+_MOST_SECONDS = 300
 _LOG_PREFIX = re.compile(r"^[WEF]\d{4} [^\]]*\] ")
 
 
@@ -116,7 +118,7 @@ def _reason() -> str:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=60,
+            timeout=_MOST_SECONDS,
             check=False,
         ).stderr
     except (OSError, subprocess.TimeoutExpired) as error:
