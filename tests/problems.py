@@ -74,26 +74,36 @@ def problem(data, l2, scale=None):
     return Problems.of(moments(data), np.array([l2]), np.array([0], np.int32), scale[np.newaxis])
 
 
-def cost(data, l2, scale, v):
-    """F at `[K, D + 1]`."""
-    problems = problem(data, l2, scale)
-    W, b = problems.parameters(v[np.newaxis])
-    return float(problems.cost_and_gradient(v[np.newaxis], sums(data, W[0], b[0]))[0][0])
+def cost(data, l2, scale, W, b):
+    """F of `[K, D]` and `[K]`, from its definition."""
+    loss = sums(data, W, b).loss[0] / data.w.sum()
+    return float(loss + l2 / 2 * np.square(W * (1 if scale is None else scale)).sum())
 
 
 def least(data, l2, scale):
-    """The least F that SciPy finds, by Newton's method on the classes that are there."""
-    problems = problem(data, l2, scale)
-    shape = problems.start().shape[1:]
+    """The least F that SciPy's BFGS finds, of the classes that are there, in columns of about one size."""
+    there = np.bincount(data.y, data.w, minlength=data.n_out) > 0
+    scale = np.ones(data.x.shape[1]) if scale is None else scale
+    shape, total = (int(there.sum()), data.x.shape[1] + 1), data.w.sum()
+    mean = data.w @ data.x / total
+
+    def parameters(flat):
+        V = flat.reshape(shape)
+        W, b = np.zeros((data.n_out, shape[1] - 1)), np.full(data.n_out, -1e30)
+        W[there] = V[:, :-1] / scale
+        b[there] = V[:, -1] - W[there] @ mean
+        return W, b
 
     def f(flat):
-        v = problems.centred(flat.reshape(1, *shape))
-        W, b = problems.parameters(v)
-        value, gradient = problems.cost_and_gradient(v, sums(data, W[0], b[0]))
-        return value[0], problems.centred(gradient).ravel()
+        W, b = parameters(flat)
+        _, (G,), (r,) = sums(data, W, b)
+        by_W = (G / total + l2 * scale**2 * W)[there]
+        by_b = r[there] / total
+        gradient = np.column_stack([(by_W - np.outer(by_b, mean)) / scale, by_b])
+        return cost(data, l2, scale, W, b), gradient.ravel()
 
     found = scipy.optimize.minimize(
-        f, problems.start().ravel(), jac=True, method="BFGS", options={"maxiter": 3000, "gtol": 1e-12}
+        f, np.zeros(shape).ravel(), jac=True, method="BFGS", options={"maxiter": 3000, "gtol": 1e-12}
     )
     return float(found.fun)
 

@@ -9,14 +9,15 @@ import scipy.sparse
 import sklearn.datasets
 from absl.testing import absltest, parameterized
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import tfpipe
-from tfpipe import SoftmaxClassifier
+from tests import problems
+from tfpipe import SoftmaxClassifier, SoftmaxClassifierCV
 
 # The names of scikit-learn's checks that are skipped, and why.
 NOT_HERE = {
@@ -118,11 +119,55 @@ class EstimatorTest(parameterized.TestCase):
         self.assertEqual(model.n_iter_, [3])
         self.assertGreater(model.certificate_, 1e-3)
 
+    def test_rows_without_weight_are_none(self):
+        X, y = loaded("iris")
+        X[0] = 1e9
+        weights = np.ones(150)
+        weights[0] = 0
+        model = SoftmaxClassifier(standardize=True).fit(X, y, weights)
+        expected = SoftmaxClassifier(standardize=True).fit(X[1:], y[1:])
+        np.testing.assert_allclose(model.predict_proba(X[1:]), expected.predict_proba(X[1:]), rtol=1e-9)
+
+    @parameterized.parameters({"C": 1e6}, {"l2": 0.0, "tol": 1e-9})
+    def test_columns_as_they_are_with_little_regularization(self, **options):
+        X, y = loaded("breast_cancer")
+        model = SoftmaxClassifier(**options).fit(X, y)  # Warnings are errors here.
+        self.assertLess(model.n_iter_[0], 200)
+        if "C" in options:
+            self.assert_same(model, optimum(X, y, **options), atol=1e-3)
+
+    def test_a_class_that_had_no_row_comes_back(self):
+        X, y = loaded("iris")
+        model = SoftmaxClassifier(l2=1e-2, warm_start=True).fit(X, y, (y != 2).astype(float))
+        self.assertLess(model.intercept_[2], -5000)
+        np.testing.assert_allclose(model.fit(X, y).coef_, SoftmaxClassifier(l2=1e-2).fit(X, y).coef_, atol=1e-7)
+
+    def test_balanced_classes_with_weights(self):
+        X, y = loaded("iris")
+        weights = 1 + np.arange(150) % 3
+        model = SoftmaxClassifier(class_weight="balanced").fit(X[20:], y[20:], weights[20:])
+        counts = np.bincount(y[20:], weights[20:])
+        by_hand = weights[20:] * (counts.sum() / (3 * counts))[y[20:]]
+        self.assert_same(model, SoftmaxClassifier().fit(X[20:], y[20:], by_hand), atol=1e-9)
+        without = SoftmaxClassifier(class_weight="balanced").fit(X, y, (y != 1).astype(float))
+        self.assertEqual(without.predict_proba(X)[:, 1].max(), 0)
+
+    def test_a_fit_that_fails_leaves_the_one_before(self):
+        X, y = loaded("iris")
+        model = SoftmaxClassifier().fit(X, y)
+        before = model.predict(X)
+        with self.assertRaisesRegex(ValueError, "one class only"):
+            model.fit(X, np.zeros(150))
+        np.testing.assert_array_equal(model.predict(X), before)
+
     @parameterized.parameters(
         ({"C": 0.0}, "C=0.0; expected a number above 0"),
         ({"l2": -1.0}, "l2=-1.0; expected a number of at least 0, or None"),
         ({"tol": 0.0}, "tol=0.0; expected a number above 0, or None"),
         ({"max_iter": 0}, "max_iter=0; expected an integer of at least 1"),
+        ({"max_iter": 2.5}, "max_iter=2.5; expected an integer of at least 1"),
+        ({"C": "1"}, "C='1'; expected a number above 0"),
+        ({"l2": np.inf}, "l2=inf; expected a number of at least 0, or None"),
     )
     def test_parameters_that_cannot_work(self, options, message):
         with self.assertRaisesRegex(ValueError, f"^{message}$"):
@@ -134,6 +179,12 @@ class EstimatorTest(parameterized.TestCase):
             SoftmaxClassifier().fit(X[:50], y[:50])
         with self.assertRaisesRegex(ValueError, "less than two classes have rows of a weight above 0"):
             SoftmaxClassifier().fit(X, y, (y == 1).astype(float))
+        with self.assertRaisesRegex(ValueError, "^the weights of the rows are at least -1 and add up to 50; expected"):
+            SoftmaxClassifier(class_weight={0: -1, 1: 1, 2: 1}).fit(X, y)
+        with self.assertRaisesRegex(ValueError, "^the weights of the rows .* add up to inf; expected finite numbers"):
+            SoftmaxClassifier().fit(X, y, np.full(150, 1e308))
+        with self.assertRaisesRegex(ValueError, "^column 2 of X holds values whose squares float64 cannot hold"):
+            SoftmaxClassifier().fit(X * np.array([1, 1, 1e200, 1]), y)
 
     def test_in_scikit_learns_hands(self):
         X, y = loaded("wine")
@@ -149,6 +200,28 @@ class EstimatorTest(parameterized.TestCase):
         self.assertEqual(set(again.classes_), set(names))
 
     @pytest.mark.exhaustive
+    def test_scikit_learns_checks_of_the_one_that_chooses(self):
+        # With less regularization weights are repeated rows to fewer digits than the checks ask for.
+        results = check_estimator(SoftmaxClassifierCV([0.01, 1.0], cv=3), on_skip=None, on_fail="raise")
+        self.assertGreater(len(results), 50)
+        skipped = {one["check_name"] for one in results if one["status"] != "passed"}
+        self.assertLessEqual(skipped, NOT_HERE.keys())
+
+    def test_the_choice_is_logistic_regression_cvs(self):
+        X, y = loaded("wine")
+        X = (X - X.mean(axis=0)) / X.std(axis=0)
+        Cs = [0.001, 0.1, 10.0]
+        model = SoftmaxClassifierCV(Cs, cv=4, scoring="neg_log_loss").fit(X, y)
+        other = LogisticRegressionCV(
+            Cs=Cs, cv=4, scoring="neg_log_loss", solver="newton-cholesky", tol=1e-12, max_iter=500, l1_ratios=(0,),
+            use_legacy_attributes=False,
+        ).fit(X, y)  # fmt: skip
+        self.assertEqual(model.C_, other.C_)
+        np.testing.assert_allclose(model.scores_, other.scores_.reshape(4, 3), rtol=1e-5)
+        self.assert_same(model, other)
+        self.assertEqual(model.n_iter_.shape, (4, 3))
+
+    @pytest.mark.exhaustive
     def test_large_data_in_float32_and_float64(self):
         splits = tfpipe.load("digits")
         X = np.kron(splits.train.images.reshape(-1, 64), np.ones((60, 1))) + np.random.default_rng(0).random(
@@ -157,8 +230,10 @@ class EstimatorTest(parameterized.TestCase):
         y = np.repeat(splits.train.labels, 60)
         model = SoftmaxClassifier(l2=1e-3, tol=1e-6).fit(X, y)
         other = optimum(X, y, C=1 / (1e-3 * len(y)))
-        np.testing.assert_allclose(model.predict_proba(X), other.predict_proba(X), atol=2e-2)
-        self.assertLess(model.certificate_, 1e-6)
+        data = problems.Data(X, y.astype(np.int32), np.ones(len(y)), 10)
+        least, cost = (problems.cost(data, 1e-3, None, one.coef_, one.intercept_) for one in (other, model))
+        self.assertLessEqual(cost - least, model.certificate_)
+        self.assertLessEqual(model.certificate_, 1e-6 * cost)
 
 
 if __name__ == "__main__":

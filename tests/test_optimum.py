@@ -92,7 +92,7 @@ class CertificateTest(absltest.TestCase):
         v = found.centred(found.start() + random.normal(size=found.start().shape) * far)
         W, b = found.parameters(v)
         bound, of_V = found.certificate(v, problems.sums(data, W[0], b[0]), np.zeros(1))
-        gap = problems.cost(data, l2, scale, v[0]) - problems.least(data, l2, scale)
+        gap = problems.cost(data, l2, scale, W[0], b[0]) - problems.least(data, l2, scale)
         # What rounding leaves of a cost.
         self.assertGreaterEqual(bound[0] * (1 + 1e-9) + 1e-13, gap)
         self.assertTrue(np.isfinite(bound[0]))
@@ -221,17 +221,16 @@ class OptimumTest(parameterized.TestCase):
                     C=pair / (l2 * len(data.y)), tol=1e-12, solver="newton-cholesky", max_iter=1000
                 )
                 model.fit(data.x, data.y)
-            coefficients, intercepts = (W[head], b[head])
             theirs = model.coef_, model.intercept_
             if pair == 2:
-                coefficients, intercepts = coefficients[1:] - coefficients[:1], intercepts[1:] - intercepts[:1]
-                theirs = (np.concatenate([-part, part]) / 2 for part in theirs)
-            largest = np.abs(model.coef_).max()
-            np.testing.assert_allclose(coefficients, model.coef_, rtol=0, atol=1e-3 * largest)
-            v = of_all.take(np.array([head])).coordinates(*(part[np.newaxis] for part in theirs))
-            expected = problems.cost(data, l2, None, v[0])
-            np.testing.assert_allclose(found.cost[head], expected, rtol=1e-6)
-            self.assertGreaterEqual(found.certificate[head] * (1 + 1e-9) + 1e-14, found.cost[head] - expected)
+                theirs = tuple(np.concatenate([-part, part]) / 2 for part in theirs)
+            largest = np.abs(theirs[0]).max()
+            centred = theirs[0] - theirs[0].mean(axis=0)
+            np.testing.assert_allclose(W[head], centred, rtol=0, atol=1e-3 * largest)
+            expected, cost = (problems.cost(data, l2, None, *pair) for pair in (theirs, (W[head], b[head])))
+            np.testing.assert_allclose(found.cost[head], cost, rtol=1e-12)
+            np.testing.assert_allclose(cost, expected, rtol=1e-6)
+            self.assertGreaterEqual(found.certificate[head] * (1 + 1e-9) + 1e-14, cost - expected)
 
     @parameterized.parameters("wine", "breast_cancer")
     def test_as_scikit_learn_in_float64(self, name):
@@ -252,9 +251,10 @@ class OptimumTest(parameterized.TestCase):
         data = problems.drawn(seed, n=40, n_in=5, n_out=4)
         of_all, found = problems.minimized(data, [l2], tolerance=tolerance, rough=rough)
         self.assertTrue(found.converged[0], (seed, found))
-        gap = found.cost[0] - problems.least(data, l2, None)
-        cost = problems.cost(data, l2, None, found.v[0])
-        self.assertGreaterEqual(found.certificate[0] * (1 + 1e-9) + 1e-12, cost - problems.least(data, l2, None), gap)
+        W, b = of_all.parameters(found.v)
+        cost = problems.cost(data, l2, None, W[0], b[0])
+        gap = cost - problems.least(data, l2, None)
+        self.assertGreaterEqual(found.certificate[0] * (1 + 1e-9) + 1e-12, gap)
         self.assertLessEqual(found.certificate[0], tolerance * max(cost, 1e-6 * of_all.at_zero[0]) * (1 + 1e-6))
 
     @settings(max_examples=20, deadline=None)

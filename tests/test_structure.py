@@ -76,7 +76,16 @@ class StructureTest(absltest.TestCase):
     def test_the_public_names(self):
         import tfpipe
 
-        names = {"Examples", "SoftmaxClassifier", "SoftmaxRegression", "Splits", "TrainConfig", "load", "train"}
+        names = {
+            "Examples",
+            "SoftmaxClassifier",
+            "SoftmaxClassifierCV",
+            "SoftmaxRegression",
+            "Splits",
+            "TrainConfig",
+            "load",
+            "train",
+        }
         self.assertEqual(set(tfpipe.__all__), names)
         for name in names:
             self.assertTrue(callable(getattr(tfpipe, name)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tfpipe.data import Splits as Splits
     from tfpipe.data import load as load
     from tfpipe.estimator import SoftmaxClassifier as SoftmaxClassifier
+    from tfpipe.estimator import SoftmaxClassifierCV as SoftmaxClassifierCV
     from tfpipe.model.regression import SoftmaxRegression as SoftmaxRegression
     from tfpipe.training.loop import train as train
 
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Examples": "tfpipe.data",
     "SoftmaxClassifier": "tfpipe.estimator",
+    "SoftmaxClassifierCV": "tfpipe.estimator",
     "SoftmaxRegression": "tfpipe.model.regression",
     "Splits": "tfpipe.data",
     "TrainConfig": "tfpipe.config",
     "load": "tfpipe.data",
     "train": "tfpipe.training.loop",
 }
-_NEED_TENSORFLOW = ("SoftmaxClassifier", "SoftmaxRegression", "train")
+_NEED_TENSORFLOW = ("SoftmaxClassifier", "SoftmaxClassifierCV", "SoftmaxRegression", "train")
 __all__ = list(_HOMES)
 
 

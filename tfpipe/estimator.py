@@ -1,6 +1,8 @@
 """Softmax regression as scikit-learn's estimators: fitted to the optimum, with a proof of how near that is."""
 
+import contextlib
 import math
+import numbers
 import warnings
 from typing import Any, NamedTuple, Self
 
@@ -9,6 +11,8 @@ import scipy.sparse
 import tensorflow as tf
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.extmath import safe_sparse_dot, softmax
 from sklearn.utils.multiclass import check_classification_targets
@@ -25,16 +29,139 @@ from tfpipe.solvers.optimum import Optimum, Sample, minimize
 from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import Problems
 
-# So many numbers, rows times columns times classes, are computed in float64 throughout, and to the last digits.
+# So many numbers, rows times columns times classes, are computed in float64 throughout, to the last digits of the cost.
 _SMALL = 50_000_000
+# Up to so many they are brought to one of few sizes, for which programs are there.
+_SMALLEST = 1_000_000
 _TIGHT, _LOOSE = 1e-13, 1e-4
+_TYPES = (np.float64, np.float32, np.uint8)
 _BLOCK_BYTES = 32 << 20
 # As far as the logit of a class is below all others that has no row of a weight above 0.
 _FAR_BELOW = 1e4
-_SAMPLE_ROWS, _SAMPLE_BYTES = 5000, 256 << 20
+# With the default tolerance it is said only if this is missed: less may be all that rounding allows.
+_WORTH_A_WARNING = 1e-8
+# Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
+_SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
 
 
-class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
+class _Linear(ClassifierMixin, BaseEstimator):
+    """What both estimators do with coefficients, and how they take rows and weights."""
+
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    class_weight: Any
+    max_iter: int
+    standardize: bool
+    tol: float | None
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """`[N, K]` logits; for two classes `[N]`, the logit of the second one beside the first one's 0."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=_TYPES, reset=False)
+        z = safe_sparse_dot(X if X.dtype == np.float64 else X.astype(np.float64), self.coef_.T) + self.intercept_
+        return z.ravel() if z.shape[1] == 1 else z
+
+    def predict(self, X: Any) -> np.ndarray:
+        """`[N]`, the most probable class of each row."""
+        z = self.decision_function(X)
+        return self.classes_[(z > 0).astype(int) if z.ndim == 1 else z.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """`[N, K]` probabilities, in the order of `classes_`."""
+        return softmax(self._logits(X), copy=False)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """`[N, K]`, their logarithms: exact also where a probability is too small for float64."""
+        z = self._logits(X)
+        z -= z.max(axis=1, keepdims=True)
+        return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+    def _logits(self, X: Any) -> np.ndarray:
+        z = self.decision_function(X)
+        return np.stack([np.zeros_like(z), z], axis=1) if z.ndim == 1 else z
+
+    def _rows(self, X: Any, y: Any, sample_weight: Any) -> "_Rows":
+        """The rows of a fit. Raises ValueError if they cannot be used."""
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=_TYPES)
+        check_classification_targets(y)
+        classes, labels = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"y has one class only, {classes[0]!r}; expected at least two classes")
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+            # As scikit-learn has it, but a class whose rows have no weight is left out.
+            of_class = np.bincount(labels, weights)
+            there = of_class > 0
+            weights = weights * (weights.sum() / (there.sum() * np.where(there, of_class, np.inf)))[labels]
+        elif self.class_weight is not None:
+            weights = weights * compute_class_weight(self.class_weight, classes=classes, y=y)[labels]
+        with np.errstate(over="ignore"):
+            total = weights.sum()
+        if not (np.isfinite(total) and total > np.finfo(np.float64).tiny and weights.min() >= 0):
+            raise ValueError(f"the weights of the rows are at least {weights.min():g} and add up to {total:g}; "
+                             "expected finite numbers of at least 0, with a finite sum above 0")  # fmt: skip
+        if len(np.unique(labels[weights > 0])) < 2:
+            raise ValueError("less than two classes have rows of a weight above 0; expected at least two classes")
+        return _Rows.of(X, labels.astype(np.int32), weights, classes)
+
+    def _l2(self, C: float, total: float, n_classes: int) -> float:
+        """Of rows whose weights have this sum."""
+        # The squared norm of the difference of two rows is twice the sum of theirs, centred.
+        return (2 if n_classes == 2 else 1) / (C * total)
+
+    def _search(self, rows: "_Rows") -> "_Search":
+        tolerance = (_TIGHT if rows.is_small else _LOOSE) if self.tol is None else self.tol
+        return _Search(rows, standardize=self.standardize, tolerance=tolerance, most_iterations=self.max_iter)
+
+    def _take(self, W: np.ndarray, b: np.ndarray, classes: np.ndarray) -> None:
+        """Takes `[K, D]` and `[K]` as its coefficients, of these classes."""
+        self.classes_ = classes
+        self.coef_, self.intercept_ = (W[1:] - W[:1], b[1:] - b[:1]) if len(b) == 2 else (W, b)
+
+    def _check(self, *parameters: tuple[str, bool, str]) -> None:
+        """Raises ValueError for the first of these, by name, that is not right; and tells in words what would be."""
+        of_both = (
+            ("tol", self.tol is None or _is_number(self.tol, above=0), "a number above 0, or None"),
+            (
+                "max_iter",
+                isinstance(self.max_iter, numbers.Integral) and self.max_iter >= 1,
+                "an integer of at least 1",
+            ),
+        )
+        for name, is_right, words in (*parameters, *of_both):
+            if not is_right:
+                raise ValueError(f"{name}={getattr(self, name)!r}; expected {words}")
+
+    def _warn(self, optimum: Optimum) -> None:
+        """Says if an optimum was not reached."""
+        least = np.where(optimum.cost > 0, self.tol or _WORTH_A_WARNING, 0) * optimum.cost
+        missed = ~optimum.converged & ~(optimum.certificate <= least)
+        if not missed.any():
+            return
+        head = int(np.argmax(missed))
+        stopped = optimum.iterations[head] < self.max_iter
+        remedy = "rounding allows no more: scale the columns, or take more regularization" if stopped else (
+            "give more max_iter, or a larger tol"
+        )  # fmt: skip
+        warnings.warn(
+            f"not converged after {optimum.iterations[head]} iterations: the cost, {optimum.cost[head]:.4g}, may be "
+            f"{optimum.certificate[head]:.2g} above the least; {remedy}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def _is_number(value: Any, *, above: float) -> bool:
+    return isinstance(value, numbers.Real) and above < float(value) < math.inf
+
+
+class SoftmaxClassifier(_Linear):
     """Softmax regression (multinomial logistic regression) with L2 regularization, as a scikit-learn classifier.
 
     It minimizes what scikit-learn's LogisticRegression does, to the same coefficients, and stops on a bound of the
@@ -45,8 +172,9 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
       l2: l2/2 times the squared norm of the coefficients is added to the mean loss; takes the place of C. For two
         classes the norm is that of one row of coefficients for each.
       class_weight: as in LogisticRegression: a mapping from class to weight, or `balanced`, or None.
-      tol: the relative distance from the least cost at which to stop; where l2 is 0, the largest entry of the gradient.
-        None: 1e-13 for small data, which is computed in float64, and 1e-4 for large.
+      tol: the distance from the least cost at which to stop, relative to the cost, or to 1e-6 of the cost of a model
+        that knows the classes' shares alone, if that is more; where l2 is 0, the largest entry of the gradient. None:
+        1e-13 for small data, as far as float64 tells, and 1e-4 for large.
       max_iter: steps at most.
       warm_start: whether a fit begins at the coefficients of the one before.
       standardize: whether the columns are penalized as if each had variance 1. The coefficients are those of the
@@ -84,11 +212,6 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         self.standardize = standardize
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fits the model.
 
@@ -103,81 +226,21 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         Raises:
           ValueError: a parameter or the data cannot be used.
         """
-        self._check_parameters()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32, np.uint8])
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y has one class only, {self.classes_[0]!r}; expected at least two classes")
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if self.class_weight is not None:
-            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=weights)
-            weights = weights * of_class[labels]
-        if len(np.unique(labels[weights > 0])) < 2:
-            raise ValueError("less than two classes have rows of a weight above 0; expected at least two classes")
-        n_classes = len(self.classes_)
-        l2 = self.l2
-        if l2 is None:
-            # The squared norm of the difference of two rows is twice the sum of theirs, centred.
-            l2 = (2 if n_classes == 2 else 1) / (self.C * weights.sum())
-        rows = _Rows.of(X, labels.astype(np.int32), weights, n_classes)
-        W, b, optimum = _fitted(
-            rows,
-            l2,
-            self._start() if self.warm_start and hasattr(self, "coef_") else None,
-            standardize=self.standardize,
-            tolerance=(_TIGHT if rows.is_small else _LOOSE) if self.tol is None else self.tol,
-            most_iterations=self.max_iter,
+        self._check(
+            ("l2", self.l2 is None or self.l2 == 0 or _is_number(self.l2, above=0), "a number of at least 0, or None"),
+            ("C", self.l2 is not None or _is_number(self.C, above=0), "a number above 0"),
         )
-        if not optimum.converged[0]:
-            warnings.warn(
-                f"not converged after {optimum.iterations[0]} iterations: the cost, {optimum.cost[0]:.4g}, may be "
-                f"{optimum.certificate[0]:.2g} above the least; give more max_iter, or a larger tol",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        if n_classes == 2:
-            W, b = W[1:] - W[:1], b[1:] - b[:1]
-        self.coef_, self.intercept_ = W, b
+        rows = self._rows(X, y, sample_weight).with_weight()
+        l2 = self._l2(self.C, rows.weights.sum(), len(rows.classes)) if self.l2 is None else self.l2
+        start = self._start() if self.warm_start and hasattr(self, "coef_") else None
+        with self._search(rows) as search:
+            v = search.v_of(*start) if start and rows.can_start_at(*start) else None
+            (W,), (b,), optimum = search.minimize(np.array([l2]), np.array([0], np.int32), v)
+        self._warn(optimum)
+        self._take(W, b, rows.classes)
         self.n_iter_ = optimum.iterations.astype(np.int32)
         self.certificate_ = float(optimum.certificate[0])
         return self
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """`[N, K]` logits; for two classes `[N]`, the logit of the second one beside the first one's 0."""
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32, np.uint8], reset=False)
-        z = safe_sparse_dot(X if X.dtype == np.float64 else X.astype(np.float64), self.coef_.T) + self.intercept_
-        return z.ravel() if z.shape[1] == 1 else z
-
-    def predict(self, X: Any) -> np.ndarray:
-        """`[N]`, the most probable class of each row."""
-        z = self.decision_function(X)
-        return self.classes_[(z > 0).astype(int) if z.ndim == 1 else z.argmax(axis=1)]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """`[N, K]` probabilities, in the order of `classes_`."""
-        return softmax(self._logits(X), copy=False)
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """`[N, K]`, their logarithms: exact also where a probability is too small for float64."""
-        z = self._logits(X)
-        z -= z.max(axis=1, keepdims=True)
-        return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-
-    def _logits(self, X: Any) -> np.ndarray:
-        z = self.decision_function(X)
-        return np.stack([np.zeros_like(z), z], axis=1) if z.ndim == 1 else z
-
-    def _check_parameters(self) -> None:
-        for name, is_right, words in (
-            ("C", self.C > 0, "a number above 0"),
-            ("l2", self.l2 is None or self.l2 >= 0, "a number of at least 0, or None"),
-            ("tol", self.tol is None or self.tol > 0, "a number above 0, or None"),
-            ("max_iter", self.max_iter >= 1, "an integer of at least 1"),
-        ):
-            if not is_right:
-                raise ValueError(f"{name}={getattr(self, name)!r}; expected {words}")
 
     def _start(self) -> tuple[np.ndarray, np.ndarray]:
         """W and b of the fit before, `[K, D]` and `[K]`."""
@@ -186,17 +249,165 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         return np.concatenate([-self.coef_, self.coef_]) / 2, np.concatenate([-self.intercept_, self.intercept_]) / 2
 
 
+class SoftmaxClassifierCV(_Linear):
+    """Softmax regression whose C is chosen by cross-validation: all folds and several values in one program.
+
+    Each fold's model is fitted as SoftmaxClassifier would on its rows, from the largest regularization to the smallest,
+    each from the one before.
+
+    Args:
+      Cs: the values of C to try; or how many, from 1e-4 to 1e4, each the same factor above the one before.
+      cv: how rows are divided, as in scikit-learn: a number of stratified folds, a splitter, or pairs of indices; None:
+        5 folds.
+      scoring: what decides, as in scikit-learn: a name, or `scorer(estimator, X, y)`; None: accuracy.
+      refit: whether the coefficients are those of all rows at the best C; if not, the means of its folds' coefficients.
+      class_weight: see SoftmaxClassifier.
+      tol: likewise.
+      max_iter: likewise.
+      standardize: likewise, under each fold's own rows.
+      random_state: nothing is random; it is there for those who set it everywhere.
+
+    Attributes:
+      C_: the best value: with the largest mean score over the folds, of equals the smallest.
+      Cs_: `[V]`, the values, ascending.
+      scores_: `[F, V]`, of each fold and value.
+      certificate_: see SoftmaxClassifier; with refit=False the largest of the folds' at C_.
+      classes_, coef_, intercept_, n_iter_, n_features_in_, feature_names_in_: likewise; n_iter_ is `[F, V]`.
+    """
+
+    def __init__(
+        self,
+        Cs: Any = 10,
+        *,
+        cv: Any = None,
+        scoring: Any = None,
+        refit: bool = True,
+        class_weight: Any = None,
+        tol: float | None = None,
+        max_iter: int = 1000,
+        standardize: bool = False,
+        random_state: Any = None,
+    ):
+        self.Cs = Cs
+        self.cv = cv
+        self.scoring = scoring
+        self.refit = refit
+        self.class_weight = class_weight
+        self.tol = tol
+        self.max_iter = max_iter
+        self.standardize = standardize
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Chooses C, and fits the model; the arguments are as in `SoftmaxClassifier.fit`.
+
+        Raises:
+          ValueError: a parameter or the data cannot be used.
+        """
+        values = np.geomspace(1e-4, 1e4, self.Cs) if isinstance(self.Cs, numbers.Integral) else np.sort(self.Cs)
+        self._check(("Cs", len(values) > 0 and bool(np.all(values > 0)), "numbers above 0, or how many"))
+        rows = self._rows(X, y, sample_weight)
+        X, y = rows.X, rows.classes[rows.labels]
+        folds = list(check_cv(self.cv, y, classifier=True).split(X, y))
+        columns = np.zeros((1 + len(folds), len(y)))
+        columns[0] = rows.weights[0]
+        for column, (train, _) in zip(columns[1:], folds, strict=True):
+            column[train] = rows.weights[0, train]
+        self.Cs_ = values
+        with self._search(rows._replace(weights=columns)) as search:
+            found = self._path(search, columns, values, len(rows.classes))
+            self.scores_ = np.array([
+                [self._score(W[fold], b[fold], X[test], y[test], rows.classes) for W, b, _ in found]
+                for fold, (_, test) in enumerate(folds)
+            ])  # fmt: skip
+            best = int(np.argmax(self.scores_.mean(axis=0)))
+            self.C_ = float(values[best])
+            W, b, optimum = found[best]
+            self.n_iter_ = np.stack([one.iterations for *_, one in found], axis=1).astype(np.int32)
+            if self.refit:
+                l2 = self._l2(self.C_, columns[0].sum(), len(rows.classes))
+                W, b, optimum = search.minimize(np.array([l2]), np.array([0], np.int32), None)
+        self._take(np.mean(W, axis=0), np.mean(b, axis=0), rows.classes)
+        self.certificate_ = float(optimum.certificate.max())
+        self._warn(optimum)
+        return self
+
+    def _path(
+        self, search: "_Search", columns: np.ndarray, values: np.ndarray, n_classes: int
+    ) -> list[tuple[Any, Any, Optimum]]:
+        """For each value the models of the folds, and how they were found."""
+        totals, v = columns[1:].sum(axis=1), None
+        column = np.arange(1, len(columns), dtype=np.int32)
+        found = []
+        for C in values:
+            l2 = np.array([self._l2(C, total, n_classes) for total in totals])
+            W, b, optimum = search.minimize(l2, column, v)
+            v = optimum.v
+            found.append((W, b, optimum))
+        return found
+
+    def _score(self, W: np.ndarray, b: np.ndarray, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> float:
+        """Of one fold's model, on the rows that it has not seen."""
+        model = SoftmaxClassifier()
+        model.n_features_in_ = X.shape[1]
+        model._take(W, b, classes)
+        return float(check_scoring(model, self.scoring)(model, X, y))
+
+
 class _Rows(NamedTuple):
-    """The rows of a fit, scaled for the solver, and of one of few sizes where they are small.
+    """The rows of a fit.
+
+    Attributes:
+      X: `[N, D]`, as they are.
+      labels: `[N]` int32, the numbers of their classes.
+      weights: `[C, N]` float64, in columns.
+      classes: `[K]`.
+    """
+
+    X: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    classes: np.ndarray
+
+    @classmethod
+    def of(cls, X: Any, labels: np.ndarray, weights: np.ndarray, classes: np.ndarray) -> Self:
+        """Of rows as `fit` has them, with weights `[N]`."""
+        return cls(X.toarray() if scipy.sparse.issparse(X) else X, labels, weights[np.newaxis], classes)
+
+    @property
+    def size(self) -> int:
+        """Numbers that an evaluation goes through."""
+        return self.X.size * len(self.classes)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether float64 is cheap enough throughout."""
+        return self.size <= _SMALL
+
+    def with_weight(self) -> Self:
+        """Those that have any."""
+        counted = self.weights.any(axis=0)
+        if counted.all():
+            return self
+        return self._replace(X=self.X[counted], labels=self.labels[counted], weights=self.weights[:, counted])
+
+    def can_start_at(self, W: np.ndarray, b: np.ndarray) -> bool:
+        """Whether parameters are of such rows, and leave out no class that these have."""
+        of_these = b[np.unique(self.labels)] if W.shape == (len(self.classes), self.X.shape[1]) else [0, np.inf]
+        return bool(np.ptp(of_these) < _FAR_BELOW / 2)
+
+
+class _Scaled(NamedTuple):
+    """Rows as the solver takes them: scaled, and of one of few sizes where they are few.
 
     Rows and classes that fill up have no weight; columns that do, no spread. So programs are made for few sizes.
 
     Attributes:
       images: `[M, E]`, M >= N and E >= D.
       labels: `[M]` int32.
-      weights: `[M]` float64.
+      weights: `[C, M]` float64.
       n_out: at least K.
-      sizes: N, D and K.
+      n_in, n_classes: D and K.
       scaling: of the images.
     """
 
@@ -204,93 +415,119 @@ class _Rows(NamedTuple):
     labels: np.ndarray
     weights: np.ndarray
     n_out: int
-    sizes: tuple[int, int, int]
+    n_in: int
+    n_classes: int
     scaling: Scaling
 
     @classmethod
-    def of(cls, X: Any, labels: np.ndarray, weights: np.ndarray, n_classes: int) -> Self:
-        """Of rows as `fit` has them."""
-        X = X.toarray() if scipy.sparse.issparse(X) else X
-        n_rows, n_in = X.shape
-        height, width, n_out = n_rows, n_in, n_classes
-        if n_rows * n_in * n_classes <= _SMALL:
-            height, width, n_out = _size(n_rows, 128), _size(n_in, 16), _size(n_classes, 4)
-        below, beside = (0, height - n_rows), (0, width - n_in)
-        shift, factor = _scaling(X)
+    def of(cls, rows: _Rows) -> Self:
+        """These rows. Raises ValueError for a column that is too large to be scaled."""
+        (height, width), n_classes = rows.X.shape, len(rows.classes)
+        n_out = n_classes
+        if rows.size <= _SMALLEST:
+            height, width, n_out = _size(height, 128), _size(width, 16), _size(n_classes, 4)
+        below, beside = ((0, size - old) for size, old in zip((height, width), rows.X.shape, strict=True))
+        counted = rows.weights.any(axis=0)
+        shift, factor = _scaling(rows.X if counted.all() else rows.X[counted])
         shift = None if shift is None else np.pad(shift, beside)
         factor = np.pad(factor, beside, constant_values=1.0) if factor.ndim else factor
-        images = np.pad(X, (below, beside)) if (height, width) != X.shape else X
-        sizes = n_rows, n_in, n_classes
-        return cls(images, np.pad(labels, below), np.pad(weights, below), n_out, sizes, Scaling(shift, factor))
-
-    @property
-    def is_small(self) -> bool:
-        """Whether float64 is cheap enough throughout."""
-        return math.prod(self.sizes) <= _SMALL
+        images = np.pad(rows.X, (below, beside)) if (height, width) != rows.X.shape else rows.X
+        labels, weights = np.pad(rows.labels, below), np.pad(rows.weights, ((0, 0), below))
+        # By the largest: the sum of all is not to overflow in float32.
+        weights = weights / weights.max()
+        return cls(images, labels, weights, n_out, rows.X.shape[1], n_classes, Scaling(shift, factor))
 
     def sample(self) -> Sample:
         """At most some thousands of the rows that have weight, evenly."""
-        numbers = np.flatnonzero(self.weights)
-        most = min(len(numbers), _SAMPLE_ROWS, max(1, _SAMPLE_BYTES // (8 * self.images.shape[1])))
-        chosen = numbers[np.linspace(0, len(numbers) - 1, most).astype(int)]
+        counted = np.flatnonzero(self.weights.any(axis=0))
+        most = min(len(counted), _SAMPLE_ROWS if self.n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
+        chosen = counted[np.linspace(0, len(counted) - 1, most).astype(int)]
         x = self.images[chosen].astype(np.float64)
         x = (x if self.scaling.shift is None else x - self.scaling.shift) * self.scaling.factor
-        return Sample(x, self.weights[np.newaxis, chosen], is_all=most == len(numbers))
+        return Sample(x, self.weights[:, chosen], is_all=most == len(counted))
 
     def scaled(self, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parameters `[K, D]`, `[K]` for rows as they are -> `[1, n_out, E]`, `[1, n_out]` for scaled ones."""
-        beyond = (0, self.n_out - self.sizes[2])
-        W, b = np.pad(W, (beyond, (0, self.images.shape[1] - self.sizes[1]))), np.pad(b, beyond)
+        beyond = (0, self.n_out - self.n_classes)
+        W, b = np.pad(W, (beyond, (0, self.images.shape[1] - self.n_in))), np.pad(b, beyond)
         b = b if self.scaling.shift is None else b + W @ self.scaling.shift
         return (W / self.scaling.factor)[np.newaxis], b[np.newaxis]
 
     def as_they_are(self, W: np.ndarray, b: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The way back, from `[n_out, E]` and `[n_out]`; `there`, `[n_out]` bool, tells the classes that have rows."""
         W, b = self.scaling.fold(W.T, b)
-        _, n_in, n_classes = self.sizes
         b = np.where(there, b, b[there].min() - _FAR_BELOW)
-        return np.ascontiguousarray(W[:n_in, :n_classes].T), b[:n_classes]
+        return np.ascontiguousarray(W[: self.n_in, : self.n_classes].T), b[: self.n_classes]
 
 
-def _fitted(
-    rows: _Rows,
-    l2: float,
-    start: tuple[np.ndarray, np.ndarray] | None,
-    *,
-    standardize: bool,
-    tolerance: float,
-    most_iterations: int,
-) -> tuple[np.ndarray, np.ndarray, Optimum]:
-    """W `[K, D]` and b `[K]` for rows as they are, and how they were found: from `start` on, if it has their sizes."""
-    processes.check_not_forked()
-    device = devices.select("auto")
-    weights = rows.weights[np.newaxis]
-    with device.scope(), Workers(device) as workers:
-        images = tf.constant(rows.images)
-        split = Resident(images, np.arange(len(rows.labels)), rows.labels, is_resident=True, mapped=None)
-        exact, rough = (
-            Objective.of(rows.scaling, rows.labels, weights, len(rows.labels), kind) for kind in ("float64", "float32")
-        )
-        passes = Passes(split, rows.n_out, workers)
-        moments = passes.moments(exact)
-        unscaled = np.broadcast_to(rows.scaling.factor, (1, rows.images.shape[1]))
-        scale = moments.deviations() if standardize else unscaled
-        problems = Problems.of(moments, np.array([l2]), np.array([0], np.int32), scale)
-        v = problems.start()
-        if start is not None and start[0].shape == (rows.sizes[2], rows.sizes[1]):
-            v = problems.coordinates(*rows.scaled(*start))
+class _Search:
+    """A search for optima over the same rows, under each of their columns of weights. A context manager.
+
+    Args:
+      rows: those.
+      standardize: see SoftmaxClassifier.
+      tolerance: see `minimize`.
+      most_iterations: likewise.
+    """
+
+    def __init__(self, rows: _Rows, *, standardize: bool, tolerance: float, most_iterations: int):
+        processes.check_not_forked()
+        self._is_small = rows.is_small
+        self._rows = _Scaled.of(rows)
+        self._standardize = standardize
+        self._tolerance, self._most_iterations = tolerance, most_iterations
+        self._device = devices.select("auto")
+
+    def __enter__(self) -> Self:
+        rows = self._rows
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._device.scope())
+            workers = stack.enter_context(Workers(self._device))
+            images, every = tf.constant(rows.images), np.arange(len(rows.labels))
+            split = Resident(images, every, rows.labels, is_resident=True, mapped=None)
+            kinds = ("float64",) if self._is_small else ("float64", "float32")
+            self._objectives = [
+                Objective.of(rows.scaling, rows.labels, rows.weights, len(rows.labels), kind) for kind in kinds
+            ]
+            self._passes = Passes(split, rows.n_out, workers)
+            self._moments = self._passes.moments(self._objectives[0])
+            unscaled = np.broadcast_to(rows.scaling.factor, (len(rows.weights), rows.images.shape[1]))
+            self._scale = self._moments.deviations() if self._standardize else unscaled
+            self._sample = rows.sample()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _problems(self, l2: np.ndarray, column: np.ndarray) -> Problems:
+        return Problems.of(self._moments, l2, column, self._scale[column])
+
+    def v_of(self, W: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """`[1, n_out, E + 1]`: where a head under the first column of weights has W and b, for rows as they are."""
+        W, b = self._rows.scaled(W, b)
+        return self._problems(np.zeros(1), np.array([0], np.int32)).coordinates(W, b)
+
+    def minimize(
+        self, l2: np.ndarray, column: np.ndarray, v: np.ndarray | None
+    ) -> tuple[list[np.ndarray], list[np.ndarray], Optimum]:
+        """The optima of heads with these l2 and columns of weights, `[H]`, from v on: W and b for rows as they are."""
+        problems = self._problems(l2, column)
+        exact, *rough = self._objectives
         optimum = minimize(
-            passes,
+            self._passes,
             exact,
             problems,
-            v,
-            rows.sample(),
-            tolerance=tolerance,
-            most_iterations=most_iterations,
-            rough=None if rows.is_small else rough,
+            problems.start() if v is None else v,
+            self._sample,
+            tolerance=self._tolerance,
+            most_iterations=self._most_iterations,
+            rough=rough[0] if rough else None,
         )
-    (W,), (b,) = problems.parameters(optimum.v)
-    return *rows.as_they_are(W, b, problems.there[0]), optimum
+        W, b = problems.parameters(optimum.v)
+        models = map(self._rows.as_they_are, W, b, problems.there)
+        all_W, all_b = zip(*models, strict=True)
+        return list(all_W), list(all_b), optimum
 
 
 def _size(count: int, least: int) -> int:
@@ -303,5 +540,9 @@ def _scaling(X: np.ndarray) -> Scaling:
     if X.dtype == np.uint8:
         return scaling.by_pixel_max(255.0)
     step = max(1, _BLOCK_BYTES // (8 * X.shape[1]))
-    mean, deviation = scaling.moments(X[i : i + step] for i in range(0, len(X), step))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = scaling.moments(X[i : i + step] for i in range(0, len(X), step))
+    if not np.isfinite(deviation).all():
+        column = int(np.argmin(np.isfinite(deviation)))
+        raise ValueError(f"column {column} of X holds values whose squares float64 cannot hold; scale it")
     return Scaling(mean, 1 / np.where(deviation == 0, 1.0, deviation))

@@ -15,9 +15,10 @@ from tfpipe.solvers.problem import Problems
 _NOISE = 1e-6, 1e-15
 # Separable data drives the cost to 0: a tolerance is relative to this share of the cost of V = 0 at least.
 _SMALLEST_COST = 1e-6
-# Below so many times its own error a gradient says too little of where to go; and so many steps may leave the cost.
+# Below so many times its own error a gradient says too little of where to go.
 _SOUND = 10.0
-_MOST_IDLE = 10
+# So many steps may bring neither a better cost nor a certificate of so little of the best one.
+_MOST_IDLE, _BETTER = 20, 0.9
 # What V may have of a certificate that is small enough, before the intercepts are brought to their best.
 _SHARE_OF_V = 0.5
 # Iterations between two looks at the curvature, where the sample has all rows: the digits at l2 = 1e-5, to 1e-4, take
@@ -105,15 +106,15 @@ class Descent:
         self._certificate, self._gradient = np.full(n_heads, np.inf), np.full(n_heads, np.inf)
         self._iterations, self._evaluations = np.zeros(n_heads, np.int64), np.zeros(n_heads, np.int64)
         self._converged, self._tried = np.zeros(n_heads, bool), np.zeros(n_heads, bool)
-        self._idle, self._lowest = np.zeros(n_heads, np.int64), np.full(n_heads, np.inf)
+        self._idle = np.zeros(n_heads, np.int64)  # Steps without a better cost or certificate.
+        self._lowest, self._best = np.full(n_heads, np.inf), np.full(n_heads, np.inf)
         self._refresh(0)
 
     @property
     def active(self) -> np.ndarray:
         """`[h]` int64: the heads that have not arrived."""
-        ended = self._lbfgs.stalled & ~self._at_intercepts
-        ended |= self._converged | (self._iterations >= self._most_iterations)
-        return np.flatnonzero(~ended)
+        ended = (self._lbfgs.stalled & ~self._at_intercepts) | (self._iterations >= self._most_iterations)
+        return np.flatnonzero(self._renews | ~(ended | self._converged))
 
     def points(self, heads: np.ndarray) -> np.ndarray:
         """`[h, K, D + 1]`: where these heads are to be evaluated."""
@@ -157,29 +158,40 @@ class Descent:
         for head in heads[better]:
             self._point[head] = self._with_better_intercepts(head)
         self._renews[heads] = False
-        due = heads[moved & (self._iterations[heads] % _REFRESH == 0)]
+        stepped = moved & ~(begins | renews | to_intercepts)
+        due = heads[stepped & (self._iterations[heads] % _REFRESH == 0)]
         if due.size and self._sample.is_all:
             self._refresh(due[-1])
+        idle = self._count_idle(heads, moved, certificate, noise)
         if is_rough:
-            self._leave_rough(heads, np.linalg.norm(flat, axis=1), moved, is_small)
+            lost = self._lbfgs.stalled[heads] | (self._iterations[heads] >= self._most_iterations)
+            lost |= moved & (is_small | (np.linalg.norm(flat, axis=1) <= _SOUND * self._error[heads]))
+            self._leave_rough(heads[lost | idle])
+        else:
+            self._lbfgs.stalled[heads[idle]] = True
+
+    def _count_idle(
+        self, heads: np.ndarray, moved: np.ndarray, certificate: np.ndarray, noise: np.ndarray
+    ) -> np.ndarray:
+        """`[h]` bool: the heads that have gone on for long without a better cost or certificate."""
+        cost, lowest, best = self._lbfgs.cost[heads], self._lowest[heads], self._best[heads]
+        better = moved & ((cost < lowest - noise) | (certificate < _BETTER * best))
+        self._lowest[heads] = np.where(moved, np.minimum(cost, lowest), lowest)
+        self._best[heads] = np.where(moved, np.minimum(certificate, best), best)
+        self._idle[heads] = np.where(better, 0, self._idle[heads] + moved)
+        return self._idle[heads] >= _MOST_IDLE
 
     def _refresh(self, head: int) -> None:
         """Takes the metric of where this head is."""
         v = self._lbfgs.x[head].reshape(1, *self._shape)
         self._spectrum = metric.spectrum(*self._rows_of(head), self._logits(v, np.array([head]))[0])
 
-    def _leave_rough(self, heads: np.ndarray, norm: np.ndarray, moved: np.ndarray, is_small: np.ndarray) -> None:
+    def _leave_rough(self, heads: np.ndarray) -> None:
         """Has heads evaluated in float64 from now on for which float32 is too coarse, or which seem to have arrived."""
-        cost = self._lbfgs.cost[heads]
-        falls = cost < self._lowest[heads] - _NOISE[0] * self._guess[heads]
-        self._lowest[heads] = np.where(falls, cost, self._lowest[heads])
-        self._idle[heads] = np.where(falls, 0, self._idle[heads] + moved)
-        lost = self._lbfgs.stalled[heads] | (self._idle[heads] >= _MOST_IDLE)
-        lost |= moved & (is_small | (norm <= _SOUND * self._error[heads]))
-        leave = heads[lost]
-        self.rough[leave], self._renews[leave], self._at_intercepts[leave] = False, True, False
-        self._lbfgs.stalled[leave] = False
-        self._point[leave] = self._lbfgs.x[leave]
+        self.rough[heads], self._renews[heads], self._at_intercepts[heads] = False, True, False
+        self._lbfgs.stalled[heads], self._idle[heads] = False, 0
+        self._lowest[heads], self._best[heads] = np.inf, np.inf
+        self._point[heads] = self._lbfgs.x[heads]
 
     def optimum(self) -> Optimum:
         """Where they are."""
