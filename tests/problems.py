@@ -115,7 +115,9 @@ def minimized(data, l2s, *, columns=None, tolerance=1e-4, scale=None, rough=Fals
     column = np.zeros(len(l2s), np.int32) if columns is None else np.arange(len(l2s), dtype=np.int32)
     split = Resident(tf.constant(data.x), np.arange(n), data.y, is_resident=True, mapped=None)
     as_it_is = Scaling(None, np.array(1.0))
-    objective, in_float32 = (Objective.of(as_it_is, data.y, weights, n, kind) for kind in ("float64", "float32"))
+    objective, in_float32 = (
+        Objective.of(as_it_is, data.y, weights, n, kind, "float64") for kind in ("float64", "float32")
+    )
     with Workers(Device("/CPU:0", "cpu", programs=2)) as workers:
         passes = Passes(split, data.n_out, workers)
         scales = np.ones((len(l2s), n_in)) if scale is None else np.broadcast_to(scale, (len(l2s), n_in))

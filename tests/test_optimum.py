@@ -29,7 +29,7 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
     def passes_over(self, images, labels, weights, scaling, programs, kind="float64", *, is_resident=True):
         n = len(labels)
         split = Resident(tf.constant(images), np.arange(n), labels, is_resident=is_resident, mapped=None)
-        objective = Objective.of(scaling, labels, weights, n, kind)
+        objective = Objective.of(scaling, labels, weights, n, kind, "float64")
         with Workers(Device("/CPU:0", "cpu", programs=programs)) as workers:
             passes = Passes(split, 3, workers)
             return passes.sums(objective, self.W, self.b, np.array([0, 1], np.int32)), passes.moments(objective)

@@ -152,6 +152,17 @@ class PlaceTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(rows_of(part), features)
             self.assertAllEqual(rows_of(part.take(np.array([2, 3, 17]))), features[[2, 3, 17]])
 
+    def test_float64_trains_to_the_same_bits_wherever_it_lies(self):
+        # Far from 0, so that what is rounded before the mean is taken off is not what is rounded after it.
+        images, labels = self.pair(np.random.default_rng(0).normal(1000, 1, (60, 24)))
+        models = []
+        for size in (LARGE, 4000):
+            with machine(size):
+                splits = load(images, labels=labels, standardize=True)
+                result = train(TrainConfig(learning_rate=0.1, batch_size=7, epochs=3, device="cpu"), splits)
+            models.append(result.model.W.numpy().tobytes())
+        self.assertEqual(*models)
+
     def test_a_file_that_the_cache_cannot_hold_trains_to_the_same_bits(self):
         # A page a row: what is said of the training examples is not overwritten by what is said of those beside them.
         images, labels = self.pair(np.random.default_rng(0).integers(0, 256, (60, 64, 64)).astype(np.uint8))

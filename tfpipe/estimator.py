@@ -487,7 +487,8 @@ class _Search:
             split = Resident(images, every, rows.labels, is_resident=True, mapped=None)
             kinds = ("float64",) if self._is_small else ("float64", "float32")
             self._objectives = [
-                Objective.of(rows.scaling, rows.labels, rows.weights, len(rows.labels), kind) for kind in kinds
+                Objective.of(rows.scaling, rows.labels, rows.weights, len(rows.labels), kind, widest="float64")
+                for kind in kinds
             ]
             self._passes = Passes(split, rows.n_out, workers)
             self._moments = self._passes.moments(self._objectives[0])

@@ -81,6 +81,8 @@ class Objective(NamedTuple):
       total: `[C]` float64, the sums of the weights of those examples that count where it measures.
       mean: `[C]`, the mean weights of all examples.
       arithmetic: see there.
+      widest: float32 or float64, to which images are rounded before all else: those of a run are float32 at most,
+        wherever they lie.
     """
 
     shift: tf.Tensor | None
@@ -90,9 +92,18 @@ class Objective(NamedTuple):
     total: tf.Tensor
     mean: tf.Tensor
     arithmetic: str
+    widest: str
 
     @classmethod
-    def of(cls, scaling: Scaling, labels: np.ndarray, weights: np.ndarray, examples: int, arithmetic: str) -> Self:
+    def of(
+        cls,
+        scaling: Scaling,
+        labels: np.ndarray,
+        weights: np.ndarray,
+        examples: int,
+        arithmetic: str,
+        widest: str = "float32",
+    ) -> Self:
         """The objective on labels `[n]` with weights `[C, n]`; where it measures, the first `examples` count."""
         dtype = parameter_type(arithmetic)
         total = weights[:, :examples].sum(axis=1, dtype=np.float64)
@@ -105,6 +116,7 @@ class Objective(NamedTuple):
             tf.constant(total),
             tf.constant(weights.mean(axis=1, dtype=np.float64), dtype),
             arithmetic,
+            widest,
         )
 
     def cost(self, span: Span, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
@@ -190,6 +202,8 @@ class Objective(NamedTuple):
 
     def _scaled(self, images: tf.Tensor) -> tf.Tensor:
         inputs, others = _TYPES[self.arithmetic]
+        if images.dtype == tf.float64:
+            images = tf.cast(images, self.widest)
         # float64 is kept until the shift is off: a column may lie far from 0.
         x = images if images.dtype == tf.float64 else tf.cast(images, others)
         if self.shift is not None:
