@@ -18,7 +18,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline.residency import Resident
 from tfpipe.solvers import metric
-from tfpipe.solvers.lbfgs import Lbfgs
+from tfpipe.solvers.lbfgs import Found, Lbfgs
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.passes import Passes
 
@@ -140,7 +140,7 @@ class LbfgsTest(absltest.TestCase):
             points = heads.points(numbers)
             found = [f(point) for f, point in zip(functions, points, strict=True)]
             costs, gradients = (np.array(part) for part in zip(*found, strict=True))
-            heads.take(numbers, points, costs, gradients, lambda g, _: g, np.full(len(x), 1e-15))
+            heads.take(numbers, Found(points, costs, gradients, np.full(len(x), 1e-15)), lambda g, _: g)
         return heads
 
     @staticmethod

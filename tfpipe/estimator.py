@@ -24,7 +24,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.data import scaling
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline.residency import Resident
-from tfpipe.solvers.objective import Objective
+from tfpipe.solvers.objective import Objective, balanced
 from tfpipe.solvers.optimum import Optimum, Sample, minimize
 from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import Problems
@@ -95,10 +95,7 @@ class _Linear(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y has one class only, {classes[0]!r}; expected at least two classes")
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
-            # As scikit-learn has it, but a class whose rows have no weight is left out.
-            of_class = np.bincount(labels, weights)
-            there = of_class > 0
-            weights = weights * (weights.sum() / (there.sum() * np.where(there, of_class, np.inf)))[labels]
+            weights = weights * balanced(np.bincount(labels, weights))[labels]
         elif self.class_weight is not None:
             weights = weights * compute_class_weight(self.class_weight, classes=classes, y=y)[labels]
         with np.errstate(over="ignore"):
@@ -250,7 +247,7 @@ class SoftmaxClassifier(_Linear):
 
 
 class SoftmaxClassifierCV(_Linear):
-    """Softmax regression whose C is chosen by cross-validation: all folds and several values in one program.
+    """Softmax regression whose C is chosen by cross-validation: all folds in one program.
 
     Each fold's model is fitted as SoftmaxClassifier would on its rows, from the largest regularization to the smallest,
     each from the one before.
@@ -442,9 +439,7 @@ class _Scaled(NamedTuple):
         counted = np.flatnonzero(self.weights.any(axis=0))
         most = min(len(counted), _SAMPLE_ROWS if self.n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
         chosen = counted[np.linspace(0, len(counted) - 1, most).astype(int)]
-        x = self.images[chosen].astype(np.float64)
-        x = (x if self.scaling.shift is None else x - self.scaling.shift) * self.scaling.factor
-        return Sample(x, self.weights[:, chosen], is_all=most == len(counted))
+        return Sample(self.scaling.apply(self.images[chosen]), self.weights[:, chosen], is_all=most == len(counted))
 
     def scaled(self, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parameters `[K, D]`, `[K]` for rows as they are -> `[1, n_out, E]`, `[1, n_out]` for scaled ones."""

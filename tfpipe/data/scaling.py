@@ -21,6 +21,14 @@ class Scaling(NamedTuple):
     shift: np.ndarray | None
     factor: np.ndarray
 
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """`[n, ...]` images -> `[n, D]` float64, the inputs; a copy."""
+        x = images.reshape(len(images), -1).astype(np.float64)
+        if self.shift is not None:
+            x -= self.shift
+        x *= self.factor
+        return x
+
     def fold(self, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parameters `[D, K]`, `[K]` for scaled inputs -> the same model, as exact, for images as they are stored."""
         dtype, W = W.dtype, W.astype(np.float64)

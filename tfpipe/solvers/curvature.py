@@ -44,11 +44,7 @@ def curvature(images: np.ndarray, weights: np.ndarray, scaling: Scaling, l2: flo
     def scaled() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for begin in range(0, len(images), step):
             piece = slice(begin, begin + step)
-            x = images[piece].reshape(-1, n_in).astype(np.float64)
-            if scaling.shift is not None:
-                x -= scaling.shift
-            x *= scaling.factor
-            yield x, weights[piece] / (2 * len(images))
+            yield scaling.apply(images[piece]), weights[piece] / (2 * len(images))
 
     # A large minibatch is never held as float64.
     held = list(scaled()) if len(images) <= step else None

@@ -8,10 +8,11 @@ only.
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-MEMORY = 10
+_MEMORY = 10
 _DESCENT, _CURVATURE = 1e-4, 0.9
 _LARGEST_STEP_UP = 4.0
 _MOST_TRIALS = 20
@@ -20,8 +21,26 @@ _LEAST_CURVATURE = 1e-14
 
 # `[h, P]` gradients and `[h]` heads -> `[h, P]`, the metric's inverse times the gradients.
 Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
-# How heads take in what was found at their points; see Lbfgs.take.
-Way = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Metric, np.ndarray], np.ndarray]
+
+
+class Found(NamedTuple):
+    """What was found of h heads at their points.
+
+    Attributes:
+      x: `[h, P]`, the points.
+      cost: `[h]`, there.
+      gradient: `[h, P]`, there.
+      noise: `[h]`, the error of a cost.
+    """
+
+    x: np.ndarray
+    cost: np.ndarray
+    gradient: np.ndarray
+    noise: np.ndarray
+
+    def take(self, which: np.ndarray) -> "Found":
+        """Of some of them, `[h]` bool."""
+        return Found(*(array[which] for array in self))
 
 
 @dataclasses.dataclass
@@ -58,7 +77,7 @@ class Lbfgs:
     stalled: np.ndarray
 
     @classmethod
-    def at(cls, x: np.ndarray, memory: int = MEMORY) -> "Lbfgs":
+    def at(cls, x: np.ndarray) -> "Lbfgs":
         """Heads that begin at `[H, P]`."""
         n_heads, size = x.shape
         return cls(
@@ -71,8 +90,8 @@ class Lbfgs:
             np.zeros((n_heads, 3)),
             np.full((n_heads, 3), np.inf),
             np.zeros(n_heads, np.int64),
-            np.zeros((n_heads, memory, size)),
-            np.zeros((n_heads, memory, size)),
+            np.zeros((n_heads, _MEMORY, size)),
+            np.zeros((n_heads, _MEMORY, size)),
             np.zeros(n_heads, np.int64),
             np.zeros(n_heads, bool),
         )
@@ -81,38 +100,27 @@ class Lbfgs:
         """`[h, P]`: where these heads, `[h]`, are to be evaluated next."""
         return self.x[heads] + self.step[heads, np.newaxis] * self.direction[heads]
 
-    def take(
-        self,
-        heads: np.ndarray,
-        x: np.ndarray,
-        cost: np.ndarray,
-        gradient: np.ndarray,
-        metric: Metric,
-        noise: np.ndarray,
-    ) -> np.ndarray:
+    def take(self, heads: np.ndarray, found: Found, metric: Metric) -> np.ndarray:
         """Takes in what was found at `points(heads)`, and finds where to look next.
 
         Args:
           heads: `[h]`.
-          x: `[h, P]`, the points.
-          cost: `[h]`, there.
-          gradient: `[h, P]`, there.
+          found: of them.
           metric: see Metric.
-          noise: `[h]`, the error of a cost.
 
         Returns:
           `[h]` bool: the heads that went there; the others try another step.
         """
-        slope = np.einsum("hp,hp->h", gradient, self.direction[heads])
+        cost, slope = found.cost, np.einsum("hp,hp->h", found.gradient, self.direction[heads])
         with np.errstate(invalid="ignore"):
             is_less = cost <= self.cost[heads] + _DESCENT * self.step[heads] * self.slope[heads]
-            within_noise = cost <= self.cost[heads] + noise
+            within_noise = cost <= self.cost[heads] + found.noise
             is_less |= within_noise & (slope <= (2 * _DESCENT - 1) * self.slope[heads])
             is_flat = slope >= _CURVATURE * self.slope[heads]
         begins = np.isinf(self.cost[heads])
         accepted = begins | (is_less & is_flat)
         self.trials[heads] += 1
-        self._move(heads[accepted], x[accepted], cost[accepted], gradient[accepted], metric)
+        self._move(heads[accepted], found.take(accepted), metric)
         others = ~accepted
         self._narrow(heads[others], cost[others], slope[others], is_less[others])
         lost = heads[others][self.trials[heads[others]] >= _MOST_TRIALS]
@@ -120,44 +128,28 @@ class Lbfgs:
             self._give_up(lost, metric)
         return accepted
 
-    def go(
-        self,
-        heads: np.ndarray,
-        x: np.ndarray,
-        cost: np.ndarray,
-        gradient: np.ndarray,
-        metric: Metric,
-        noise: np.ndarray,
-    ) -> np.ndarray:
+    def go(self, heads: np.ndarray, found: Found, metric: Metric) -> np.ndarray:
         """Goes to points that another rule has found, as `take` has them, where the cost is no larger."""
-        goes = cost <= self.cost[heads] + noise
-        self._move(heads[goes], x[goes], cost[goes], gradient[goes], metric)
+        goes = found.cost <= self.cost[heads] + found.noise
+        self._move(heads[goes], found.take(goes), metric)
         return goes
 
-    def renew(
-        self,
-        heads: np.ndarray,
-        x: np.ndarray,
-        cost: np.ndarray,
-        gradient: np.ndarray,
-        metric: Metric,
-        noise: np.ndarray,
-    ) -> np.ndarray:
+    def renew(self, heads: np.ndarray, found: Found, metric: Metric) -> np.ndarray:
         """Takes in what is better known of the points where the heads are; as `take` has it."""
-        self.cost[heads], self.gradient[heads] = cost, gradient
+        self.cost[heads], self.gradient[heads] = found.cost, found.gradient
         self._search(heads, metric)
         return np.ones(len(heads), bool)
 
-    def _move(self, heads: np.ndarray, x: np.ndarray, cost: np.ndarray, gradient: np.ndarray, metric: Metric) -> None:
-        s, y = x - self.x[heads], gradient - self.gradient[heads]
+    def _move(self, heads: np.ndarray, found: Found, metric: Metric) -> None:
+        s, y = found.x - self.x[heads], found.gradient - self.gradient[heads]
         sy = np.einsum("hp,hp->h", s, y)
         lengths = np.sqrt(np.einsum("hp,hp->h", s, s) * np.einsum("hp,hp->h", y, y))
         curved = np.isfinite(self.cost[heads]) & (sy > _LEAST_CURVATURE * lengths)
         kept = heads[curved]
-        places = self.pairs[kept] % self.S.shape[1]
+        places = self.pairs[kept] % _MEMORY
         self.S[kept, places], self.Y[kept, places] = s[curved], y[curved]
         self.pairs[kept] += 1
-        self.x[heads], self.cost[heads], self.gradient[heads] = x, cost, gradient
+        self.x[heads], self.cost[heads], self.gradient[heads] = found.x, found.cost, found.gradient
         self.stalled[heads] = False
         self._search(heads, metric)
 
@@ -180,13 +172,12 @@ class Lbfgs:
 
     def _inverse_hessian(self, heads: np.ndarray, metric: Metric) -> np.ndarray:
         """The approximate inverse Hessian times the gradient: the two loops over the pairs."""
-        memory = self.S.shape[1]
         q = self.gradient[heads].copy()
         pairs = self.pairs[heads]
-        most = min(memory, int(pairs.max(initial=0)))
+        most = min(_MEMORY, int(pairs.max(initial=0)))
         found = []
         for back in range(1, most + 1):
-            s, y = (array[heads, (pairs - back) % memory] for array in (self.S, self.Y))
+            s, y = (array[heads, (pairs - back) % _MEMORY] for array in (self.S, self.Y))
             there = pairs >= back
             rho = np.where(there, 1 / np.where(there, np.einsum("hp,hp->h", s, y), 1), 0)
             alpha = rho * np.einsum("hp,hp->h", s, q)

@@ -63,20 +63,21 @@ def spectrum(x: np.ndarray, weights: np.ndarray, z: np.ndarray) -> Spectrum:
         kept = values > _FLOOR * values.max(initial=0)
         values, basis = values[kept], rows.T @ (left[:, kept] / np.sqrt(values[kept]))
     classes = of_class / of_class.mean()
-    hessian = hessian_of_intercepts(z, weights)
     return Spectrum(
         basis,
         np.maximum(values, 0),
         mean,
         np.maximum(classes, _FLOOR_OF_CLASSES * classes.max()),
-        np.linalg.pinv(hessian, rcond=_FLOOR_OF_CLASSES, hermitian=True),
+        np.linalg.pinv(_hessian(p, w), rcond=_FLOOR_OF_CLASSES, hermitian=True),
     )
 
 
 def hessian_of_intercepts(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """`[K, K]`, mean (diag p - p p'), at logits `[n, K]` of rows with weights `[n]`."""
-    p = _probabilities(z)
-    w = weights / weights.sum()
+    return _hessian(_probabilities(z), weights / weights.sum())
+
+
+def _hessian(p: np.ndarray, w: np.ndarray) -> np.ndarray:
     return np.diag(w @ p) - (p * w[:, np.newaxis]).T @ p
 
 

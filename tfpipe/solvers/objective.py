@@ -59,10 +59,16 @@ def class_weights(class_weight: str | None, labels: np.ndarray, n_out: int) -> n
     """What each of `[n]` training examples counts in the cost, as `TrainConfig.class_weight` says: `[n]` float32."""
     if class_weight is None:
         return np.ones(len(labels), np.float32)
-    counts = np.bincount(labels, minlength=n_out)
+    return balanced(np.bincount(labels, minlength=n_out)).astype(np.float32)[labels]
+
+
+def balanced(counts: np.ndarray) -> np.ndarray:
+    """What an example of each class counts, so that classes with these sums of weights, `[K]`, count alike: `[K]`.
+
+    A class without any counts for none of the others, and its examples, if they have no weight, once.
+    """
     there = counts > 0  # As scikit-learn does, which knows the classes of the examples alone.
-    of_class = np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 1)
-    return of_class.astype(np.float32)[labels]
+    return np.where(there, counts.sum() / (there.sum() * np.where(there, counts, 1)), 1)
 
 
 def parameter_type(arithmetic: str) -> tf.DType:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfpipe.compute.programs import padded
 from tfpipe.solvers import metric
-from tfpipe.solvers.lbfgs import Lbfgs, Way
+from tfpipe.solvers.lbfgs import Found, Lbfgs
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.passes import Passes, Sums
 from tfpipe.solvers.problem import Problems
@@ -131,15 +131,15 @@ class Descent:
         noise = _NOISE[not is_rough] * self._guess[heads]
         moved, begins = np.zeros(len(heads), bool), np.isinf(self._lbfgs.cost[heads])
         to_intercepts, renews = self._at_intercepts[heads], self._renews[heads]
-        ways: tuple[tuple[np.ndarray, Way], ...] = (
+        found = Found(self._point[heads], cost, flat, noise)
+        ways = (
             (~(to_intercepts | renews), self._lbfgs.take),
             (to_intercepts, self._lbfgs.go),
             (renews, self._lbfgs.renew),
         )
         for group, take in ways:
             if group.any():
-                x, costs, gradients = (array[group] for array in (self._point[heads], cost, flat))
-                moved[group] = take(heads[group], x, costs, gradients, self._metric, noise[group])
+                moved[group] = take(heads[group], found.take(group), self._metric)
         self._iterations[heads] += moved & ~renews & ~begins
         self._certificate[heads[moved]] = certificate[moved]
         self._gradient[heads[moved]] = np.abs(flat[moved]).max(axis=1)

@@ -88,7 +88,6 @@ class Passes:
         length = blocks * self._per_block
         self._n_spans = -(-sampler.per_epoch // length)
         self._spans: Iterator[Span] = inputs.evaluation_spans(split, sampler, length=length)
-        self._sampler = sampler
         self._whole = next(self._spans) if self._n_spans == 1 else None
 
     def sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> Sums:
