@@ -18,8 +18,10 @@ if isa := os.environ.get("TFPIPE_TEST_ISA"):
     others = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag != max_isa]
     os.environ["XLA_FLAGS"] = " ".join([*others, max_isa])  # The last one holds.
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As a shell has it for what it runs in the background.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# As a shell has them for what it runs in the background: processes that the tests start would ignore them too.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 import joblib  # noqa: E402
 import pytest  # noqa: E402

@@ -11,7 +11,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline.residency import Resident
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.optimum import Sample, minimize
+from tfpipe.solvers.optimum import Measures, Sample, minimize
 from tfpipe.solvers.passes import Moments, Passes, Sums
 from tfpipe.solvers.problem import Problems
 
@@ -123,7 +123,7 @@ def minimized(data, l2s, *, columns=None, tolerance=1e-4, scale=None, rough=Fals
         scales = np.ones((len(l2s), n_in)) if scale is None else np.broadcast_to(scale, (len(l2s), n_in))
         problems = Problems.of(passes.moments(objective), np.array(l2s), column, scales)
         sample = Sample(data.x, weights, is_all=True)
+        measures = Measures(passes, objective, in_float32 if rough else None)
         return problems, minimize(
-            passes, objective, problems, problems.start(), sample,
-            tolerance=tolerance, most_iterations=most_iterations, rough=in_float32 if rough else None,
-        )  # fmt: skip
+            measures, problems, problems.start(), sample, tolerance=tolerance, most_iterations=most_iterations
+        )

@@ -289,6 +289,7 @@ class TrainTest(CommandTest):
             self.assert_fails(run.finished(), FAILED, "trained enough")
         self.assertLen(list(self.folder.glob("runs/*/trained")), 3)
 
+    @pytest.mark.exhaustive
     def test_streams_that_cannot_be_written(self):
         process = tfpipe("describe", stdout="/dev/full")
         self.assertEqual(process.returncode, FAILED)

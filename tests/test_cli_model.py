@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 from PIL import Image
 from sklearn import metrics
@@ -146,6 +147,7 @@ class PredictTest(ModelTest):
             self.assertLen(lines, 1 + count)
         self.assertEqual(os.fsencode(lines[2][0]), b"\xff.png")
 
+    @pytest.mark.exhaustive
     def test_a_closed_standard_input(self):
         command = f"{sys.executable} -m tfpipe predict --workdir={self.run_} - <&-"
         process = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
@@ -411,6 +413,7 @@ class ExportTest(ModelTest):
         process = tfpipe("export", f"--workdir={self.run_}", "--format=keras", f"--output={self.scratch}/model")
         self.assert_fails(process, 2, "model: must end in .keras, by which Keras knows its files")
 
+    @pytest.mark.exhaustive
     def test_a_folder_that_cannot_be_written(self):
         self.scratch.chmod(0o555)
         process = tfpipe(

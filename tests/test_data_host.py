@@ -13,6 +13,7 @@ import threading
 import warnings
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 from PIL import Image
 
@@ -140,6 +141,7 @@ assert not sys.modules.keys() & {{"sklearn", "tensorflow", "tensorflow_datasets"
         said = f"{self.folder}/pictures: left out 1 pictures that do not decode\n"
         self.assertEqual(process.stderr, said * 21)
 
+    @pytest.mark.exhaustive
     def test_tensorflow_datasets(self):
         process = run(f"""
 import logging, pathlib, sys

@@ -5,6 +5,7 @@ import pathlib
 import tracemalloc
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from tests import made
@@ -61,6 +62,7 @@ class MappedRowsTest(parameterized.TestCase):
         np.testing.assert_allclose(shift, x.mean(axis=0), rtol=1e-13)
         np.testing.assert_allclose(factor, 1 / x.std(axis=0), rtol=1e-13)
 
+    @pytest.mark.exhaustive
     def test_200_mb_take_little_memory(self):
         rows, columns = 250_000, 200
         labels_path = self.path.with_name("labels.npy")

@@ -214,6 +214,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             loop.train(TrainConfig(epochs=1, device="cpu"), made.splits(), workdir)
         self.assertFalse(workdir.exists())
 
+    @pytest.mark.exhaustive
     def test_a_full_disk_costs_a_warning_and_nothing_else(self):
         self.assert_a_full_disk_costs_a_warning("validated")
 

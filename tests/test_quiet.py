@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
 from absl.testing import absltest, parameterized
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -64,6 +65,7 @@ def differences(before, after):
 
 
 class HostTest(parameterized.TestCase):
+    @pytest.mark.exhaustive
     def test_a_program_that_trains_finds_everything_as_it_was(self):
         folder = self.create_tempdir().full_path
         process = run(f"""{LOOK}

@@ -6,6 +6,7 @@ import re
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -163,6 +164,7 @@ class PlaceTest(parameterized.TestCase, tf.test.TestCase):
             models.append(result.model.W.numpy().tobytes())
         self.assertEqual(*models)
 
+    @pytest.mark.exhaustive
     def test_a_file_that_the_cache_cannot_hold_trains_to_the_same_bits(self):
         # A page a row: what is said of the training examples is not overwritten by what is said of those beside them.
         images, labels = self.pair(np.random.default_rng(0).integers(0, 256, (60, 64, 64)).astype(np.uint8))

@@ -97,6 +97,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
                     np.testing.assert_array_equal(value, other[name], name)
         self.assertEqual(*(curves(self.folder / name / "tensorboard") for name in ("run", "whole")))
 
+    @pytest.mark.exhaustive
     def test_a_run_that_is_stopped_again_and_again(self):
         self.assert_goes_on_again_and_again(GRID, INSIDE)
 
@@ -631,6 +632,7 @@ class CommandTest(tf.test.TestCase):
             self.assertEqual(process.returncode, 0, process.stderr)
         self.assertEqual(*((folder / name / "model.npz").read_bytes() for name in ("run", "whole")))
 
+    @pytest.mark.exhaustive
     def test_a_signal_saves_the_state_and_the_command_that_is_told_goes_on(self):
         folder = pathlib.Path(self.create_tempdir().full_path)
         flags = ("train", "--notensorboard", "--epochs=700", "--patience=1000000", "--checkpoint_every=1000")

@@ -25,7 +25,7 @@ from tfpipe.data import scaling
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline.residency import Resident
 from tfpipe.solvers.objective import Objective, balanced
-from tfpipe.solvers.optimum import Optimum, Sample, minimize
+from tfpipe.solvers.optimum import Measures, Optimum, Sample, minimize
 from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import Problems
 
@@ -509,16 +509,13 @@ class _Search:
     ) -> tuple[list[np.ndarray], list[np.ndarray], Optimum]:
         """The optima of heads with these l2 and columns of weights, `[H]`, from v on: W and b for rows as they are."""
         problems = self._problems(l2, column)
-        exact, *rough = self._objectives
         optimum = minimize(
-            self._passes,
-            exact,
+            Measures(self._passes, *self._objectives),
             problems,
             problems.start() if v is None else v,
             self._sample,
             tolerance=self._tolerance,
             most_iterations=self._most_iterations,
-            rough=rough[0] if rough else None,
         )
         W, b = problems.parameters(optimum.v)
         models = map(self._rows.as_they_are, W, b, problems.there)

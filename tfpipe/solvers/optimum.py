@@ -1,5 +1,6 @@
 """The way of H heads to their optimum: by L-BFGS, with a proof of how near each one is."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,11 @@ _SHARE_OF_V = 0.5
 # Iterations between two looks at the curvature, where the sample has all rows: the digits at l2 = 1e-5, to 1e-4, take
 # 107 iterations, and 490 without. Of 5,000 of MNIST's 50,000 rows the second look shows no more than the first.
 _REFRESH = 20
+# What a descent knows of its heads besides where L-BFGS has them.
+_OF_A_DESCENT = (
+    "rough", "_point", "_error", "_renews", "_at_intercepts", "_certificate", "_gradient", "_iterations",
+    "_evaluations", "_converged", "_tried", "_idle", "_lowest", "_best",
+)  # fmt: skip
 # Beyond, to solve for the intercepts takes longer than to search.
 _MOST_CLASSES = 1000
 
@@ -78,6 +84,7 @@ class Descent:
       most_iterations: likewise.
 
     Attributes:
+      problems: see there.
       rough: `[H]` bool, the heads for which float32 will do.
     """
 
@@ -91,7 +98,7 @@ class Descent:
         tolerance: float,
         most_iterations: int,
     ):
-        self._problems = problems
+        self.problems = problems
         self._sample = sample
         self._tolerance = tolerance
         self._most_iterations = most_iterations
@@ -122,7 +129,7 @@ class Descent:
 
     def take(self, heads: np.ndarray, sums: Sums) -> None:
         """Takes in the sums at `points(heads)`, and finds where to look next. All of the heads are rough, or none."""
-        problems, v = self._problems.take(heads), self.points(heads)
+        problems, v = self.problems.take(heads), self.points(heads)
         cost, gradient = problems.cost_and_gradient(v, sums)
         flat, is_rough = gradient.reshape(len(heads), -1), bool(self.rough[heads[0]])
         certificate, share_of_V = problems.certificate(v, sums, self._error[heads] * is_rough)
@@ -193,76 +200,125 @@ class Descent:
         self._lowest[heads], self._best[heads] = np.inf, np.inf
         self._point[heads] = self._lbfgs.x[heads]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it has to go on with, by name; they change when it does."""
+        own = {name: getattr(self, name) for name in _OF_A_DESCENT}
+        return own | {
+            f"{of}.{name}": array
+            for of, parts in (("lbfgs", vars(self._lbfgs)), ("metric", self._spectrum._asdict()))
+            for name, array in parts.items()
+        }
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `arrays` gave. Raises ValueError if that was another descent."""
+        own = self.arrays()
+        for name, array in own.items():
+            there = arrays.get(name)
+            # Of the eigenvectors there may be more or fewer.
+            if (
+                there is None
+                or (there.dtype, there.ndim) != (array.dtype, array.ndim)
+                or (there.shape != array.shape and not name.startswith("metric"))
+            ):
+                raise ValueError(f"{name} is not that of such a descent")
+        for name in _OF_A_DESCENT:
+            setattr(self, name, arrays[name].copy())
+        for name in vars(self._lbfgs):
+            setattr(self._lbfgs, name, arrays[f"lbfgs.{name}"].copy())
+        self._spectrum = metric.Spectrum(*(arrays[f"metric.{name}"] for name in metric.Spectrum._fields))
+
     def optimum(self) -> Optimum:
         """Where they are."""
-        v = self._problems.centred(self._lbfgs.x.reshape(-1, *self._shape))
+        v = self.problems.centred(self._lbfgs.x.reshape(-1, *self._shape))
         found = self._lbfgs.cost, self._certificate, self._gradient, self._iterations, self._evaluations
         return Optimum(v, *found, self._converged)
 
     def _metric(self, gradient: np.ndarray, heads: np.ndarray) -> np.ndarray:
-        problems = self._problems.take(heads)
+        problems = self.problems.take(heads)
         shaped = problems.centred(gradient.reshape(len(heads), *self._shape))
         return problems.centred(self._spectrum.inverse_times(shaped, problems.l2)).reshape(len(heads), -1)
 
     def _rows_of(self, head: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the sample as the head measures them, and their weights."""
-        problems = self._problems
+        problems = self.problems
         x = (self._sample.x - problems.mean[head]) / problems.scale[head]
         return x, self._sample.weights[problems.column[head]]
 
     def _logits(self, v: np.ndarray, heads: np.ndarray) -> np.ndarray:
-        W, b = self._problems.take(heads).parameters(v)
+        W, b = self.problems.take(heads).parameters(v)
         return np.einsum("nd,hkd->hnk", self._sample.x, W, optimize=True) + b[:, np.newaxis]
 
     def _with_better_intercepts(self, head: int) -> np.ndarray:
         """`[P]`: where the head is, after a step of Newton's method in c alone, by the sample's Hessian."""
         v, gradient = (array[head].reshape(self._shape) for array in (self._lbfgs.x, self._lbfgs.gradient))
         (z,) = self._logits(v[np.newaxis], np.array([head]))
-        hessian = metric.hessian_of_intercepts(z, self._sample.weights[self._problems.column[head]])
+        hessian = metric.hessian_of_intercepts(z, self._sample.weights[self.problems.column[head]])
         step = np.linalg.lstsq(hessian, gradient[:, -1], rcond=1e-12)[0]
         point = v.copy()
-        point[:, -1] -= (step - step.mean()) * self._problems.there[head]
+        point[:, -1] -= (step - step.mean()) * self.problems.there[head]
         return point.ravel()
 
 
+class Measures(NamedTuple):
+    """How heads are measured: by passes over the rows, exactly, and roughly where that will do.
+
+    Attributes:
+      passes: over the rows.
+      exact: the objective of them, in float64.
+      rough: the same in float32, which is faster: taken as long as it tells where to go. None: it is not.
+    """
+
+    passes: Passes
+    exact: Objective
+    rough: Objective | None = None
+
+    def error(self, problems: Problems, v: np.ndarray) -> np.ndarray:
+        """`[H]`: the Euclidean norm of the error of a rough gradient at v, `[H, K, D + 1]`; 0 if there is none."""
+        if self.rough is None:
+            return np.zeros(len(v))
+        both = [
+            problems.cost_and_gradient(v, _sums(self.passes, one, problems, v))[1] for one in (self.rough, self.exact)
+        ]
+        return np.linalg.norm((both[0] - both[1]).reshape(len(v), -1), axis=1)
+
+    def step(self, descent: Descent) -> None:
+        """Evaluates all heads that are on their way, once."""
+        active = descent.active
+        for objective, heads in (
+            (self.rough, active[descent.rough[active]]),
+            (self.exact, active[~descent.rough[active]]),
+        ):
+            if heads.size:
+                assert objective is not None
+                problems, points = descent.problems.take(heads), descent.points(heads)
+                descent.take(heads, _sums(self.passes, objective, problems, points))
+
+
 def minimize(
-    passes: Passes,
-    objective: Objective,
+    measures: Measures,
     problems: Problems,
     start: np.ndarray,
     sample: Sample,
     *,
     tolerance: float,
     most_iterations: int,
-    rough: Objective | None = None,
 ) -> Optimum:
     """Minimizes until each certificate is small.
 
     Args:
-      passes: over the rows.
-      objective: of them, in float64.
+      measures: of the rows.
       problems: of the heads.
       start: `[H, K, D + 1]`, where they begin.
       sample: a few of the rows.
       tolerance: of a certificate, relative to the cost (or to 1e-6 of the cost of V = 0, if that is more); where l2 is
         0, of the largest entry of the gradient.
       most_iterations: of each head.
-      rough: the objective in float32, which is faster: taken as long as it tells where to go. What is found is
-        certified in float64.
     """
-    error = np.zeros(len(start))
-    if rough is not None:
-        at_start = problems.centred(start)
-        both = [
-            problems.cost_and_gradient(at_start, _sums(passes, o, problems, at_start))[1] for o in (rough, objective)
-        ]
-        error = np.linalg.norm((both[0] - both[1]).reshape(len(start), -1), axis=1)
+    start = problems.centred(start)
+    error = measures.error(problems, start)
     descent = Descent(problems, start, sample, error, tolerance=tolerance, most_iterations=most_iterations)
-    while (active := descent.active).size:
-        for wanted, heads in ((rough, active[descent.rough[active]]), (objective, active[~descent.rough[active]])):
-            if heads.size:
-                assert wanted is not None
-                descent.take(heads, _sums(passes, wanted, problems.take(heads), descent.points(heads)))
+    while descent.active.size:
+        measures.step(descent)
     return descent.optimum()
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfpipe.compute.programs import Program, padded
 from tfpipe.compute.workers import Workers
+from tfpipe.model import softmax
 from tfpipe.pipeline import inputs
 from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.sampler import Sampler
@@ -19,6 +20,8 @@ from tfpipe.pipeline.spans import SPAN_BYTES, Span
 from tfpipe.solvers.objective import Objective, parameter_type
 
 BLOCKS = 16
+# A loss beyond has a class that the head leaves out.
+LEFT_OUT = 1e29
 # A minibatch that stays in a core's cache, with what is computed of it.
 _MINIBATCH_BYTES = 2 << 20
 
@@ -77,7 +80,7 @@ class Passes:
         of_block = -(-n // BLOCKS)
         self._per_block = max(1, round(of_block * n_in * tf.float32.size / _MINIBATCH_BYTES))
         sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
-        self._n_out = n_out
+        self._n, self._n_out = n, n_out
         self._workers = workers
         bytes_of_block = split.bytes_per_image * sampler.batch_size * self._per_block
         # A power of two, so that each span is a branch of the tree.
@@ -99,6 +102,24 @@ class Passes:
     def moments(self, objective: Objective) -> Moments:
         """The moments under each column of weights."""
         return Moments(*self._over_all(_moments, objective, self._n_out))
+
+    def losses(self, objective: Objective, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What each head, as in `sums`, loses on each of the n rows, and whether it is wrong there.
+
+        Returns:
+          `[H, n]` float32 log losses, NaN for a class that the head leaves out; `[H, n]` bool.
+        """
+        dtype = parameter_type(objective.arithmetic)
+        arguments = tf.constant(W, dtype), tf.constant(b, dtype)
+        found: list[tuple[np.ndarray, ...]] = []
+        for _ in range(self._n_spans):
+            parts = self._parts(self._whole or next(self._spans))
+            calls = self._workers.map(lambda part: _losses(part, objective, *arguments), parts)
+            for part, arrays in zip(parts, calls, strict=True):
+                counted = slice(int(part.begin), int(part.end))
+                found.append(tuple(np.moveaxis(array.numpy()[counted], 1, 0).reshape(len(W), -1) for array in arrays))
+        loss, wrong = (np.concatenate(arrays, axis=1)[:, : self._n] for arrays in zip(*found, strict=True))
+        return loss, wrong
 
     def _over_all(self, program: Program, *arguments: Any) -> list[np.ndarray]:
         branches: list[list[np.ndarray]] = []
@@ -160,6 +181,24 @@ def _moments(
     shapes = [[columns], [columns, n_in], [columns, n_in], [columns, n_out], [columns, n_out, n_in]]
     nothing = [tf.zeros(shape, parameter_type(objective.arithmetic)) for shape in shapes]
     return _of_blocks(span, n_blocks, per_block, of_minibatch, nothing)
+
+
+@Program
+def _losses(span: Span, objective: Objective, W: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of each minibatch, `[T, H, B]`: float32 losses, NaN where the head leaves out the class; and who is wrong."""
+    shape = [W.shape[0], span.rows.shape[1]]
+
+    def of_minibatch(i: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
+        x, y, _ = objective.rows(span, i, tf.zeros(1, tf.int32))
+        z = objective.logits(x, W, b)
+        loss = softmax.log_losses(z, y)
+        loss = tf.cast(tf.where(loss < LEFT_OUT, loss, np.nan), tf.float32)
+        return i + 1, *(a.write(i, part) for a, part in zip(found, (loss, softmax.predictions(z) != y), strict=True))
+
+    arrays = [tf.TensorArray(of, size=span.rows.shape[0], element_shape=shape) for of in (tf.float32, tf.bool)]
+    _, *found = tf.while_loop(lambda i, *_: i < span.end, of_minibatch, (span.begin, *arrays))
+    loss, wrong = (array.stack() for array in found)
+    return loss, wrong
 
 
 def _of_blocks(
