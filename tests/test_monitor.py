@@ -313,7 +313,7 @@ class PaceTest(tf.test.TestCase):
             mock.patch.object(monitor.pictures, "of_model", side_effect=draw),
             mock.patch.object(TensorBoard, "selected") as shown,
             monitor.Monitor(
-                workdir, TrainConfig(), [{"rate": 0.1}], 5, -1, monitor.Written({}, None), clock=lambda: now[0]
+                workdir, TrainConfig(), [{"rate": 0.1}], -1, monitor.Written({}, None), clock=lambda: now[0]
             ) as listener,
         ):
 

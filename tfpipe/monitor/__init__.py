@@ -43,7 +43,6 @@ class Monitor:
       workdir: None: no files.
       config: of the run.
       settings: of each head.
-      epochs: how many there are at most.
       validated: the iteration after which the last validation was made, of a run that goes on; -1 of a new one.
       written: what the files held then; what they hold of the time after it is cut off.
       clock: seconds, from any time on.
@@ -54,8 +53,7 @@ class Monitor:
         self,
         workdir: Workdir | None,
         config: TrainConfig,
-        settings: Sequence[Mapping[str, float]],
-        epochs: int,
+        settings: Sequence[Mapping[str, Any]],
         validated: int,
         written: Written,
         *,
@@ -63,7 +61,7 @@ class Monitor:
         pace: DrawingPace = DrawingPace(),  # noqa: B008  # It is immutable.
     ):
         self._clock, self._pace, self._settings = clock, pace, settings
-        self._progress = ProgressLine(epochs) if sys.stderr.isatty() else LogLines(epochs, clock)
+        self._progress = ProgressLine() if sys.stderr.isatty() else LogLines(clock)
         self._workdir = workdir
         self._given_up: set[str] = set()
         self._lock = threading.Lock()

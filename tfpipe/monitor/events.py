@@ -29,14 +29,14 @@ class Trained(NamedTuple):
 
     Attributes:
       iteration: the last one, from 0.
-      epoch: the epoch it belongs to, from 1.
+      place: where in the run that is, in words.
       end: the iteration before which the run ends, as far as is known: by epochs, or by patience if none improves.
       cost: mean cost over the span of the leading head, among those that trained to its end.
       examples_per_second: training examples, since the start of the span.
     """
 
     iteration: int
-    epoch: int
+    place: str
     end: int
     cost: float
     examples_per_second: float

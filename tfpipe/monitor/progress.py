@@ -13,10 +13,9 @@ _SECONDS_OF_SILENCE = 10.0
 
 
 class ProgressLine:
-    """Epoch, iteration, cost, best validation error, speed, and the time left if nothing improves any more."""
+    """Where the run is, cost, best validation error, speed, and the time left if nothing improves any more."""
 
-    def __init__(self, epochs: int):
-        self._epochs = epochs
+    def __init__(self) -> None:
         self._best = "no validation yet"
         self._bar: tqdm.tqdm | None = None  # From the first span on: until then other lines are written.
 
@@ -31,7 +30,7 @@ class ProgressLine:
                 bar_format="{desc}  |{bar:10}| at most {remaining} left",
             )
         self._bar.total = event.end
-        self._bar.set_description_str(_line(event, self._epochs, self._best), refresh=False)
+        self._bar.set_description_str(_line(event, self._best), refresh=False)
         self._bar.update(event.iteration + 1 - self._bar.n)
 
     def validated(self, event: Validated) -> None:
@@ -46,8 +45,7 @@ class ProgressLine:
 class LogLines:
     """The same as log lines: at validations, at most one in two seconds, and after ten seconds without one."""
 
-    def __init__(self, epochs: int, clock: Callable[[], float]):
-        self._epochs = epochs
+    def __init__(self, clock: Callable[[], float]):
         self._clock = clock
         self._best = "no validation yet"
         self._last: Trained | None = None
@@ -66,7 +64,7 @@ class LogLines:
 
     def _write(self, event: Trained) -> None:
         self._last_line = self._clock()
-        log.info("%s", _line(event, self._epochs, self._best))
+        log.info("%s", _line(event, self._best))
 
     def close(self) -> None:
         pass
@@ -78,11 +76,9 @@ def warn(message: str) -> None:
         log.warning("%s", message)
 
 
-def _line(event: Trained, epochs: int, best: str) -> str:
+def _line(event: Trained, best: str) -> str:
     speed = tqdm.tqdm.format_sizeof(event.examples_per_second)
-    return (
-        f"epoch {event.epoch}/{epochs}  iteration {event.iteration}  {speed} examples/s  cost {event.cost:.4f}  {best}"
-    )
+    return f"{event.place}  {speed} examples/s  cost {event.cost:.4f}  {best}"
 
 
 def _best(event: Validated) -> str:

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -55,7 +56,7 @@ class TensorBoard:
     def __init__(
         self,
         folder: pathlib.Path,
-        settings: Sequence[Mapping[str, float]],
+        settings: Sequence[Mapping[str, Any]],
         written: Written,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -99,7 +100,8 @@ class TensorBoard:
         leader = event.leader
         if leader is None:
             return
-        of_solver = {name: values[leader] for name, values in event.reports.items()} | dict(self._settings[leader])
+        of_solver = {name: values[leader] for name, values in event.reports.items()}
+        of_solver |= {name: value for name, value in self._settings[leader].items() if not isinstance(value, str)}
         curves = {
             "train": {
                 # What it minimizes stands beside the cost of the other splits.

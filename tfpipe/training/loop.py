@@ -119,7 +119,7 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
     with (
         plan.device.scope(),
         Monitor(
-            files, plan.config, solver.settings, solver.epoch(solver.steps), state.validated - 1, state.written,
+            files, plan.config, solver.settings, state.validated - 1, state.written,
             clock=pace.clock, pace=pace.monitor,
         ) as monitor,
         Workers(plan.device) as workers,

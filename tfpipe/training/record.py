@@ -174,10 +174,12 @@ class Record:
         to_its_end = self._of_all(numbers, np.ones(len(numbers))) == 1
         candidates = to_its_end & (steps <= patience.allowed) & ~patience.diverged
         shown = patience.selected(among=candidates)
-        place = np.searchsorted(numbers, np.argmax(candidates) if shown is None else shown)
+        of_shown = np.searchsorted(numbers, np.argmax(candidates) if shown is None else shown)
         end = min(int(patience.allowed.max()), self._plan.solver.steps)
-        cost = float(costs[:, place].mean())
-        self._monitor.trained(Trained(steps - 1, self._plan.solver.epoch(steps), max(end, steps), cost, speed))
+        cost = float(costs[:, of_shown].mean())
+        solver = self._plan.solver
+        place = f"epoch {solver.epoch(steps)}/{solver.epoch(solver.steps)}  iteration {steps - 1}"
+        self._monitor.trained(Trained(steps - 1, place, max(end, steps), cost, speed))
 
     def _of_all(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
         """`[h]` -> `[H]`: NaN for the others."""
