@@ -310,6 +310,33 @@ class EvaluateTest(ModelTest):
             self.assertEqual(result(process)["error"], summary["test_error"])
             self.assertNotIn("drawn", process.stderr)
 
+    @pytest.mark.exhaustive
+    def test_weights_and_groups_of_the_run_are_those_of_its_data(self):
+        random = np.random.default_rng(0)
+        images, labels = random.integers(0, 256, (200, 6, 5), np.uint8), random.integers(0, 2, 200)
+        np.savez(self.scratch / "data.npz", images=images, labels=labels)
+        np.save(self.scratch / "weights.npy", random.integers(0, 3, 200))
+        (self.scratch / "groups.txt").write_text("".join(f"patient {number // 8}\n" for number in range(200)))
+        flags = ["--dataset=data.npz", "--sample_weight=weights.npy", "--groups=groups.txt", "--epochs=5"]
+        process = tfpipe("train", *flags, "--workdir=run", cwd=self.scratch)
+        summary = result(process)
+        self.assertIn("by sample weights; validation and test drawn by split_seed=0 in whole groups", process.stderr)
+        self.assertEqual(summary["test_examples"], 40)
+        workdir = self.scratch / "run"
+        lines = (workdir / "flags.txt").read_text().splitlines()
+        self.assertIn(f"--sample_weight={self.scratch}/weights.npy", lines)
+        self.assertIn(f"--groups={self.scratch}/groups.txt", lines)
+        # By other names they are the same groups; then they are others.
+        for values, status in (((199 - np.arange(200)) // 8, 0), (np.arange(200) % 25, 1)):
+            (self.scratch / "groups.txt").write_text("".join(f"{value}\n" for value in values))
+            process = tfpipe("evaluate", f"--workdir={workdir}")
+            self.assertEqual(process.returncode, status, process.stderr)
+            if status:
+                self.assertIn(f"{workdir}/flags.txt: the data that it names has changed since the run", process.stderr)
+            else:
+                found = json.loads(process.stdout)
+                self.assertEqual((found["examples"], found["error"]), (40, summary["test_error"]))
+
     def test_the_data_of_the_run_by_its_name_is_divided_as_in_the_run(self):
         workdir = self.scratch / "run"
         summary = train("digits", workdir, "--test_split=10", "--validation_split=10")

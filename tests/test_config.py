@@ -66,6 +66,8 @@ class ConfigTest(parameterized.TestCase):
         ("dataset", "a "),
         ("dataset", "a\udcff"),
         ("labels", ""),
+        ("sample_weight", ""),
+        ("groups", "a "),
         ("pixel_max", 1e-320),
         ("pixel_max", 0.0),
         ("pixel_max", math.nan),

@@ -20,6 +20,7 @@ def splits(images):
 class DescriptionTest(absltest.TestCase):
     def test_the_figures(self):
         images = np.arange(18, dtype=np.uint8).reshape(3, 2, 3)
+        unknown = {"weight": None, "groups": None, "split_order": None}
         self.assertEqual(
             description.describe(splits(images)),
             {
@@ -31,14 +32,24 @@ class DescriptionTest(absltest.TestCase):
                 "standardized": False,
                 "class_names": ["cat", "dog"],
                 "splits": {
-                    "train": {"examples": 3, "range": [0, 17], "classes": [1, 2], "split_order": None},
-                    "validation": {"examples": 1, "range": [0, 5], "classes": [1, 0], "split_order": None},
-                    "test": {"examples": 2, "range": [6, 17], "classes": [0, 2], "split_order": None},
+                    "train": {"examples": 3, "range": [0, 17], "classes": [1, 2]} | unknown,
+                    "validation": {"examples": 1, "range": [0, 5], "classes": [1, 0]} | unknown,
+                    "test": {"examples": 2, "range": [6, 17], "classes": [0, 2]} | unknown,
                 },
                 "split_seed": None,
                 "fingerprint": splits(images).fingerprint,
             },
         )
+
+    def test_weights_and_groups(self):
+        train = Examples(np.zeros((4, 2)), [0, 1, 1, 0], weights=[1, 0.5, 0, 2], groups=[7, 7, 3, 7])
+        others = Examples(np.zeros((2, 2)), [0, 1])
+        figures = description.describe(Splits(train, others, others, ("cat", "dog")))
+        found = [(part["weight"], part["groups"]) for part in figures["splits"].values()]
+        self.assertEqual(found, [(3.5, 2), (None, None), (None, None)])
+        lines = [line.split() for line in description.table(figures).splitlines()]
+        self.assertIn(["weight", "3.5", "-", "-"], lines)
+        self.assertIn(["groups", "2", "-", "-"], lines)
 
     def test_the_sheet_holds_the_examples_class_by_class(self):
         for channels in ((), (3,), (1,)):

@@ -40,6 +40,33 @@ class ExamplesTest(parameterized.TestCase):
             self.assertEqual((examples.images.dtype, examples.labels.dtype), (kept, np.int32))
         self.assertEqual(Examples(np.zeros((1, 1), np.uint8), [0]).images.dtype, np.uint8)
 
+    @parameterized.parameters(
+        ({"weights": [1.0, 2.0]}, r"weights of shape \(2,\) and type float64 for 3 examples; expected \[3\] numbers"),
+        ({"weights": [[1.0], [2.0], [3.0]]}, r"weights of shape \(3, 1\)"),
+        ({"weights": ["1", "2", "3"]}, "weights of shape .* and type <U1"),
+        ({"weights": [1, 2j, 3]}, "weights of shape .* and type complex128"),
+        ({"weights": [1, -0.5, -2]}, "weight -0.5 of example 1; expected a finite number of at least 0 for each"),
+        ({"weights": [1, 2, np.nan]}, "weight nan of example 2; expected a finite number"),
+        ({"weights": [np.inf, 2, 3]}, "weight inf of example 0; expected a finite number"),
+        ({"weights": [0, 0, 0]}, "the weight of every example is 0; expected .* and one above 0"),
+        ({"groups": [1, 2]}, r"groups of shape \(2,\) and type int64 for 3 examples; expected \[3\] integers"),
+        ({"groups": [1.0, 2.0, 3.0]}, "groups of shape .* and type float64"),
+        ({"groups": ["a", "b", "c"]}, "groups of shape .* and type <U1"),
+    )
+    def test_weights_and_groups_that_cannot_be_used(self, options, message):
+        with self.assertRaisesRegex(DataError, f"^these: {message}[^\n]*$"):
+            Examples(np.zeros((3, 2)), np.zeros(3, int), "these", **options)
+
+    def test_types_of_weights_and_groups(self):
+        large = np.array([2**64 - 1, 2**64 - 2, 2**64 - 1], np.uint64)
+        for weights, groups in (([0, 1, 3], large), (np.array([False, True, True]), np.array([5, 2, 5], np.uint8))):
+            examples = Examples(np.zeros((3, 2)), np.zeros(3, int), weights=weights, groups=groups)
+            self.assertEqual((examples.weights.dtype, examples.groups.dtype), (np.float64, np.int64))
+            self.assertEqual(examples.weights.tolist(), [float(weight) for weight in weights])
+            self.assertEqual((examples.groups == examples.groups[0]).tolist(), [True, False, True])
+        without = Examples(np.zeros((3, 2)), np.zeros(3, int))
+        self.assertEqual((without.weights, without.groups), (None, None))
+
 
 class TakeTest(parameterized.TestCase):
     def setUp(self):
@@ -60,6 +87,17 @@ class TakeTest(parameterized.TestCase):
         part = self.whole.take([2, 5, 6, 7, 11]).take([0, 2, 4])
         self.assertEqual(part.rows.tolist(), [2, 6, 11])
         np.testing.assert_array_equal(part.images, self.images[[2, 6, 11]])
+
+    def test_weights_and_groups_go_along(self):
+        random = np.random.default_rng(0)
+        weights, groups = random.uniform(0, 2, 20), random.integers(0, 5, 20)
+        whole = Examples(self.images, self.labels, weights=weights, groups=groups)
+        part = whole.take([2, 5, 6, 7, 11]).take([0, 2, 4])
+        np.testing.assert_array_equal(part.weights, weights[[2, 6, 11]])
+        np.testing.assert_array_equal(part.groups, groups[[2, 6, 11]])
+        # A part may be of examples that do not count.
+        weights[:3] = 0
+        self.assertEqual(Examples(self.images, self.labels, weights=weights).take([0, 1]).weights.tolist(), [0, 0])
 
     def test_consecutive_rows_are_a_view(self):
         self.assertTrue(np.shares_memory(self.whole.images, self.images))
@@ -109,6 +147,27 @@ class SplitsTest(parameterized.TestCase):
             Splits(*[Examples(np.zeros((1, 1)), [0])] * 3, ("a",))
         with self.assertRaisesRegex(DataError, "pixel_max is 0"):
             Splits(*[examples()] * 3, ("a", "b"), pixel_max=0)
+
+    def test_a_training_example_counts(self):
+        whole = Examples(*made.images(20), "these", weights=[0] * 12 + [1] * 8)
+        train, others = whole.take(np.arange(12)), whole.take(np.arange(12, 20))
+        with self.assertRaisesRegex(DataError, "^these: the weight of every training example is 0; expected one above"):
+            Splits(train, others, others, ("a", "b", "c"))
+        Splits(others, train, train, ("a", "b", "c"))
+
+    def test_a_group_is_in_one_split(self):
+        train = Examples(*made.images(3), "train.npz", groups=[4, 1, 4])
+        without, apart = Examples(*made.images(2)), Examples(*made.images(2), groups=[0, 2])
+        divided = Examples(*made.images(4), "test.npz", groups=[3, 5, 3, 1])
+        Splits(train, without, apart, ("a", "b", "c"))
+        with self.assertRaisesRegex(
+            DataError,
+            "^test.npz: example 3 of the test split is of one group with example 1 of the train split; expected each "
+            "group in one split$",
+        ):
+            Splits(train, without, divided, ("a", "b", "c"))
+        with self.assertRaisesRegex(DataError, "example 0 of the test split .* example 1 of the validation split"):
+            Splits(without, apart, Examples(*made.images(1), groups=[2]), ("a", "b", "c"))
 
     @parameterized.parameters(
         ({"class_names": "cde"}, "class_names is 'cde'; expected a name for each class, in a tuple"),

@@ -49,6 +49,25 @@ class FingerprintTest(absltest.TestCase):
                 changed.append(dataclasses.replace(first, **{split: part}))
         self.assertLen({splits.fingerprint for splits in (first, *changed)}, 1 + len(changed))
 
+    def test_weights_and_groups_show_where_they_are(self):
+        first = made.splits()
+        of_splits = []
+        for split in ("train", "validation", "test"):
+            examples = getattr(first, split)
+            for values in (np.arange(len(examples)), np.arange(len(examples)) // 2):
+                for field in ("weights", "groups"):
+                    part = Examples(examples.images, examples.labels, **{field: values})
+                    of_splits.append(dataclasses.replace(first, **{split: part}))
+        self.assertLen({splits.fingerprint for splits in (first, *of_splits)}, 1 + len(of_splits))
+
+    def test_it_is_the_one_of_before_where_there_are_none(self):
+        parts = []
+        splits = made.splits()
+        for split in (splits.train, splits.validation, splits.test):
+            parts += [Part(split.images), Part(split.labels)]
+        parts += [Part(np.zeros(24)), Part(np.array([1 / 255]))]
+        self.assertEqual(splits.fingerprint, fingerprint("0\n1\n2", parts))
+
     def test_of_large_arrays_blocks_from_the_beginning_to_the_end_stand_for_all(self):
         array = np.zeros((400 << 10, 1 << 10), np.uint8)  # 400 MiB, of which the pages are never written.
         expected = fingerprint("", [Part(array)])

@@ -211,6 +211,15 @@ class ClassesTest(absltest.TestCase):
             line, r"^these: every example of the classes ., . went to validation and test; none .* training$"
         )
 
+    def test_a_class_of_which_no_training_example_counts_is_reported(self):
+        images, labels = np.zeros((9, 1)), np.repeat([0, 1, 2], 3)
+        train = Examples(images, labels, "these", weights=[1, 0, 0, 0, 0, 0, 0, 2, 0])
+        others = Examples(images, labels)
+        with self.assertLogs("absl", "WARNING") as logged:
+            divide(Source(train, others, others, 1.0), DataConfig())
+        (line,) = [record.getMessage() for record in logged.records]
+        self.assertEqual(line, "these: every training example of the classes 1 has weight 0")
+
     def test_data_that_is_sorted_by_class(self):
         for labels in ([0] * 10 + [1] * 10, [1] * 10 + [0] * 10):
             (line,) = self.warnings(labels, split_order="end")

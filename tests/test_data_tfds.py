@@ -80,6 +80,13 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             process.stderr.splitlines()[0], "tiny_pictures/labelled:train[:100]: 4 x 6 uint8, divided by 255"
         )
 
+    def test_weights_in_the_order_of_the_files(self):
+        path = pathlib.Path(self.create_tempdir().full_path) / "weights.npy"
+        np.save(path, np.arange(130))
+        both = self.load("tiny_pictures:train[-100:]+test", sample_weight=path, test_split=10)
+        for part in (both.train, both.test):
+            self.assertAllEqual(part.weights, part.rows)
+
     def test_split_expressions(self):
         whole = self.load("tiny_pictures")
         tenth = self.load("tiny_pictures:train[:10%]")

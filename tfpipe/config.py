@@ -96,6 +96,18 @@ class DataConfig:
         "the .npy file with the labels, where --dataset is an .npy file with images",
         lambda value: None if value is None else _one_line(value),
     )
+    sample_weight: str | None = _option(
+        None,
+        "an .npy file with a number of at least 0 for each row of the training array, before any split is taken from "
+        "it: what the example counts in the cost that is minimized; validation and test count each example once",
+        lambda value: None if value is None else _one_line(value),
+    )
+    groups: str | None = _option(
+        None,
+        "an .npy file, or a text file of one value a line, with a value for each of the same rows: examples of equal "
+        "values are one group, which is in one split as a whole",
+        lambda value: None if value is None else _one_line(value),
+    )
     data_dir: str | None = _option(
         None,
         "where TensorFlow Datasets keeps prepared data; default: $TFDS_DATA_DIR, or ~/tensorflow_datasets",

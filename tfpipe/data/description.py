@@ -24,8 +24,9 @@ def describe(splits: Splits) -> dict[str, Any]:
     Returns:
       `form` (what follows, in words), `image_shape`, `dtype`, `pixel_max`, `standardized`; `splits`: for each the
       number of examples, the range of the values `[min, max]`, the number of examples of each class, in the order
-      of `class_names`, and by which `split_order` they were taken from the data, null if it brings them or that is not
-      known; `split_seed`, null unless some were drawn; `fingerprint`, as `Splits` has it.
+      of `class_names`, the sum of their weights and the number of their groups, null where they have none, and by which
+      `split_order` they were taken from the data, null if it brings them or that is not known; `split_seed`, null
+      unless some were drawn; `fingerprint`, as `Splits` has it.
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
     taken, config = splits.taken, splits.config
@@ -43,6 +44,8 @@ def describe(splits: Splits) -> dict[str, Any]:
                 "examples": len(part),
                 "range": list(part.value_range()),
                 "classes": np.bincount(part.labels, minlength=splits.n_out).tolist(),
+                "weight": None if part.weights is None else float(part.weights.sum()),
+                "groups": None if part.groups is None else len(np.unique(part.groups)),
                 "split_order": orders[name],
             }
             for name, part in parts.items()
@@ -59,6 +62,10 @@ def table(description: dict[str, Any]) -> str:
     for k, name in enumerate(description["class_names"]):
         rows.append((name, *(str(part["classes"][k]) for part in parts.values())))
     rows.append(("all", *(str(part["examples"]) for part in parts.values())))
+    for of_some in ("weight", "groups"):
+        if any(part[of_some] is not None for part in parts.values()):
+            of_each = [part[of_some] for part in parts.values()]
+            rows.append((of_some, *("-" if value is None else f"{value:.6g}" for value in of_each)))
     rows.append(("values", *("{:g} to {:g}".format(*part["range"]) for part in parts.values())))
     rows.append(("split order", *(part["split_order"] or "-" for part in parts.values())))
     return "\n".join([f"{description['dataset']}: {description['form']}", *aligned(rows)])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,23 +28,44 @@ class Examples:
       rows: `[N]` int64, at least one: the numbers of these examples in `stored`, ascending, none twice.
       labels: `[N]` int32, the numbers of their classes, at least 0.
       name: what error messages call these examples, e.g. the file they come from.
+      weights: `[N]` float64, finite, at least 0: what each example counts in the cost; None: 1.
+      groups: `[N]` int64: examples of equal numbers are one group, in all splits of a data set; None: each is its own.
     """
 
     stored: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
     name: str
+    weights: np.ndarray | None
+    groups: np.ndarray | None
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, name: str = "examples"):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        name: str = "examples",
+        *,
+        weights: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ):
         """All of `images`, `[N, ...]` uint8 or floating point, with `labels`, `[N]` integers.
 
-        float64 becomes float32 here, or when a minibatch is fetched from a memory map.
+        float64 becomes float32 here, or when a minibatch is fetched from a memory map. `weights` are `[N]` numbers,
+        at least 0, one of them above 0; `groups` are `[N]` integers.
 
         Raises:
-          DataError: images and labels do not fit together or hold values that cannot be used.
+          DataError: they do not fit together or hold values that cannot be used.
         """
         stored = _checked_images(np.asanyarray(images), name)
-        self._fill(stored, np.arange(len(stored)), _checked_labels(np.asarray(labels), len(stored), name), name)
+        n_images = len(stored)
+        self._fill(
+            stored,
+            np.arange(n_images),
+            _checked_labels(np.asarray(labels), n_images, name),
+            name,
+            None if weights is None else checked_weights(np.asarray(weights), n_images, name),
+            None if groups is None else checked_groups(np.asarray(groups), n_images, name),
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -88,12 +110,21 @@ class Examples:
             before = f" after {numbers[place - 1]}" * bool(place)
             raise DataError(f"{self.name}: {numbers[place]}{before} as number of an example; {expected}")
         part = object.__new__(Examples)  # Checked already: the images may be larger than memory.
-        part._fill(self.stored, self.rows[numbers], self.labels[numbers], self.name)
+        weights, groups = (None if of is None else of[numbers] for of in (self.weights, self.groups))
+        part._fill(self.stored, self.rows[numbers], self.labels[numbers], self.name, weights, groups)
         return part
 
-    def _fill(self, stored: np.ndarray, rows: np.ndarray, labels: np.ndarray, name: str) -> None:
-        for field, value in (("stored", stored), ("rows", rows), ("labels", labels), ("name", name)):
-            object.__setattr__(self, field, value)
+    def annotated(self, weights: np.ndarray | None, groups: np.ndarray | None) -> "Examples":
+        """The same examples with what `checked_weights` and `checked_groups` gave; None: with what they have."""
+        examples = object.__new__(Examples)
+        weights = self.weights if weights is None else weights
+        groups = self.groups if groups is None else groups
+        examples._fill(self.stored, self.rows, self.labels, self.name, weights, groups)
+        return examples
+
+    def _fill(self, *values: object) -> None:
+        for field, value in zip(dataclasses.fields(self), values, strict=True):
+            object.__setattr__(self, field.name, value)
 
 
 def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
@@ -130,6 +161,31 @@ def _checked_labels(labels: np.ndarray, n_images: int, name: str) -> np.ndarray:
     return labels.astype(np.int32, copy=False)
 
 
+def checked_weights(weights: np.ndarray, n_rows: int, name: str) -> np.ndarray:
+    """`[N]` float64. DataError unless they can be what N = `n_rows` examples count."""
+    expected = "expected a finite number of at least 0 for each"
+    if weights.dtype.kind not in "biuf" or weights.shape != (n_rows,):
+        found = f"weights of shape {weights.shape} and type {weights.dtype} for {n_rows} examples"
+        raise DataError(f"{name}: {found}; expected [{n_rows}] numbers")
+    with np.errstate(over="ignore"):
+        weights = weights.astype(np.float64)
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{name}: weight {weights[row]:g} of example {row}; {expected}")
+    if not weights.any():
+        raise DataError(f"{name}: the weight of every example is 0; {expected}, and one above 0")
+    return weights
+
+
+def checked_groups(groups: np.ndarray, n_rows: int, name: str) -> np.ndarray:
+    """`[N]` int64. DataError unless they can be numbers of groups of N = `n_rows` examples."""
+    if groups.dtype.kind not in "iu" or groups.shape != (n_rows,):
+        found = f"groups of shape {groups.shape} and type {groups.dtype} for {n_rows} examples"
+        raise DataError(f"{name}: {found}; expected [{n_rows}] integers")
+    return groups.astype(np.int64)  # Of uint64 other numbers become of large ones, as different from each other.
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Splits:
     """A data set, divided.
@@ -143,7 +199,8 @@ class Splits:
       white: the value of a white pixel, where it is another than pixel_max; see `white_pixel`.
 
     Raises:
-      DataError: on construction, when the splits do not fit together, or a model file could not hold what they say.
+      DataError: on construction, when the splits do not fit together, no training example has a weight above 0, one
+        group is in two splits, or a model file could not hold what they say.
     """
 
     train: Examples
@@ -167,6 +224,10 @@ class Splits:
         for split in (self.train, self.validation, self.test):
             check_same_form(self.train, split)
             check_labels_below(split, len(self.class_names))
+        if self.train.weights is not None and not self.train.weights.any():
+            of_weights = (self.config and self.config.sample_weight) or name
+            raise DataError(f"{of_weights}: the weight of every training example is 0; expected one above 0 at least")
+        _check_groups_apart({"train": self.train, "validation": self.validation, "test": self.test})
 
     @property
     def scaling(self) -> Scaling:
@@ -187,6 +248,7 @@ class Splits:
         parts = []
         for split in (self.train, self.validation, self.test):
             parts += [Part(split.stored, split.rows), Part(split.labels)]
+            parts += [Part(of_each) for of_each in (split.weights, split.groups) if of_each is not None]
         shift = np.zeros(self.n_in) if self.scaling.shift is None else self.scaling.shift
         parts += [Part(shift), Part(np.atleast_1d(self.scaling.factor))]
         return fingerprint("\n".join(self.class_names), parts)
@@ -252,6 +314,21 @@ def _check_standardization(standardization: Scaling, n_in: int, name: str) -> No
         with np.errstate(over="ignore"):  # Training computes in float32.
             if np.shape(values) not in shapes or not np.isfinite(np.asarray(values, np.float32)).all():
                 raise DataError(f"{name}: {field} of the standardization; expected [{n_in}] finite numbers")
+
+
+def _check_groups_apart(splits: dict[str, Examples]) -> None:
+    """Raises DataError if a group is in two of the splits."""
+    for (first, one), (second, other) in itertools.combinations(splits.items(), 2):
+        if one.groups is None or other.groups is None:
+            continue
+        both = np.isin(one.groups, other.groups)
+        if both.any():
+            row = int(np.argmax(both))
+            place = int(np.argmax(other.groups == one.groups[row]))
+            raise DataError(
+                f"{other.name}: example {place} of the {second} split is of one group with example {row} of the "
+                f"{first} split; expected each group in one split"
+            )
 
 
 def check_same_form(first: Examples, other: Examples) -> None:

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from tfpipe.config import DataConfig
+from tfpipe.data.annotations import annotated
 from tfpipe.data.examples import Splits
 from tfpipe.data.readers import registry
 from tfpipe.data.splitting import divide
@@ -16,6 +17,8 @@ def load(
     dataset: str | pathlib.Path = DataConfig.dataset,
     *,
     labels: str | pathlib.Path | None = None,
+    sample_weight: str | pathlib.Path | None = None,
+    groups: str | pathlib.Path | None = None,
     data_dir: str | pathlib.Path | None = None,
     download: bool = DataConfig.download,
     validation_split: float | int = DataConfig.validation_split,
@@ -34,6 +37,10 @@ def load(
       dataset: `digits`, or the path of a folder with IDX files or with class folders of pictures, of an `.npz`, an
         `.npy`, or a `mnist.pkl.gz`; or `NAME[/CONFIG][:VERSION][:SPLIT]`, a data set of TensorFlow Datasets.
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
+      sample_weight: the path of an `.npy` with a number of at least 0 for each row of the training array, before any
+        split is taken from it: what the example counts in the cost. See docs/data.md for the order of the rows.
+      groups: the path of an `.npy`, or of a text file of one value a line, with a value for each of the same rows:
+        examples of equal values are one group, which is in one split as a whole.
       data_dir: where TensorFlow Datasets keeps prepared data; None: `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       download: whether it may download what is not prepared there.
       validation_split: number (int) or fraction (float) of the training examples that are taken from these to
@@ -60,6 +67,8 @@ def load(
     config = DataConfig(
         dataset=str(dataset),
         labels=None if labels is None else str(labels),
+        sample_weight=None if sample_weight is None else str(sample_weight),
+        groups=None if groups is None else str(groups),
         data_dir=None if data_dir is None else str(data_dir),
         download=download,
         validation_split=validation_split,
@@ -74,7 +83,7 @@ def load(
     )
     try:
         found = registry.find(config)
-        source = found.read(config)
+        source = annotated(found.read(config), config)
         return divide(source, _with_absolute_paths(config, isinstance(found.what, pathlib.Path)))
     except MemoryError as error:  # Readers let it pass: it is no damage, and nothing that is to be skipped.
         problem = "asks for more memory than is free; it is too large for this machine, or damaged"
@@ -89,7 +98,7 @@ def _with_absolute_paths(config: DataConfig, is_path: bool) -> DataConfig:
       is_path: whether `dataset` is a path, and no name.
     """
     absolute: dict[str, Any] = {}
-    for option in ("labels", "data_dir", *(("dataset",) if is_path else ())):
+    for option in ("labels", "sample_weight", "groups", "data_dir", *(("dataset",) if is_path else ())):
         value = getattr(config, option)
         if value is None:
             continue

@@ -5,6 +5,7 @@ import numpy as np
 from tfpipe.config import DataConfig
 from tfpipe.data import scaling
 from tfpipe.data.examples import Examples, Splits
+from tfpipe.data.groups import placed
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError, enumeration
 from tfpipe.log import log
@@ -20,8 +21,8 @@ def divide(source: Source, config: DataConfig) -> Splits:
     """Takes the splits that `source` lacks from its training examples, and names the classes.
 
     Raises:
-      DataError: the training examples are of one class, or of too many.
-      ConfigError: a split would be empty, or leave nothing to train on.
+      DataError: the training examples are of one class, of too many, or of too few groups.
+      ConfigError: a split would be empty, leave nothing to train on, or divide a group.
     """
     n_classes = len(source.class_names or ()) or int(source.train.labels.max()) + 1
     if n_classes > _MOST_CLASSES:
@@ -33,16 +34,21 @@ def divide(source: Source, config: DataConfig) -> Splits:
 
     brought = {"test": source.test, "validation": source.validation}
     sizes = _sizes(len(source.train), [name for name, examples in brought.items() if examples is None], config)
-    if config.split_order == "stratified":
+    if config.split_order == "end":
+        numbers = from_the_end(len(source.train), sizes)
+        if source.train.groups is not None:
+            _check_groups_whole(source.train.groups, numbers, config)
+    elif source.train.groups is None:
         numbers = stratified(source.train.labels, sizes, config.split_seed)
     else:
-        numbers = from_the_end(len(source.train), sizes)
+        numbers = _in_whole_groups(source.train, sizes, config.split_seed)
     parts = {name: source.train.take(of_split) for name, of_split in numbers.items()}
     parts |= {name: examples for name, examples in brought.items() if examples is not None}
 
     class_names = source.class_names or tuple(str(number) for number in range(n_classes))
     train = parts["train"]
     _report_missing_classes(source.train, train, class_names, config.split_order)
+    _report_classes_without_weight(train, class_names)
     as_float64 = train.blocks(_STANDARDIZATION_BYTES, np.dtype(np.float64).itemsize)
     return Splits(
         train,
@@ -105,6 +111,64 @@ def stratified(labels: np.ndarray, sizes: dict[str, int], seed: int) -> dict[str
         chosen = (place >= np.repeat(begin, of_class)) & (place < np.repeat(end, of_class))
         numbers[name], begin = np.sort(drawn[chosen]), end
     return numbers
+
+
+def in_whole_groups(labels: np.ndarray, groups: np.ndarray, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Numbers of the examples of each split, `[n]` int64, ascending: groups drawn at random, none of them divided.
+
+    Sizes and shares of the classes come as near to those of `stratified` as `groups.placed` brings them. The splits are
+    taken one after the other: the first is the same whatever the sizes of the others are.
+
+    A pure function of the arguments, by NumPy's Philox generator.
+
+    Args:
+      labels: `[N]` integers, at least 0.
+      groups: `[N]` integers, equal ones are one group; there are more groups than `sizes`.
+      sizes: of the splits to take, together below N.
+      seed: in [0, 2**63).
+
+    Returns:
+      Those of `sizes`, and of `train`: what is left.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, _DRAW_OF_SPLITS]))
+    numbers, left = {}, np.arange(len(labels))
+    for place, (name, size) in enumerate(sizes.items()):
+        wanted = min(size, len(left) - 1)  # The split before may have taken more than it was to have.
+        least = [len(sizes) - place, 1]
+        part = placed(labels[left], groups[left], [len(left) - wanted, wanted], least, generator)
+        numbers[name], left = left[part == 1], left[part == 0]
+    return numbers | {"train": left}
+
+
+def _in_whole_groups(train: Examples, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+    assert train.groups is not None
+    n_groups = len(np.unique(train.groups))
+    if n_groups <= len(sizes):
+        splits = " and ".join(["training", *sizes])
+        raise DataError(f"{train.name}: {n_groups} groups for {splits}; expected at least one for each")
+    numbers = in_whole_groups(train.labels, train.groups, sizes, seed)
+    for name, size in sizes.items():
+        if len(numbers[name]) != size:
+            log.info("%s: %s takes %d examples, not %d: groups stay whole", train.name, name, len(numbers[name]), size)
+    return numbers
+
+
+def _check_groups_whole(groups: np.ndarray, numbers: dict[str, np.ndarray], config: DataConfig) -> None:
+    """Raises ConfigError if a split that is taken from the end begins within a group."""
+    _, of_example = np.unique(groups, return_inverse=True)
+    last = np.zeros(of_example.max() + 1, np.int64)
+    last[of_example] = np.arange(len(groups))  # Of each group its last example: the assignments are made in order.
+    apart = 1 + np.flatnonzero(np.maximum.accumulate(last[of_example]) == np.arange(len(groups)))[:-1]
+    for name, of_split in numbers.items():
+        begin, end = int(of_split[0]), int(of_split[-1]) + 1
+        if begin == 0 or begin in apart:
+            continue
+        sizes = end - apart[apart < end][::-1]
+        near = [*sizes[sizes < end - begin][-1:].tolist(), *sizes[sizes > end - begin][:1].tolist()]
+        remedy = f"; take {' or '.join(map(str, near))} examples" * bool(near)
+        problem = f"would begin at example {begin}, within a group{remedy}; split_order=stratified keeps groups whole"
+        option = f"{name}_split"
+        raise ConfigError(option, getattr(config, option), problem)
 
 
 def _of_each_class(of_class: np.ndarray, sizes: dict[str, int], ties: np.ndarray) -> dict[str, np.ndarray]:
@@ -193,6 +257,16 @@ def _report_missing_classes(source: Examples, train: Examples, class_names: tupl
             source.name,
             remedy,
         )
+
+
+def _report_classes_without_weight(train: Examples, class_names: tuple[str, ...]) -> None:
+    if train.weights is None:
+        return
+    there = np.bincount(train.labels, minlength=len(class_names)) > 0
+    without = there & (np.bincount(train.labels, train.weights, minlength=len(class_names)) == 0)
+    if without.any():
+        missing = enumeration([class_names[k] for k in np.flatnonzero(without)])
+        log.warning("%s: every training example of the classes %s has weight 0", train.name, missing)
 
 
 def _is_sorted_by_class(labels: np.ndarray) -> bool:

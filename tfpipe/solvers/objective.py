@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfpipe.compute import int8
 from tfpipe.compute.programs import padded
+from tfpipe.data import Examples
 from tfpipe.data.scaling import Scaling
 from tfpipe.model import softmax
 from tfpipe.pipeline.spans import Span
@@ -55,11 +56,16 @@ def arithmetic(precision: str, scaling: Scaling, dtype: np.dtype, batch_size: in
     return "int8" if stay_bytes and int8.pay(batch_size, n_in) else precision
 
 
-def class_weights(class_weight: str | None, labels: np.ndarray, n_out: int) -> np.ndarray:
-    """What each of `[n]` training examples counts in the cost, as `TrainConfig.class_weight` says: `[n]` float32."""
-    if class_weight is None:
-        return np.ones(len(labels), np.float32)
-    return balanced(np.bincount(labels, minlength=n_out)).astype(np.float32)[labels]
+def example_weights(examples: Examples, class_weight: str | None, n_out: int) -> np.ndarray:
+    """What each of N training examples counts in the cost, by its weight and `TrainConfig.class_weight`: `[N]` float32.
+
+    By the largest of their weights, for the cost takes them by their mean: so float32 holds weights of any scale.
+    """
+    labels = examples.labels
+    weights = np.ones(len(labels)) if examples.weights is None else examples.weights / examples.weights.max()
+    if class_weight is not None:
+        weights = weights * balanced(np.bincount(labels, weights, minlength=n_out))[labels]
+    return weights.astype(np.float32)
 
 
 def balanced(counts: np.ndarray) -> np.ndarray:

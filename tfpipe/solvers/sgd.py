@@ -20,7 +20,7 @@ from tfpipe.pipeline.sampler import Sampler
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers import curvature
 from tfpipe.solvers.base import Advance, Group, Inside, Solver, Tensors
-from tfpipe.solvers.objective import Objective, class_weights
+from tfpipe.solvers.objective import Objective, example_weights
 
 
 class Sgd(Solver):
@@ -85,7 +85,7 @@ class Sgd(Solver):
     @functools.cached_property
     def _curvatures(self) -> tuple[np.ndarray, np.ndarray]:
         train, scaling = self._splits.train, self._splits.scaling
-        weights = class_weights(self._class_weight, train.labels, self._splits.n_out)[np.newaxis]
+        weights = example_weights(train, self._class_weight, self._splits.n_out)[np.newaxis]
         return curvature.of_minibatches(train, self._sampler, weights, scaling, self._l2)
 
     def _rate_by_data(self) -> float:

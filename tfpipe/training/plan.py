@@ -16,7 +16,7 @@ from tfpipe.monitor import DrawingPace, Validated
 from tfpipe.pipeline import residency, spans
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.solvers.base import Solver
-from tfpipe.solvers.objective import arithmetic, class_weights
+from tfpipe.solvers.objective import arithmetic, example_weights
 from tfpipe.training.state import RunIdentity
 from tfpipe.training.versions import versions
 
@@ -120,13 +120,14 @@ class Plan(NamedTuple):
         examples = {
             "train": self.solver.examples, "validation": self.validation.examples, "test": self.test.examples
         }  # fmt: skip
+        weighted = "; by sample weights" if self.splits.train.weights is not None else ""
         counts = ", ".join(f"{examples[name]} {words}" for name, words in _SPLITS.items())
-        return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes{_taken(self.splits)}"
+        return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes{weighted}{_taken(self.splits)}"
 
     @property
     def weights(self) -> np.ndarray:
         """What an example counts in the cost: columns `[C, n]` float32; each head has one of them."""
-        return class_weights(self.config.class_weight, self.splits.train.labels, self.splits.n_out)[np.newaxis]
+        return example_weights(self.splits.train, self.config.class_weight, self.splits.n_out)[np.newaxis]
 
     @property
     def column(self) -> np.ndarray:
@@ -183,7 +184,8 @@ def _taken(splits: Splits) -> str:
         return ""
     config = splits.config
     how = f"drawn by split_seed={config.split_seed}" if config.split_order == "stratified" else "from the end"
-    return f"; {' and '.join(splits.taken)} {how}"
+    whole = " in whole groups" if splits.train.groups is not None else ""
+    return f"; {' and '.join(splits.taken)} {how}{whole}"
 
 
 def _in_order(config: TrainConfig, name: str, examples: Examples, most: int) -> Sampler:

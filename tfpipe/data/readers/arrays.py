@@ -3,22 +3,43 @@
 import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from tfpipe import memory
 from tfpipe.data import labels as labels_
-from tfpipe.data.examples import Examples
+from tfpipe.data.examples import Examples, checked_groups, checked_weights
+from tfpipe.data.groups import numbered
 from tfpipe.data.readers.source import Source
 from tfpipe.disk import npz
 from tfpipe.exceptions import ConfigError, DataError, brief
 from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
-# Where an archive may hold its splits: (images, labels) of train, validation, test. The second is Keras' way.
+
+class _Names(NamedTuple):
+    """What the arrays of a split are called, in an archive or in errors."""
+
+    images: str
+    labels: str
+    weights: str
+    groups: str
+
+
+# Of train, validation and test. The second is Keras' way.
 _NAMES = (
-    (("images", "labels"), ("validation_images", "validation_labels"), ("test_images", "test_labels")),
-    (("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")),
+    (
+        _Names("images", "labels", "sample_weight", "groups"),
+        _Names("validation_images", "validation_labels", "validation_sample_weight", "validation_groups"),
+        _Names("test_images", "test_labels", "test_sample_weight", "test_groups"),
+    ),
+    (
+        _Names("x_train", "y_train", "sample_weight_train", "groups_train"),
+        _Names("x_val", "y_val", "sample_weight_val", "groups_val"),
+        _Names("x_test", "y_test", "sample_weight_test", "groups_test"),
+    ),
 )
 
 
@@ -35,13 +56,17 @@ def recognise_npy(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
 def read_npz(path: pathlib.Path) -> Source:
     """Reads an archive with `images` and `labels` (also `test_images`, ...), or `x_train`, `y_train`, `x_test`, ...
 
+    Beside them there may be weights and groups of a split: `sample_weight`, `groups` and `test_sample_weight`, ..., or
+    `sample_weight_train`, `groups_train`, ...
+
     Raises:
       DataError: the archive is damaged, holds objects, or holds no such arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = npz.members(str(path), archive)
-            splits = [_read_split(path, archive, members, pair) for pair in _known_names(path, members)]
+            names = _known_names(path, members)
+            splits = [_read_split(path, archive, members, of_split) for of_split in names]
     except (DataError, MemoryError):
         raise
     except OSError as error:
@@ -62,39 +87,74 @@ def read_npy(path: pathlib.Path, labels: str | None) -> Source:
         raise ConfigError("labels", "", f"{path} holds images alone; give the .npy file with their labels")
     labels_path = pathlib.Path(labels).expanduser()
     images = mapped(path)
-    return _source([(images, np.array(mapped(labels_path)), str(path), str(labels_path)), None, None])
+    names = _Names(str(path), str(labels_path), "", "")
+    return _source([_Split(names, images, np.array(mapped(labels_path))), None, None])
 
 
-_Split = tuple[np.ndarray, np.ndarray, str, str]
+class _Split(NamedTuple):
+    """The arrays of a split; `names` are for errors."""
+
+    names: _Names
+    images: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
 
 def _source(splits: list[_Split | None]) -> Source:
-    numbers, class_names = labels_.encode([(split[1], split[3]) for split in splits if split])
-    encoded = iter(numbers)
-    train, validation, test = (Examples(s[0], next(encoded), s[2]) if s else None for s in splits)
+    there = [split for split in splits if split]
+    labels, class_names = labels_.encode([(split.labels, split.names.labels) for split in there])
+    groups = numbered([(split.groups, split.names.groups) for split in there if split.groups is not None])
+    of_labels, of_groups = iter(labels), iter(groups)
+    train, validation, test = (_examples(s, next(of_labels), of_groups) if s else None for s in splits)
     assert train
     pixel_max = 255.0 if train.stored.dtype == np.uint8 else 1.0
     return Source(train, validation, test, pixel_max, class_names)
 
 
-def _known_names(path: pathlib.Path, members: dict[str, zipfile.ZipInfo]) -> tuple[tuple[str, str], ...]:
+def _examples(split: _Split, labels: np.ndarray, groups: Iterator[np.ndarray]) -> Examples:
+    """The examples of a split, with the next of `groups` if it has any."""
+    examples = Examples(split.images, labels, split.names.images)
+    return examples.annotated(
+        None if split.weights is None else checked_weights(split.weights, len(examples), split.names.weights),
+        None if split.groups is None else checked_groups(next(groups), len(examples), split.names.groups),
+    )
+
+
+def _known_names(path: pathlib.Path, members: dict[str, zipfile.ZipInfo]) -> tuple[_Names, ...]:
     for names in _NAMES:
-        if set(names[0]) <= set(members):
+        if {names[0].images, names[0].labels} <= set(members):
+            _check_annotations(path, members, names)
             return names
     found = ", ".join(sorted(members)[:8]) or "nothing"
     raise DataError(f"{path}: holds {found}; expected images and labels, or x_train and y_train (and x_test, y_test)")
 
 
+def _check_annotations(path: pathlib.Path, members: dict[str, zipfile.ZipInfo], names: tuple[_Names, ...]) -> None:
+    """Raises DataError for weights or groups that would not be read."""
+    known = [name for splits in _NAMES for split in splits for name in (split.weights, split.groups)]
+    used = [name for split in names if split.images in members for name in (split.weights, split.groups)]
+    for name in known:
+        if name in members and name not in used:
+            raise DataError(f"{path}: holds {name}, which goes with no images there; expected {', '.join(used)}")
+
+
 def _read_split(
-    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], pair: tuple[str, str]
+    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], names: _Names
 ) -> _Split | None:
-    there = [name for name in pair if name in members]
+    there = [name for name in names[:2] if name in members]
     if not there:
         return None
     if len(there) == 1:
-        raise DataError(f"{path}: holds {there[0]} alone; expected {pair[0]} and {pair[1]}")
-    images, labels = (npz.read_member(f"{path} ({name})", archive, members[name]) for name in pair)
-    return images, labels, f"{path} ({pair[0]})", f"{path} ({pair[1]})"
+        raise DataError(f"{path}: holds {there[0]} alone; expected {names.images} and {names.labels}")
+
+    in_errors = _Names(*(f"{path} ({name})" for name in names))
+    arrays = {
+        field: npz.read_member(getattr(in_errors, field), archive, members[name])
+        for field, name in names._asdict().items()
+        if name in members
+    }
+    return _Split(in_errors, **arrays)
 
 
 def mapped(path: pathlib.Path) -> np.ndarray:

@@ -59,7 +59,8 @@ def read(
     """Decodes every picture below `root`: `[N, H, W]` or `[N, H, W, 3]` uint8.
 
     The class names are the names of the class folders of the training split, sorted. Within a split the pictures come
-    in an order that is drawn once and for all, so that the end of the training examples holds all classes.
+    in an order that is drawn once and for all, so that the end of the training examples holds all classes. They are
+    listed by their paths, folder by folder, those that do not decode too.
 
     Args:
       root: the folder, with class folders in it, or with `train`, `validation` (or `val`) and `test` above them.
@@ -80,15 +81,18 @@ def read(
     size = image_size or _common_size(everything)
     mode = MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
     class_names = splits["train"][1]
-    examples = {}
+    examples, numbers = {}, {}
     for name, of_split in heads.items():
         images, decoded = _decode(of_split, size, mode, skip_bad_images)
         bad += len(of_split) - len(decoded)
         labels = np.array([head.picture.label for head in decoded], np.int32)
         examples[name] = Examples(images, labels, str(root if len(splits) == 1 else root / name))
+        numbers[name] = {head.picture.path: number for number, head in enumerate(decoded)}
     if bad:
         log.warning("%s: left out %d pictures that do not decode", root, bad)
-    return Source(examples["train"], examples.get("validation"), examples.get("test"), 255.0, class_names)
+    paths = sorted((picture.path for picture in splits["train"][0]), key=lambda path: path.parts)
+    listing = np.array([numbers["train"].get(path, -1) for path in paths])
+    return Source(examples["train"], examples.get("validation"), examples.get("test"), 255.0, class_names, listing)
 
 
 def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[str, ...]]]:

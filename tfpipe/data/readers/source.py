@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from tfpipe.data.examples import Examples
 
 
@@ -13,6 +15,8 @@ class Source(NamedTuple):
       validation, test: None where the data brings no such split.
       pixel_max: the value that images of this source are divided by unless the user says otherwise.
       class_names: by number; None where the classes have numbers alone.
+      listing: `[L]` int64, where people list the training examples in another order than they are stored in: for each
+        of the list the number of the example that it became, or -1 for none; None: they are listed as they are stored.
     """
 
     train: Examples
@@ -20,3 +24,4 @@ class Source(NamedTuple):
     test: Examples | None
     pixel_max: float
     class_names: tuple[str, ...] | None = None
+    listing: np.ndarray | None = None

@@ -1,0 +1,82 @@
+"""What files beside a data set say of its training examples: what each counts, and which ones belong together."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfpipe.config import DataConfig
+from tfpipe.data.examples import checked_groups, checked_weights
+from tfpipe.data.groups import numbered
+from tfpipe.data.readers.arrays import mapped
+from tfpipe.data.readers.source import Source
+from tfpipe.exceptions import ConfigError, DataError
+
+
+def annotated(source: Source, config: DataConfig) -> Source:
+    """The data with the weights and the groups that the files named in `config` have for its training examples.
+
+    Raises:
+      DataError: a file cannot be read, or has no value that can be used for each row.
+      ConfigError: the data brings weights or groups itself.
+    """
+    weights = groups = None
+    if config.sample_weight is not None:
+        _check_not_there(source.train.weights, "sample_weight", config.sample_weight, source.train.name)
+        weights = _of_examples(_weights(config.sample_weight, _listed(source)), source)
+    if config.groups is not None:
+        _check_not_there(source.train.groups, "groups", config.groups, source.train.name)
+        groups = _of_examples(_groups(config.groups, _listed(source)), source)
+    return source._replace(train=source.train.annotated(weights, groups))
+
+
+def _check_not_there(found: np.ndarray | None, option: str, path: str, name: str) -> None:
+    if found is not None:
+        raise ConfigError(option, path, f"{name} brings its own; leave the file away, or take them out of the data")
+
+
+def _listed(source: Source) -> int:
+    """How many rows a file has values for."""
+    return len(source.train) if source.listing is None else len(source.listing)
+
+
+def _of_examples(values: np.ndarray, source: Source) -> np.ndarray:
+    """`[N]`, from `[L]` values of the rows as people list them."""
+    if source.listing is None:
+        return values
+    there = source.listing >= 0
+    of_examples = np.empty(len(source.train), values.dtype)
+    of_examples[source.listing[there]] = values[there]
+    return of_examples
+
+
+def _weights(name: str, n_rows: int) -> np.ndarray:
+    return checked_weights(np.asarray(mapped(_path(name))), n_rows, name)
+
+
+def _groups(name: str, n_rows: int) -> np.ndarray:
+    path = _path(name)
+    values = np.array(mapped(path)) if path.suffix == ".npy" else np.array(_lines(path))
+    (numbers,) = numbered([(values, name)])
+    return checked_groups(numbers, n_rows, name)
+
+
+def _lines(path: pathlib.Path) -> Sequence[str]:
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text in UTF-8; expected one value a line, or an .npy file") from error
+    if not lines:
+        raise DataError(f"{path}: holds nothing; expected one value a line")
+    if "" in lines:
+        raise DataError(f"{path}: line {lines.index('') + 1} is empty; expected one value a line")
+    return lines
+
+
+def _path(name: str) -> pathlib.Path:
+    try:
+        return pathlib.Path(name).expanduser()
+    except RuntimeError as error:  # `~` of somebody who is not there.
+        raise DataError(f"{name}: cannot be found: {error}") from error
