@@ -31,7 +31,7 @@ EPOCHS = {1: 60, 4: 40, 16: 20, 64: 8, 256: 3}
 ROUNDS = 3
 BATCH_SIZE, N_TRAIN, N_EVALUATED, N_IN, N_OUT = 600, 49_800, 9_600, 784, 10
 TUTORIAL = ("--validation_split=10000", "--split_order=end", f"--batch_size={BATCH_SIZE}", "--drop_remainder")
-GRID = ("--learning_rate=log:0.1:1:8", "--l2=0,log:1e-6:1e-3:7", "--epochs=60")
+GRID = ("--learning_rate=log:0.1:1:8", "--l2=0,log:1e-6:1e-3:7", "--epochs=60", "--select=error")
 C = np.geomspace(1e-3, 1e1, 8)
 
 

@@ -69,7 +69,8 @@ def many_validations() -> dict[str, float]:
         np.savez(f"{folder}/data.npz", images=images, labels=labels)
         measuring.in_own_process(
             "-m", "tfpipe", "train", f"--dataset={folder}/data.npz", f"--learning_rate=log:0.001:0.1:{HEADS}",
-            "--batch_size=100", f"--epochs={VALIDATIONS}", "--patience=2000000000", f"--workdir={folder}/run",
+            "--batch_size=100", f"--epochs={VALIDATIONS}", "--patience=2000000000", "--select=error",
+            f"--workdir={folder}/run",
         )  # fmt: skip
         events = list(pathlib.Path(folder, "run", "tensorboard").rglob("*tfevents*"))
         metrics = pathlib.Path(folder, "run", "metrics.jsonl").read_text().splitlines()

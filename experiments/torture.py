@@ -46,8 +46,8 @@ _NOTHING_TRAINED = "000000000000.npz"
 def command(dataset: str, workdir: pathlib.Path, every: float) -> list[str]:
     path = os.environ["TFPIPE_MNIST_DIR"] if dataset == "mnist" else dataset
     return [
-        sys.executable, "-m", "tfpipe", "train", f"--dataset={path}", *SETTINGS[dataset], "--shuffle", "--device=cpu",
-        f"--checkpoint_every={every}", f"--workdir={workdir}",
+        sys.executable, "-m", "tfpipe", "train", f"--dataset={path}", *SETTINGS[dataset], "--shuffle", "--select=error",
+        "--device=cpu", f"--checkpoint_every={every}", f"--workdir={workdir}",
     ]  # fmt: skip
 
 

@@ -58,6 +58,7 @@ def train(
     validation_frequency=None,
     drop_remainder=False,
     class_weight=None,
+    select="error",
 ):
     """Each split is a pair of x [N, D] float64 and y [N]; examples in their order."""
     if drop_remainder:
@@ -70,7 +71,7 @@ def train(
     validation_frequency = validation_frequency or min(n_batches, patience // 2)
     W, b = np.zeros((x.shape[1], n_out)), np.zeros(n_out)
     best = Run(W, b, 0, -1, -1, np.inf, -1, [], [])
-    best_error = np.inf
+    best_figure = np.inf
     done = False
     epoch = 0
     while epoch < epochs and not done:
@@ -84,11 +85,11 @@ def train(
             if (iteration + 1) % validation_frequency == 0:
                 wrong, cost = measure(W, b, *validation)
                 best.path.append((iteration, wrong, cost))
-                error = wrong / len(validation[1])
-                if error < best_error:
-                    if error < best_error * improvement_threshold:
+                figure = wrong / len(validation[1]) if select == "error" else cost
+                if figure < best_figure:
+                    if figure < best_figure * improvement_threshold:
                         patience = max(patience, iteration * patience_increase)
-                    best_error = error
+                    best_figure = figure
                     best.W, best.b, best.best_iteration = W, b, iteration
                     best.best_wrong, best.best_cost = wrong, cost
                     best.test_wrong = measure(W, b, *test)[0]

@@ -117,6 +117,29 @@ class WrongUsageTest(CommandTest):
         (("train", "--overwrite"), ("--overwrite=True: goes with --noresume",)),
         (("train", "--checkpoint_every=-1"), ("--checkpoint_every=-1.0: must be a number of at least 0",)),
         (("train", f"--epochs={10**21}"), ("at most 2147483647",)),
+        (
+            ("train", "--solver=lbfgs", "--noshuffle"),
+            ("--shuffle=False: is an option of sgd, and does not go with solver=lbfgs",),
+        ),
+        (
+            ("train", "--solver=sgd", "--refit"),
+            ("--refit=True: is an option of lbfgs, and does not go with solver=sgd",),
+        ),
+        (
+            ("train", "--epochs=3", "--folds=5"),
+            ("--folds=5: is an option of lbfgs, and does not go with epochs, one of sgd",),
+        ),
+        (("train", "--solver=adam"), ("--solver=adam", "auto|lbfgs|sgd")),
+        (("train", "--select=accuracy"), ("--select=accuracy", "cost|error")),
+        (("train", "--folds=1"), ("--folds=1: must be auto, 0 (the validation split), or a number of folds",)),
+        (("train", "--folds=some"), ("--folds=some: expected an integer, or auto",)),
+        (("train", "--tolerance=0"), ("--tolerance=0.0: must be a number above 0",)),
+        (("train", "--standardize=rows"), ("--standardize=rows: must be none, columns, or both: none,columns",)),
+        (
+            ("train", "--standardize=columns,none", "--epochs=3"),
+            ("--standardize=columns,none: are scales for solver=lbfgs; sgd takes one",),
+        ),
+        (("train", "--standardize", "--pixel_max=3"), ("--pixel_max=3.0: does not go with standardize",)),
     )
     def test_one_line_and_status_2(self, arguments, words):
         self.assert_fails(tfpipe(*arguments), WRONG_USAGE, *words)
@@ -247,8 +270,11 @@ class TrainTest(CommandTest):
         self.assertEqual(
             list(summary),
             ["validation_error", "test_error", "test_examples", "learning_rate", "l2", "heads", "epochs", "iterations",
-             "best_iteration", "seconds", "epochs_per_second", "device", "workdir", "interrupted"],
+             "best_iteration", "solver", "certificate", "converged", "evaluations", "standardize", "seconds",
+             "epochs_per_second", "device", "workdir", "interrupted"],
         )  # fmt: skip
+        self.assertEqual((summary["solver"], summary["standardize"]), ("sgd", "none"))
+        self.assertEqual([summary[name] for name in ("certificate", "converged", "evaluations")], [None] * 3)
         report = json.loads((self.workdir / "report.json").read_text())
         self.assertEqual({name: report[name] for name in summary}, summary)
         self.assertEqual((summary["heads"], summary["test_examples"], summary["epochs"]), (4, 359, 20))
@@ -260,8 +286,8 @@ class TrainTest(CommandTest):
         table = process.stderr.splitlines()[-7:-2]
         self.assertRegex(table[0], "learning rate  +l2  +validation error")
         self.assertRegex(table[1], r"^\*")
-        errors = [float(re.search(r"(\d+\.\d\d)%", line)[1]) for line in table[1:]]
-        self.assertEqual(errors, sorted(errors))
+        costs = [float(re.search(r"\d+\.\d\d% +(\S+)", line)[1]) for line in table[1:]]
+        self.assertEqual(costs, sorted(costs))
 
         # The kept flags give the same run again, elsewhere.
         again = result(tfpipe("train", f"--flagfile={self.workdir}/flags.txt", f"--workdir={self.folder / 'again'}"))
@@ -275,13 +301,24 @@ class TrainTest(CommandTest):
 
         # And never over the first one.
         kept = {path: path.read_bytes() for path in self.workdir.iterdir() if path.is_file()}
-        process = tfpipe("train", f"--workdir={self.workdir}")
+        process = tfpipe("train", "--solver=sgd", f"--workdir={self.workdir}")
         self.assert_fails(
             process,
             FAILED,
-            f"--workdir={self.workdir}: holds a run with learning_rate=0.1,0.5, not 0.17; l2=0.0,0.001, not 0.0; give",
+            f"--workdir={self.workdir}: holds a run with l2=0.0,0.001, not 0.0; learning_rate=0.1,0.5, not 0.17; give",
         )
         self.assertEqual({path: path.read_bytes() for path in kept}, kept)
+
+    def test_a_run_from_before_there_was_a_choice_goes_by_the_error(self):
+        flags = ("--epochs=2", "--notensorboard", f"--workdir={self.workdir}")
+        expected = result(tfpipe("train", "--select=error", *flags))
+        kept = self.workdir / "flags.txt"
+        lines = [line for line in kept.read_text().splitlines() if not line.startswith(("--select=", "--solver="))]
+        kept.write_text("".join(f"{line}\n" for line in lines))
+        for again in (flags, (f"--flagfile={kept}",)):
+            self.assertEqual(result(tfpipe("train", *again)), expected)
+        self.assertContainsSubset(["--select=error", "--solver=sgd"], kept.read_text().splitlines())
+        self.assert_fails(tfpipe("train", "--select=cost", *flags), FAILED, "holds a run with select=error, not cost;")
 
     def test_runs_without_a_workdir_get_new_ones_even_at_the_same_moment(self):
         runs = [Command("train", cwd=self.folder, prepare=leave_a_file_instead_of_training) for _ in range(3)]
@@ -486,7 +523,7 @@ class ThreadsTest(CommandTest):
     @parameterized.parameters((100, 1), (100_000, 0))  # 0: as many threads as cores.
     def test_small_programs_have_one_thread(self, n_in, expected):
         np.savez(self.folder / "data.npz", images=np.random.default_rng(0).random((40, n_in)), labels=np.arange(40) % 2)
-        flags = (f"--dataset={self.folder}/data.npz", f"--workdir={self.workdir}", "--device=cpu")
+        flags = (f"--dataset={self.folder}/data.npz", f"--workdir={self.workdir}", "--solver=sgd", "--device=cpu")
         process = tfpipe("train", *flags, prepare=tell_threads_instead_of_training)
         self.assert_fails(process, FAILED, f"RuntimeError: {expected} threads")
 

@@ -4,14 +4,15 @@ from absl import flags
 from absl.testing import absltest, parameterized
 
 from tfpipe.cli import config_flags
-from tfpipe.config import TrainConfig, flag_lines
+from tfpipe.config import DataConfig, TrainConfig, flag_lines
 
 
-def parsed(*arguments):
+def parsed(*arguments, of=TrainConfig):
     values = flags.FlagValues()
-    config_flags.define(TrainConfig, values, "test")
-    values(["tfpipe", *arguments])
-    return config_flags.read(TrainConfig, values)
+    config_flags.define(of, values, "test")
+    rest = values(["tfpipe", *arguments])
+    assert rest == ["tfpipe"]
+    return config_flags.read(of, values)
 
 
 class NumbersTest(parameterized.TestCase):
@@ -32,6 +33,47 @@ class NumbersTest(parameterized.TestCase):
     def test_both_flags_take_them(self):
         config = parsed("--learning_rate=log:0.1:10:3", "--l2=0,log:1e-4:1e-3:2")
         self.assertEqual((config.learning_rate, config.l2), ((0.1, 1.0, 10.0), (0.0, 1e-4, 1e-3)))
+
+
+class ScalesTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ((), None),
+        (("--standardize",), ("columns",)),
+        (("--nostandardize",), ("none",)),
+        (("--standardize=columns",), ("columns",)),
+        (("--standardize=none",), ("none",)),
+        (("--standardize=none,columns",), ("none", "columns")),
+        (("--standardize=columns,none",), ("columns", "none")),
+        (("--standardize=true",), ("columns",)),
+        (("--standardize=False",), ("none",)),
+        (("--standardize", "--standardize=none"), ("none",)),
+    )
+    def test_every_spelling(self, arguments, expected):
+        config = parsed(*arguments, of=DataConfig)
+        self.assertEqual(config.standardize, expected)
+        self.assertEqual(parsed(*flag_lines(config), of=DataConfig), config)
+
+
+class SolverTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ((), "lbfgs", {"max_iter": 1000, "tolerance": 1e-4, "folds": None, "refit": True, "l2": None}),
+        (("--folds=auto", "--norefit"), "lbfgs", {"folds": None, "refit": False}),
+        (("--folds=5", "--folds=auto"), "lbfgs", {"folds": None}),
+        (("--folds=0", "--tolerance=1e-6", "--max_iter=7"), "lbfgs", {"folds": 0, "tolerance": 1e-6, "max_iter": 7}),
+        (("--folds=10", "--select=error", "--l2=0.1"), "lbfgs", {"folds": 10, "select": "error", "l2": (0.1,)}),
+        (("--solver=sgd",), "sgd", {"batch_size": 600, "shuffle": True, "folds": None, "l2": (0.0,)}),
+        (("--noshuffle",), "sgd", {"epochs": 1000, "shuffle": False, "select": "cost"}),
+        (("--learning_rate=0.1,0.3", "--l2=0,1"), "sgd", {"learning_rate": (0.1, 0.3), "l2": (0.0, 1.0)}),
+    )
+    def test_a_settled_run_by_its_flags(self, arguments, solver, expected):
+        config = parsed(*arguments).settled()
+        self.assertEqual(config.solver, solver)
+        self.assertEqual({name: getattr(config, name) for name in expected}, expected)
+        self.assertEqual(parsed(*flag_lines(config)), config)
+
+    def test_the_flags_of_a_run_from_before_there_was_a_choice(self):
+        of_before = ["--batch_size=600", "--l2=0.0", "--nodrop_remainder", "--shuffle", "--epochs=3"]
+        self.assertEqual(parsed(*of_before).settled_solver, "sgd")
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ class SettledTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLess(rate, self.rate() / 5)
         solver = self.settled(l2=(0.0, 30.0, 0.1))
         self.assertEqual(solver.settings, [{"learning_rate": rate, "l2": l2} for l2 in (0.0, 30.0, 0.1)])
-        self.assertEqual(solver.config, TrainConfig(learning_rate=rate, l2=(0.0, 30.0, 0.1)))
+        self.assertEqual(solver.config, TrainConfig(learning_rate=rate, l2=(0.0, 30.0, 0.1)).settled())
 
     def test_by_weights(self):
         part = np.flatnonzero(np.arange(100) % 10 * (self.splits.train.labels > 0) == 0)

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import itertools
 import os
@@ -126,6 +127,28 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(wrong.mean(), result.report["test_error"])
         self.assertTrue(result.report["standardized"])
         self.assertLess(result.report["test_error"], 0.6)
+
+    def test_the_scales_to_choose_among(self):
+        features, labels_path = self.pair(np.random.default_rng(0).uniform(0, 9, (60, 5)).astype(np.float32))
+        for standardize, of_rows, of_pictures in (
+            (None, ("none", "columns"), ("none",)),
+            (True, ("columns",), ("columns",)),
+            (False, ("none",), ("none",)),
+            (("columns", "none"), ("columns", "none"), ("columns", "none")),
+        ):
+            rows = load(features, labels=labels_path, standardize=standardize)
+            pictures = load("digits", standardize=standardize)
+            self.assertEqual((rows.scales, pictures.scales), (of_rows, of_pictures))
+            for splits in (rows, pictures):
+                self.assertEqual(splits.standardization is not None, standardize is True)
+        of_a_program = dataclasses.replace(load(features, labels=labels_path, standardize=False), config=None)
+        self.assertEqual(of_a_program.scales, ("none", "columns"))
+        both = load(features, labels=labels_path, standardize=["none", "columns"], pixel_max=3)
+        self.assertEqual(both.pixel_max, 3)
+        with self.assertRaisesRegex(
+            ConfigError, "^standardize=none,columns: are scales for solver=lbfgs; sgd takes one"
+        ):
+            train(TrainConfig(solver="sgd", device="cpu"), both)
 
     def test_the_pair_of_flags(self):
         images_path, labels_path = self.pair(self.pixels)

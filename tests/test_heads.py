@@ -167,6 +167,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
             span(test[0]),
             objective(test[1]),
             np.array([0, 1, 0, 1, 0], np.int32),
+            np.array(0, np.int32),
             np.array([np.inf, np.inf, 0.0, -np.inf, 0.7]),
         )
         found = []

@@ -53,7 +53,9 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         super().setUpClass()
         cls.workdir = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory())) / "run"
         cls.splits = made.splits(n_test=300)
-        cls.config = TrainConfig(batch_size=10, epochs=8, learning_rate=(0.3, 1e38, 0.01), patience=60, device="cpu")
+        cls.config = TrainConfig(
+            batch_size=10, epochs=8, learning_rate=(0.3, 1e38, 0.01), patience=60, select="error", device="cpu"
+        )
         cls.result = loop.train(cls.config, cls.splits, cls.workdir)
 
     def setUp(self):
@@ -266,7 +268,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_new_bests_are_shown_while_the_run_goes_on(self):
         workdir = self.folder / "watched"
-        config = TrainConfig(batch_size=10, epochs=100, learning_rate=0.01, device="cpu")
+        config = TrainConfig(batch_size=10, epochs=100, learning_rate=0.01, select="error", device="cpu")
         with (
             mock.patch.object(monitor.pictures, "of_model", return_value={}),
         ):

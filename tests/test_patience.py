@@ -115,6 +115,24 @@ class PatienceTest(absltest.TestCase):
         patience.observe(1, np.array([0.2, 0.1, 0.1, 0.1]), np.array([0.1, 0.5, 0.3, 0.3]))
         self.assertEqual(patience.selected(), 2)
 
+    def test_by_costs(self):
+        patience = Patience(3, patience=4, patience_increase=2, improvement_threshold=0.9, select="cost")
+        self.assertEqual(patience.best.tolist(), [np.inf] * 3)
+        patience.observe(4, np.array([0.1, 0.3, 0.3]), np.array([0.5, 0.5, 0.5]))
+        # The error is better and the cost is not; the cost is better, a little; it is better by far.
+        improved = patience.observe(5, np.array([0.0, 0.4, 0.2]), np.array([0.6, 0.49, 0.25]))
+        self.assertEqual(improved.tolist(), [False, True, True])
+        self.assertEqual(patience.allowed.tolist(), [7, 7, 9])  # max(4, 2 * 3) + 1, and 2 * 4 + 1.
+        self.assertEqual(patience.best.tolist(), [0.5, 0.49, 0.25])
+        self.assertEqual(patience.best_error.tolist(), [0.1, 0.4, 0.2])
+        self.assertEqual(patience.best_steps.tolist(), [4, 5, 5])
+        self.assertEqual(patience.selected(), 2)
+
+    def test_of_equal_costs_the_smaller_error_is_selected_then_the_first(self):
+        patience = Patience(4, patience=9, patience_increase=2, improvement_threshold=0.995, select="cost")
+        patience.observe(1, np.array([0.1, 0.3, 0.2, 0.2]), np.array([0.5, 0.4, 0.4, 0.4]))
+        self.assertEqual(patience.selected(), 2)
+
     def test_a_diverged_head_stops_and_is_not_selected(self):
         patience = Patience(2, patience=9, patience_increase=2, improvement_threshold=0.995)
         patience.observe(4, np.array([0.1, 0.2]), np.array([1.0, 1.0]))

@@ -33,7 +33,7 @@ TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 # Validations inside epochs, minibatches that are not full, several spans between validations.
 OPTIONS = {
     "batch_size": 10, "learning_rate": 0.13, "epochs": 6, "validation_frequency": 7, "device": "cpu",
-    "checkpoint_every": 0.0,
+    "checkpoint_every": 0.0, "select": "error",
 }  # fmt: skip
 GRID = {"learning_rate": (0.3, 1e38, 0.01, 0.1), "patience": 25}
 
@@ -235,7 +235,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         before = contents(self.workdir)
         for changes, message in (
             ({"seed": 1}, "seed=0, not 1;"),
-            ({"l2": (0.0, 0.2), "batch_size": 11}, "batch_size=10, not 11; l2=0.0,0.1, not 0.0,0.2;"),
+            ({"l2": (0.0, 0.2), "batch_size": 11}, "l2=0.0,0.1, not 0.0,0.2; batch_size=10, not 11;"),
             ({"epochs": 5}, "epochs=6, which may be raised but not be 5;"),
         ):
             with self.assertRaisesRegex(
@@ -252,6 +252,21 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(WorkdirError, "holds a run with 100 training, .*, not 99 training"):
             self.train(l2=(0.0, 0.1))
         self.assertEqual(contents(self.workdir), before)
+
+    def test_a_run_from_before_there_was_another_solver_goes_on(self):
+        expected = self.train(workdir=self.folder / "whole").report["grid"]
+        self.train(after(2))
+        # As it was kept then: without what there is to choose now.
+        states = checkpoints.Checkpoints(self.workdir / "checkpoints")
+        saved = states.load()
+        identity = saved.facts["identity"]
+        new = ("select", "max_iter", "tolerance", "folds", "refit")
+        settings = {name: value for name, value in identity["settings"].items() if name not in new}
+        facts = saved.facts | {"identity": identity | {"settings": settings}}
+        states.save(saved.facts["steps"], saved._replace(facts=facts))
+        with self.assertRaisesRegex(WorkdirError, "holds a run with select=error, not cost; give another workdir"):
+            self.train(select=None)
+        self.assertEqual(self.train().report["grid"], expected)
 
     def test_the_same_rows_are_drawn_when_it_goes_on(self):
         images, labels = made.images(120)

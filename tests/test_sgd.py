@@ -290,14 +290,15 @@ class InsideTest(tf.test.TestCase, parameterized.TestCase):
         self.validation = minibatches.examples(3, 4, seed=4)
         self.test = minibatches.examples(2, 4, seed=2)
 
-    def inside(self, best_error, column=(0, 0, 0)):
+    def inside(self, to_beat, column=(0, 0, 0), figure=0):
         return Inside(
             span(self.validation[0]),
             objective(self.validation[1], weights=self.MASKS),
             span(self.test[0]),
             objective(self.test[1]),
             tf.constant(column, tf.int32),
-            tf.constant(best_error, tf.float64),
+            tf.constant(figure),
+            tf.constant(to_beat, tf.float64),
         )
 
     def advanced(self, heads, stop, inside, begin=0, end=8):
@@ -308,7 +309,7 @@ class InsideTest(tf.test.TestCase, parameterized.TestCase):
         stop = (FOREVER, FOREVER, 5)
         heads, beside = group(settings), group(settings)
         inside = self.inside([np.inf, 0.6, np.inf])
-        best_error, expected = inside.best_error.numpy(), {}
+        best_error, expected = inside.to_beat.numpy(), {}
         found = self.advanced(heads, stop, inside)
         for steps in (2, 4, 6, 8):
             reports = self.advanced(beside, stop, None, steps - 2, steps).reports
@@ -364,6 +365,23 @@ class InsideTest(tf.test.TestCase, parameterized.TestCase):
                 W, b = by_numpy(self.x / 255.0, self.y, *setting)[2][(min(steps, 4) if head == 1 else steps) - 1]
                 wrong = oracle.measure(W, b, *test)[0] if steps in tested else np.nan
                 self.assertAllEqual(found.test_sums[steps - 1, 0, head], wrong)
+
+    def test_by_costs(self):
+        # The first has no cost yet, the second a smaller one than it will have, the third had one that it falls below.
+        begin = [np.inf, 0.2, 1.05]
+        heads = group([(0.1, 0.0)] * 3)
+        found = self.advanced(heads, (FOREVER,) * 3, self.inside(begin, figure=1))
+        costs = found.sums[1::2, 1].numpy() / 12
+        path = np.minimum.accumulate(np.vstack([begin, costs]))
+        better = costs < path[:-1]
+        self.assertEqual(better.any(axis=0).tolist(), [True, False, True])
+        self.assertFalse(better.all(axis=1).any())
+        self.assertAllEqual(np.isfinite(found.test_sums[1::2, 0]).all(axis=1), better.any(axis=1))
+        for head in (0, 2):
+            steps = 2 * (int(np.flatnonzero(better[:, head])[-1]) + 1)
+            alone = group([(0.1, 0.0)] * 3)
+            self.advanced(alone, (FOREVER,) * 3, None, 0, steps)
+            self.assertAllClose(found.best_W[head], alone.W[head], rtol=0, atol=1e-7)
 
     def test_a_head_that_has_ended_or_is_as_good_as_ever_is_not_better(self):
         heads = group([(0.1, 0.0)] * 3)

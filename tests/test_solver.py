@@ -80,7 +80,7 @@ class SecondSolverTest(tf.test.TestCase):
         self.rates, self.steps = (0.3, 1e-3, 0.1), 12
 
     def train(self, name, **options):
-        config = TrainConfig(device="cpu", checkpoint_every=0.0)
+        config = TrainConfig(select="error", device="cpu", checkpoint_every=0.0)
         solver = functools.partial(Momentum, rates=self.rates, steps=self.steps)
         return loop.train(config, self.splits, self.folder / name, solver=solver, **options)
 

@@ -24,7 +24,9 @@ BESIDE = loop.Pace(flops_inside=0.0)
 
 
 def config(**options):
-    default = {"batch_size": 10, "learning_rate": 0.13, "epochs": 5, "shuffle": False, "device": "cpu"}
+    default = {
+        "batch_size": 10, "learning_rate": 0.13, "epochs": 5, "shuffle": False, "select": "error", "device": "cpu",
+    }  # fmt: skip
     return TrainConfig(**(default | options))
 
 
@@ -52,6 +54,14 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         # Validations that are not at the end of an epoch.
         self.assert_stops_as_in_the_tutorial(patience=40, validation_frequency=17, improvement_threshold=1.0)
 
+    def test_stopping_by_the_cost(self):
+        # A rate at which the cost rises again while the error still falls.
+        options = {"patience": 5, "improvement_threshold": 0.9, "learning_rate": 1.0}
+        by_cost = self.assert_stops_as_in_the_tutorial(select="cost", **options)
+        by_error = by_oracle(made.splits(95, 41, 30), batch_size=10, **options)
+        self.assertEqual((by_cost.iterations, by_cost.best_iteration), (6, 1))
+        self.assertEqual((by_error.iterations, by_error.best_iteration), (7, 3))
+
     @parameterized.parameters(
         {"patience": 23, "patience_increase": 1.0},  # Ends inside an epoch.
         {"patience": 12, "validation_frequency": 4},
@@ -64,15 +74,16 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
 
     def assert_stops_as_in_the_tutorial(self, **options):
         splits = made.splits(95, 41, 30)
-        options = {"epochs": 30, "batch_size": 10} | options
-        expected = by_oracle(splits, learning_rate=0.13, **options)
+        options = {"epochs": 30, "batch_size": 10, "learning_rate": 0.13} | options
+        expected = by_oracle(splits, **options)
         # Validated inside the solver's program, many times or few in one call, and beside it.
         few = [loop.Pace(span_bytes=2 * 17 * 16 * 10)] if "patience" in options else []
         for pace in (loop.Pace(), *few, BESIDE):
             result = loop.train(config(**options), splits, pace=pace)
-            self.assert_same(result, expected, splits)
+            self.assert_same(result, expected, splits, learning_rate=options["learning_rate"])
         if "patience" in options:
             self.assertLess(expected.iterations, 30 * 9)
+        return expected
 
     # The second is trained on bytes, where the processor has them. Its rate is a third of 2 / 260, the most that does
     # not diverge for 784 values with a mean square of 1/3: a rate that diverges amplifies rounding.

@@ -87,7 +87,9 @@ class TutorialTest(parameterized.TestCase, tf.test.TestCase):
     @pytest.mark.exhaustive
     def test_with_both_kinds_of_products(self, products, has_amx):
         splits = tfpipe.load(MNIST, validation_split=10000, split_order="end", pixel_max=256.0)
-        config = tfpipe.TrainConfig(learning_rate=0.13, shuffle=False, drop_remainder=True, device="cpu")
+        config = tfpipe.TrainConfig(
+            learning_rate=0.13, shuffle=False, drop_remainder=True, select="error", device="cpu"
+        )
         with mock.patch.object(cpu, "has_amx", return_value=has_amx):
             report = tfpipe.train(config, splits).report
         self.assert_is_the_published_run(report)

@@ -6,18 +6,37 @@ The command line makes its flags from the fields of these classes; a Python prog
 import dataclasses
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from tfpipe.exceptions import ConfigError, OptionError
 
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**127
 Check = Callable[[Any], str | None]
+Value = TypeVar("Value")
 
 
 def _option(default: Any, help: str, check: Check | None = None, choices: tuple[str, ...] = ()) -> Any:
     """A field that carries what a flag needs: `check` returns what is wrong with a value, or None."""
-    metadata = {"help": help, "check": check, "choices": choices}
+    metadata = {"help": help, "check": check, "choices": choices, "of": None, "settled": None, "none": None}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _option_of(solver: str, settled: Any, help: str, check: Check | None = None, none: str | None = None) -> Any:
+    """The same, of one solver alone.
+
+    It is None until somebody gives it a value, or the solver is settled: then it is `settled`. `none` is a word that
+    means None on the command line.
+    """
+    by_default = "" if settled is None else f"; default: {str(settled).lower()}"
+    metadata = {
+        "help": f"{solver}: {help}{by_default}", "check": check and _or_none(check), "choices": (),
+        "of": solver, "settled": settled, "none": none,
+    }  # fmt: skip
+    return dataclasses.field(default=None, metadata=metadata)
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
 
 
 def _integer(least: int, most: int = 2**31 - 1) -> Check:
@@ -48,7 +67,7 @@ def _numbers(accepts: Callable[[float], bool], words: str) -> Check:
 
 def _size(value: Any) -> str | None:
     sizes = isinstance(value, tuple) and len(value) == 2 and all(_is_integer(v) and v >= 1 for v in value)
-    return None if value is None or sizes else "must be HEIGHT,WIDTH, two integers of at least 1"
+    return None if sizes else "must be HEIGHT,WIDTH, two integers of at least 1"
 
 
 def _one_line(value: Any) -> str | None:
@@ -62,6 +81,18 @@ def _split(value: Any) -> str | None:
     if (_is_integer(value) and value >= 1) or (isinstance(value, float) and 0 < value < 1):
         return None
     return "must be a number of examples (an integer of at least 1) or a fraction between 0 and 1"
+
+
+def _folds(value: Any) -> str | None:
+    if _is_integer(value) and value >= 0 and value != 1:
+        return None
+    return "must be auto, 0 (the validation split), or a number of folds of at least 2"
+
+
+def _scales(value: Any) -> str | None:
+    if isinstance(value, tuple) and sorted(map(str, value)) in (["columns"], ["none"], ["columns", "none"]):
+        return None
+    return "must be none, columns, or both: none,columns"
 
 
 def _is_integer(value: Any) -> bool:
@@ -94,7 +125,7 @@ class DataConfig:
     labels: str | None = _option(
         None,
         "the .npy file with the labels, where --dataset is an .npy file with images",
-        lambda value: None if value is None else _one_line(value),
+        _or_none(_one_line),
     )
     sample_weight: str | None = _option(
         None,
@@ -111,14 +142,15 @@ class DataConfig:
     data_dir: str | None = _option(
         None,
         "where TensorFlow Datasets keeps prepared data; default: $TFDS_DATA_DIR, or ~/tensorflow_datasets",
-        lambda value: None if value is None else _one_line(value),
+        _or_none(_one_line),
     )
     download: bool = _option(True, "let TensorFlow Datasets download what is not prepared there")
-    validation_split: float | int = _option(
-        0.2,
+    validation_split: float | int | None = _option(
+        None,
         "examples for validation, as a number or as a fraction of the training examples, from which they are taken; "
-        "used where the data brings no validation split",
-        _split,
+        "used where the data brings no validation split; default: 0.2, and for lbfgs folds instead where the data is "
+        "small",
+        _or_none(_split),
     )
     test_split: float | int = _option(0.2, "the same for the test split", _split)
     split_order: str = _option(
@@ -136,13 +168,13 @@ class DataConfig:
         None,
         "images are divided by it; default: what the data is (255 for bytes, 16 for digits, 1 for floating-point "
         "images); floating-point images that do not exceed 1 are scaled already and left as they are",
-        lambda value: None if value is None else _number(*_POSITIVE)(value),
+        _or_none(_number(*_POSITIVE)),
     )
 
     image_size: tuple[int, int] | None = _option(
         None,
         "height and width, such as 48,24, to which pictures of a folder or of TensorFlow Datasets are brought",
-        _size,
+        _or_none(_size),
     )
     color_mode: str | None = _option(
         None,
@@ -150,16 +182,18 @@ class DataConfig:
         choices=("grayscale", "rgb"),
     )
     skip_bad_images: bool = _option(False, "leave out pictures of a folder that do not decode, and count them")
-    standardize: bool = _option(
-        False,
-        "scale each column of the images to mean 0 and variance 1 on the training examples, instead of dividing all by "
-        "pixel_max; the saved model takes raw input all the same",
+    standardize: tuple[str, ...] | None = _option(
+        None,
+        "columns: scale each column of the images to mean 0 and variance 1 on the training examples, instead of "
+        "dividing all by pixel_max (the flag without a value means that too); none: do not; none,columns: lbfgs tries "
+        "both; default: none, and for lbfgs both where images are rows of features. The saved model takes raw input",
+        _or_none(_scales),
     )
 
     def __post_init__(self) -> None:
         _normalize(self)
         _check_fields(self)
-        if self.standardize and self.pixel_max is not None:
+        if self.standardize == ("columns",) and self.pixel_max is not None:
             raise ConfigError("pixel_max", self.pixel_max, "does not go with standardize, which takes its place")
         if self.split_order == "end" and self.split_seed:
             raise ConfigError(
@@ -171,39 +205,86 @@ class DataConfig:
 class TrainConfig:
     """How to train. `learning_rate` and `l2` take one number or several; each pair of them trains one head.
 
-    A `learning_rate` of None is settled when the data is known: see `Solver.config`.
+    An option of one solver alone is None where it is not given; `settled` tells what it is then. A `learning_rate` and
+    an `l2` of None are left to the data: see `Solver.config`.
     """
 
-    batch_size: int = _option(600, "examples in a minibatch", _integer(1))
-    learning_rate: tuple[float, ...] | None = _option(
+    solver: str = _option(
+        "auto",
+        "what trains; sgd: minibatch gradient descent with early stopping, as in the Theano tutorial; lbfgs: L-BFGS, "
+        "which goes to the optimum, and says how near that is; auto: sgd where an option of sgd alone is given, else "
+        "lbfgs",
+        choices=("auto", "lbfgs", "sgd"),
+    )
+    l2: tuple[float, ...] | None = _option(
+        None,
+        "weight decay: l2/2 times the squared norm of W is added to the cost that is minimized (b is free of it); "
+        "a list or a range (0,log:1e-6:1e-2:5) multiplies the heads; default: 0 for sgd, and for lbfgs values that the "
+        "training data gives",
+        _or_none(_numbers(*_NOT_NEGATIVE)),
+    )
+    select: str | None = _option(
+        None,
+        "the figure of the validation by which the best models, the patience of sgd and the choice among heads go; "
+        "error, the share of wrong predictions, is the Theano tutorial's; default: cost",
+        choices=("cost", "error"),
+    )
+    batch_size: int | None = _option_of("sgd", 600, "examples in a minibatch", _integer(1))
+    learning_rate: tuple[float, ...] | None = _option_of(
+        "sgd",
         None,
         "step size of gradient descent; a list (0.03,0.1,0.3) or a range (log:1e-3:1:7, seven values, each the same "
         "factor above the one before) trains one head for each value, side by side; default: one value that the "
         "training data allows, the inverse of the largest curvature that the cost can have on its minibatches",
-        lambda values: None if values is None else _numbers(*_POSITIVE)(values),
+        _numbers(*_POSITIVE),
     )
-    l2: tuple[float, ...] = _option(
-        (0.0,),
-        "weight decay: l2/2 times the squared norm of W is added to the cost that is minimized (b is free of it); "
-        "a list or a range (0,log:1e-6:1e-2:5) multiplies the heads",
-        _numbers(*_NOT_NEGATIVE),
+    epochs: int | None = _option_of("sgd", 1000, "passes over the training examples, at most", _integer(1))
+    patience: int | None = _option_of(
+        "sgd", 5000, "iterations to train at least, before early stopping may end the run", _integer(1)
     )
-    epochs: int = _option(1000, "passes over the training examples, at most", _integer(1))
-    patience: int = _option(5000, "iterations to train at least, before early stopping may end the run", _integer(1))
-    patience_increase: float = _option(
+    patience_increase: float | None = _option_of(
+        "sgd",
         2.0,
-        "a validation error better by improvement_threshold raises the patience to this times the iteration",
+        "a validation figure better by improvement_threshold raises the patience to this times the iteration",
         _number(lambda value: value >= 1, "a number of at least 1"),
     )
-    improvement_threshold: float = _option(
+    improvement_threshold: float | None = _option_of(
+        "sgd",
         0.995,
-        "a validation error below this times the best one so far counts as an improvement",
+        "a validation figure below this times the best one so far counts as an improvement",
         _number(lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     )
-    validation_frequency: int = _option(
-        0, "iterations between validations; 0: once an epoch, at most every patience/2 iterations", _integer(0)
+    validation_frequency: int | None = _option_of(
+        "sgd",
+        0,
+        "iterations between validations; 0: once an epoch, at most every patience/2 iterations",
+        _integer(0),
     )
-    shuffle: bool = _option(True, "draw the training examples in a new order every epoch")
+    shuffle: bool | None = _option_of("sgd", True, "draw the training examples in a new order every epoch")
+    drop_remainder: bool | None = _option_of(
+        "sgd",
+        False,
+        "leave out the last minibatch when it is not full, in training, validation and test, as the Theano "
+        "tutorial does",
+    )
+    max_iter: int | None = _option_of("lbfgs", 1000, "iterations for a head at most", _integer(1))
+    tolerance: float | None = _option_of(
+        "lbfgs",
+        1e-4,
+        "how far above the least cost a model may be, relative to it",
+        _number(*_POSITIVE),
+    )
+    folds: int | None = _option_of(
+        "lbfgs",
+        None,
+        "the parts for cross-validation: each is validated by heads that train on the others; 0: none, the validation "
+        "split is for that; auto, the default: as the size of the data asks for",
+        _folds,
+        none="auto",
+    )
+    refit: bool | None = _option_of(
+        "lbfgs", True, "train the selected head once more, on training and validation examples together"
+    )
     seed: int = _option(
         0,
         "determines every order of the examples",
@@ -214,11 +295,6 @@ class TrainConfig:
         "balanced: an example counts N / (K N_k) in the cost that is minimized, for N_k of N training examples in its "
         "class, and K classes that have any, as in scikit-learn; validation and test count each example once",
         choices=("balanced",),
-    )
-    drop_remainder: bool = _option(
-        False,
-        "leave out the last minibatch when it is not full, in training, validation and test, as the Theano "
-        "tutorial does",
     )
     device: str = _option(
         "auto", "where to compute; auto: the GPU if there is a usable one", choices=("auto", "cpu", "gpu")
@@ -245,6 +321,45 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _normalize(self)
         _check_fields(self)
+        solver = self.settled_solver
+        for field in dataclasses.fields(self):
+            of, value = field.metadata["of"], getattr(self, field.name)
+            if of not in (None, solver) and value is not None:
+                other = f"solver={solver}" if self.solver != "auto" else f"{self._given(solver)[0]}, one of {solver}"
+                raise ConfigError(field.name, flag_value(value), f"is an option of {of}, and does not go with {other}")
+
+    @property
+    def settled_solver(self) -> str:
+        """`lbfgs` or `sgd`: what trains."""
+        return self.solver if self.solver != "auto" else "sgd" if self._given("sgd") else "lbfgs"
+
+    def settled(self, solver: str | None = None) -> "TrainConfig":
+        """The same for `solver`, or None for the one that trains, with a value for each option that it has.
+
+        What is left to the data stays None.
+
+        Raises:
+          ConfigError: an option of another solver is given.
+        """
+        solver = solver or self.settled_solver
+        values: dict[str, Any] = {"solver": solver, "select": self.select or "cost"}
+        if solver == "sgd" and self.l2 is None:
+            values["l2"] = (0.0,)
+        for field in dataclasses.fields(self):
+            if field.metadata["of"] == solver and getattr(self, field.name) is None:
+                values[field.name] = field.metadata["settled"]
+        return dataclasses.replace(self, **values)
+
+    def _given(self, solver: str) -> list[str]:
+        """The options of `solver` alone that are given."""
+        fields = dataclasses.fields(self)
+        return [f.name for f in fields if f.metadata["of"] == solver and getattr(self, f.name) is not None]
+
+    def check_goes_with(self, data: DataConfig) -> None:
+        """Raises ConfigError if the solver cannot train on data that is loaded so."""
+        if self.settled_solver == "sgd" and data.standardize and len(data.standardize) > 1:
+            scales = flag_value(data.standardize)
+            raise ConfigError("standardize", scales, "are scales for solver=lbfgs; sgd takes one, none or columns")
 
     def check_packages(self) -> None:
         """Raises OptionError if what a run with a workdir needs is not installed."""
@@ -252,6 +367,19 @@ class TrainConfig:
             raise OptionError(
                 "tensorboard", True, "needs a package that is not there: pip install tensorboard, or --notensorboard"
             )
+
+
+def known(value: Value | None) -> Value:
+    """The value of an option, of a configuration that is settled."""
+    assert value is not None
+    return value
+
+
+def as_scales(value: Any) -> Any:
+    """What `standardize` may be in Python, as DataConfig has it: True is `columns`, and False `none`."""
+    if isinstance(value, bool):
+        return ("columns",) if value else ("none",)
+    return (value,) if isinstance(value, str) else value
 
 
 def is_list(field: "dataclasses.Field[Any]") -> bool:
@@ -266,6 +394,8 @@ def _normalize(config: DataConfig | TrainConfig) -> None:
         value = value.tolist() if hasattr(value, "tolist") else value
         if is_list(field) and value is not None:
             value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        if field.name == "standardize":
+            value = as_scales(value)
         if isinstance(value, list):
             value = tuple(value)
         object.__setattr__(config, field.name, value)
@@ -279,7 +409,7 @@ def _check_fields(config: DataConfig | TrainConfig) -> None:
         problem = check(value) if check else None
         if choices and value not in (*choices, field.default):
             problem = f"must be one of {', '.join(choices)}"
-        if field.type is bool and not isinstance(value, bool):
+        if field.type in (bool, bool | None) and not (isinstance(value, bool) or value is field.default):
             problem = "must be true or false"
         if problem:
             raise ConfigError(field.name, flag_value(value), problem)

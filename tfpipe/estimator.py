@@ -510,7 +510,7 @@ class _Search:
         """The optima of heads with these l2 and columns of weights, `[H]`, from v on: W and b for rows as they are."""
         problems = self._problems(l2, column)
         optimum = minimize(
-            Measures(self._passes, *self._objectives),
+            Measures(self._passes, self._objectives[0], self._objectives[1] if len(self._objectives) > 1 else None),
             problems,
             problems.start() if v is None else v,
             self._sample,

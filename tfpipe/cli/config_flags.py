@@ -55,6 +55,38 @@ class _CountOrFraction(flags.ArgumentParser):
             return _number(argument)
 
 
+class _IntegerOrWord(flags.ArgumentParser):
+    """`5`, or the word that stands for None.
+
+    Args:
+      word: this one.
+    """
+
+    def __init__(self, word: str):
+        self._word = word
+        self.syntactic_help = f"an integer, or {word}"
+
+    def parse(self, argument: Any) -> int | None:
+        if argument == self._word:
+            return None
+        try:
+            return int(argument)
+        except ValueError:
+            raise ValueError(f"expected {self.syntactic_help}") from None
+
+
+class _Scales(flags.ArgumentParser):
+    """`none`, `columns`, or `none,columns`; `true` and `false`, as of a flag without a value."""
+
+    syntactic_help = "none, columns, or both with a comma between them"
+
+    def parse(self, argument: Any) -> tuple[str, ...]:
+        if isinstance(argument, tuple):
+            return argument
+        words = {"true": "columns", "t": "columns", "1": "columns", "false": "none", "f": "none", "0": "none"}
+        return tuple(words.get(argument.lower(), argument).split(","))
+
+
 class _NumbersSerializer(flags.ArgumentSerializer):
     def serialize(self, value: tuple[Any, ...]) -> str:
         return flag_value(value)
@@ -93,17 +125,23 @@ def define(config: type, values: flags.FlagValues, module: str) -> None:
         options: dict[str, Any] = {"flag_values": values, "module_name": module}
         if field.metadata["choices"]:
             flags.DEFINE_enum(name, default, list(field.metadata["choices"]), help, **options)
-        elif field.type is bool:
+        elif field.type in (bool, bool | None):
             flags.DEFINE_bool(name, default, help, **options)
-        elif field.type is int:
+        elif field.metadata["none"]:
+            flags.DEFINE(_IntegerOrWord(field.metadata["none"]), name, default, help, **options)
+        elif field.type in (int, int | None):
             flags.DEFINE_integer(name, default, help, **options)
         elif field.type in (float, float | None):
             flags.DEFINE_float(name, default, help, **options)
         elif is_list(field):
             flags.DEFINE(_Numbers(), name, default, help, serializer=_NumbersSerializer(), **options)
+        elif field.type == tuple[str, ...] | None:
+            # As a flag that is true or false, which it was, it needs no value.
+            flag = flags.Flag(_Scales(), _NumbersSerializer(), name, default, help, boolean=True)
+            flags.DEFINE_flag(flag, values, module)
         elif field.type == tuple[int, int] | None:
             flags.DEFINE(_Size(), name, default, help, serializer=_NumbersSerializer(), **options)
-        elif field.type == float | int:
+        elif field.type in (float | int, float | int | None):
             flags.DEFINE(_CountOrFraction(), name, default, help, **options)
         else:
             flags.DEFINE_string(name, default, help, **options)

@@ -31,7 +31,8 @@ def of_command(name: str, summary: str, arguments: str, values: flags.FlagValues
 
 def _of_flag(flag: flags.Flag) -> list[str]:
     if flag.boolean:
-        head = f"  --[no]{flag.name}  (default: --{'' if flag.default else 'no'}{flag.name})"
+        default = "" if flag.default is None else f"  (default: --{'' if flag.default else 'no'}{flag.name})"
+        head = f"  --[no]{flag.name}{default}"
     else:
         head = f"  --{flag.name}" + (f"  (default: {_default(flag)})" if flag.default is not None else "")
     return [head, *textwrap.wrap(flag.help or "", _WIDTH, initial_indent="      ", subsequent_indent="      ")]

@@ -1,4 +1,4 @@
-"""What `flags.txt` of a run says of its data."""
+"""What `flags.txt` of a run says."""
 
 import dataclasses
 
@@ -32,6 +32,19 @@ def data(workdir: Workdir) -> DataConfig:
         raise DataError(f"{error}; so says {workdir.flags}; {ELSEWHERE}") from error
     # Runs from before there was a split_order took their splits from the end.
     return config if values["split_order"].present else dataclasses.replace(config, split_order="end")
+
+
+def select(workdir: Workdir) -> str | None:
+    """By which figure a run goes that names none, as runs from before there was a choice; None: it names one.
+
+    Raises:
+      DataError: the flags cannot be read.
+    """
+    try:
+        lines = workdir.flags.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{workdir.flags}: cannot be read: {error}") from error
+    return None if any(line.startswith("--select=") for line in lines) else "error"
 
 
 def _is_of_data(line: str, values: flags.FlagValues) -> bool:

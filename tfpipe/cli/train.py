@@ -7,7 +7,7 @@ import itertools
 import pathlib
 import shlex
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
@@ -16,6 +16,11 @@ from tfpipe.compute import startup
 from tfpipe.config import DataConfig, TrainConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError, TfpipeError, WorkdirError
+
+if TYPE_CHECKING:
+    from tfpipe.compute.device import Device
+    from tfpipe.data import Splits
+    from tfpipe.solvers.base import Solver
 
 
 def define(values: flags.FlagValues) -> None:
@@ -43,6 +48,7 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
     if resume and overwrite:
         raise ConfigError("overwrite", overwrite, "goes with --noresume: a run that goes on overwrites nothing")
+    config.check_goes_with(data)
     is_divided = any(values[name].present for name in ("split_order", "split_seed"))
     return lambda: _train(
         data, config, values["workdir"].value, is_divided=is_divided, resume=resume, overwrite=overwrite
@@ -58,27 +64,26 @@ def _train(
         Workdir(path).check()
         if resume and not is_divided:
             data = _divided_as_before(data, Workdir(path))
+        if resume and config.select is None:
+            config = _selecting_as_before(config, Workdir(path))
 
     from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
 
     splits = datasets.load(**dataclasses.asdict(data))
     startup.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 
-    from tfpipe.compute import cpu, device
-    from tfpipe.solvers.sgd import Sgd
-    from tfpipe.training import loop, plan, report
+    from tfpipe.compute import device
+    from tfpipe.training import loop, report
 
     # What holds for the whole process is the command's to set.
     if config.device != "cpu" and not device.grow_gpu_memory():
         logging.info("TensorFlow has begun to compute already: it takes all the memory of GPUs")
     selected = device.select(config.device, tf32=config.tf32)
-    solver = Sgd(config, splits)
-    if plan.wants_one_thread(splits, solver, selected) and not cpu.use_one_thread():
-        logging.info("TensorFlow has begun to compute already: small programs use more threads than they gain by")
+    solver = _sgd(config, splits, selected) if config.settled_solver == "sgd" else None
 
     with interruption.deferred() as came, _workdir(path) as workdir:
         result = loop.train(
-            config, splits, workdir, solver=lambda *_: solver, resume=resume, overwrite=overwrite, should_stop=came
+            config, splits, workdir, solver=solver, resume=resume, overwrite=overwrite, should_stop=came
         )
         files = Workdir(workdir)
         lines = [report.table(result.report), f"everything is in {workdir}"]
@@ -102,6 +107,25 @@ def _divided_as_before(data: DataConfig, workdir: Workdir) -> DataConfig:
         if run_flags.data(workdir).split_order == "end":
             return dataclasses.replace(data, split_order="end")
     return data
+
+
+def _selecting_as_before(config: TrainConfig, workdir: Workdir) -> TrainConfig:
+    """The hyper-parameters; with the figure by which a run in `workdir` goes, if that was not yet to choose."""
+    with contextlib.suppress(DataError):
+        return dataclasses.replace(config, select=run_flags.select(workdir))
+    return config
+
+
+def _sgd(config: TrainConfig, splits: "Splits", device: "Device") -> "Callable[[TrainConfig, Splits], Solver]":
+    """Gives the solver of the run, and TensorFlow the threads that it needs."""
+    from tfpipe.compute import cpu
+    from tfpipe.solvers.sgd import Sgd
+    from tfpipe.training import plan
+
+    solver = Sgd(config, splits)
+    if plan.wants_one_thread(splits, solver, device) and not cpu.use_one_thread():
+        logging.info("TensorFlow has begun to compute already: small programs use more threads than they gain by")
+    return lambda *_: solver
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -113,6 +113,32 @@ class Examples:
         weights, groups = (None if of is None else of[numbers] for of in (self.weights, self.groups))
         part._fill(self.stored, self.rows[numbers], self.labels[numbers], self.name, weights, groups)
         return part
+
+    def joined(self, other: "Examples") -> "Examples":
+        """These examples and others of the same form; where both are rows of one array, no image is copied."""
+        if self.stored is other.stored:
+            stored, rows = self.stored, np.concatenate([self.rows, other.rows])
+        else:
+            stored = np.concatenate([self.images, other.images])
+            rows = np.arange(len(stored))
+        order = np.argsort(rows, kind="stable")
+
+        def both(
+            ours: np.ndarray | None, theirs: np.ndarray | None, otherwise: Callable[["Examples"], np.ndarray]
+        ) -> np.ndarray | None:
+            if ours is None and theirs is None:
+                return None
+            parts = [otherwise(part) if of is None else of for of, part in ((ours, self), (theirs, other))]
+            return np.concatenate(parts)[order]
+
+        # Who has no group is one of its own.
+        used = max((int(part.groups.max()) for part in (self, other) if part.groups is not None), default=0)
+        groups = both(self.groups, other.groups, lambda part: used + 1 + np.arange(len(part)))
+        weights = both(self.weights, other.weights, lambda part: np.ones(len(part)))
+        examples = object.__new__(Examples)
+        labels = np.concatenate([self.labels, other.labels])[order]
+        examples._fill(stored, rows[order], labels, self.name, weights, groups)
+        return examples
 
     def annotated(self, weights: np.ndarray | None, groups: np.ndarray | None) -> "Examples":
         """The same examples with what `checked_weights` and `checked_groups` gave; None: with what they have."""
@@ -233,6 +259,19 @@ class Splits:
     def scaling(self) -> Scaling:
         """How images become inputs of the model."""
         return self.standardization or scaling.by_pixel_max(self.pixel_max)
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """The scales to choose among, where a solver tries several: `none`, as `scaling` gives them, and `columns`.
+
+        Those that were asked for; else one for pictures, of which columns do not differ much, and both for rows of
+        features.
+        """
+        if self.standardization is not None:
+            return ("columns",)
+        if self.config is not None and self.config.standardize is not None:
+            return self.config.standardize
+        return ("none",) if len(self.image_shape) > 1 else ("none", "columns")
 
     @property
     def taken(self) -> tuple[str, ...]:

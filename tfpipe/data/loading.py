@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
-from tfpipe.config import DataConfig
+from tfpipe.config import DataConfig, as_scales
 from tfpipe.data.annotations import annotated
 from tfpipe.data.examples import Splits
 from tfpipe.data.readers import registry
@@ -21,7 +22,7 @@ def load(
     groups: str | pathlib.Path | None = None,
     data_dir: str | pathlib.Path | None = None,
     download: bool = DataConfig.download,
-    validation_split: float | int = DataConfig.validation_split,
+    validation_split: float | int | None = DataConfig.validation_split,
     test_split: float | int = DataConfig.test_split,
     split_order: str = DataConfig.split_order,
     split_seed: int = DataConfig.split_seed,
@@ -29,7 +30,7 @@ def load(
     image_size: tuple[int, int] | None = DataConfig.image_size,
     color_mode: str | None = DataConfig.color_mode,
     skip_bad_images: bool = DataConfig.skip_bad_images,
-    standardize: bool = DataConfig.standardize,
+    standardize: bool | str | Sequence[str] | None = DataConfig.standardize,
 ) -> Splits:
     """Loads a data set by name or path.
 
@@ -44,7 +45,7 @@ def load(
       data_dir: where TensorFlow Datasets keeps prepared data; None: `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       download: whether it may download what is not prepared there.
       validation_split: number (int) or fraction (float) of the training examples that are taken from these to
-        validate; used where the data brings no validation split.
+        validate; used where the data brings no validation split. None: 0.2, and `lbfgs` may take folds.
       test_split: the same for the test split.
       split_order: which ones they are; `stratified`: drawn at random, of each class its share; `end`: the last ones,
         the test split after the other.
@@ -55,7 +56,9 @@ def load(
         one size.
       color_mode: `grayscale` or `rgb`, for the same pictures; None: grayscale unless one has colours.
       skip_bad_images: leave out pictures of a folder that do not decode.
-      standardize: scale each column to mean 0 and variance 1 instead, as measured on the training split alone.
+      standardize: the scale of the columns. `columns` or True: each is brought to mean 0 and variance 1 instead, as
+        measured on the training split alone; `none` or False: it is not; both in a tuple: for a solver that tries both;
+        None: as the solver does by default, see `Splits.scales`.
 
     Returns:
       Splits, images as they are stored (uint8 where the source has bytes).
@@ -79,7 +82,7 @@ def load(
         image_size=image_size,
         color_mode=color_mode,
         skip_bad_images=skip_bad_images,
-        standardize=standardize,
+        standardize=as_scales(standardize),
     )
     try:
         found = registry.find(config)

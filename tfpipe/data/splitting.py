@@ -12,6 +12,7 @@ from tfpipe.log import log
 
 # More are not what a linear model of images is for, and one damaged label must not take all memory.
 _MOST_CLASSES = 1 << 16
+_SPLIT = 0.2
 _STANDARDIZATION_BYTES = 32 << 20
 # No epoch has this number: orders of the training examples, drawn from `(seed, epoch)`, are other draws.
 _DRAW_OF_SPLITS = 1 << 32
@@ -56,7 +57,7 @@ def divide(source: Source, config: DataConfig) -> Splits:
         parts["test"],
         class_names,
         pixel_max=_pixel_max(source, config),
-        standardization=scaling.standardization(as_float64) if config.standardize else None,
+        standardization=scaling.standardization(as_float64) if config.standardize == ("columns",) else None,
         config=config,
         # Bytes have their own scale, whatever they are divided by: the tutorial takes 256.
         white=source.pixel_max if train.stored.dtype == np.uint8 else None,
@@ -208,7 +209,7 @@ def _sizes(total: int, names: list[str], config: DataConfig) -> dict[str, int]:
     left = total
     for name in names:
         option = f"{name}_split"
-        wanted = getattr(config, option)
+        wanted = _SPLIT if (given := getattr(config, option)) is None else given
         size = wanted if isinstance(wanted, int) else round(total * wanted)
         if not 0 < size < left:
             have = f"the {left} examples that are left for training"

@@ -56,9 +56,9 @@ class Validated(NamedTuple):
       reports: what the solver reports besides, by name.
       validation_error: share of wrong predictions, in [0, 1].
       validation_cost: mean over the validation examples.
-      test_error: share in [0, 1]; NaN also for a head whose validation error is no new best.
-      leader: the head with the best validation error so far; None while there is none.
-      best_error: its best validation error; infinity while there is none.
+      test_error: share in [0, 1]; NaN also for a head whose validation is no new best.
+      leader: the head with the best validation so far; None while there is none.
+      best_error: the validation error of its best; infinity while there is none.
     """
 
     iteration: int

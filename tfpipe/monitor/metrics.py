@@ -96,7 +96,7 @@ def _lines(path: pathlib.Path, content: bytes) -> Iterator[tuple[bytes, Validate
             fields: dict[str, Any] = {
                 name: _as_array(value) if isinstance(value, list) else value for name, value in values
             }
-            best = np.fmin(best, fields["validation_error"])
+            best = np.where(np.isnan(fields["test_error"]), best, fields["validation_error"])
             leader = fields["leader"]
             reports = {name: fields.pop(name) for name in fields.keys() - _FIELDS}
             best_error = np.inf if leader is None else float(best[leader])

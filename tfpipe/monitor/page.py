@@ -37,6 +37,7 @@ _PICTURES = {
     "confusion_matrix": "What is taken for what",
     "mistakes": "The most confident mistakes: what it is → what it was taken for, and how surely",
     "reliability": "What the probabilities are worth",
+    "path": "What was tried: the validation cost, with its standard error, over l2",
     "heat_map": "The grid",
 }
 _TABLES = {"heads": "All heads, the best first", "report": "Figures"}

@@ -52,12 +52,14 @@ def of_model(event: Selected) -> dict[str, bytes]:
 
 
 def of_grid(grid: Sequence[dict[str, Any]], settings: Sequence[str]) -> dict[str, bytes]:
-    """The `heat_map` of the heads of a report, if several have a validation error.
+    """The `path` of a search, or the `heat_map` of other heads of a report, if several have a validation error.
 
     Args:
       grid: the heads.
       settings: the names of what they are trained with.
     """
+    if len(grid) > 1 and "standard_error" in grid[0]:
+        return {"path": png(path(grid))}
     return {"heat_map": png(heat_map(grid, settings))} if sum(_error(head) is not None for head in grid) > 1 else {}
 
 
@@ -166,6 +168,26 @@ def reliability(calibration: Calibration) -> "Figure":
     upper.set(ylim=(0, 1), ylabel="share that is right", title=f"expected calibration error {calibration.error:.2%}")
     lower.bar(begin, calibration.examples, width, align="edge", color="#b8b8b8", edgecolor="white")
     lower.set(xlim=(0, 1), xlabel="probability of the predicted class", ylabel="examples")
+    return figure
+
+
+def path(grid: Sequence[dict[str, Any]]) -> "Figure":
+    """The validation cost of each setting of a search, with its standard error, over l2; the least is marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.add_subplot()
+    measured = [head for head in grid if head["validation_cost"] is not None and head["l2"] > 0]
+    for scale in sorted({head["standardize"] for head in measured}):
+        own = [head for head in measured if head["standardize"] == scale]
+        l2, cost, error = ([head[name] or 0 for head in own] for name in ("l2", "validation_cost", "standard_error"))
+        axis.errorbar(l2, cost, error, marker="o", markersize=4, capsize=3, label=f"standardize={scale}")
+    if measured:
+        best = min(measured, key=lambda head: head["validation_cost"])
+        axis.plot(best["l2"], best["validation_cost"], "o", markersize=14, fillstyle="none", color="black")
+        axis.legend()
+    axis.set(xscale="log", yscale="log", xlabel="l2", ylabel="validation cost", title="what was tried")
+    axis.grid(visible=True, which="major", alpha=0.3)
     return figure
 
 

@@ -1,6 +1,6 @@
 """A run for TensorBoard: event files below one folder, which `tensorboard --logdir` shows.
 
-Runs: `train`, `validation` and `test` hold the curves of the leading head, the one with the best validation error so
+Runs: `train`, `validation` and `test` hold the curves of the leading head, the one with the best validation so
 far, and the pictures of its model. In a grid `lowest` and `highest` hold the range of all heads, and `heads/NUMBER`
 the best values of each, for the tab HParams.
 

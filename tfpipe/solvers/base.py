@@ -40,7 +40,8 @@ class Inside(NamedTuple):
       validation, test: all minibatches of both splits.
       of_validation, of_test: how heads are measured on them.
       column: `[H]` int32, the columns of validation rows of the heads.
-      best_error: `[H]` float64, below which a head is better than ever: minus infinity for one that has ended.
+      figure: `[]` int32, by which of a validation's figures models are chosen; 0: the error; 1: the cost.
+      to_beat: `[H]` float64, below which that of a head is better than ever: minus infinity for one that has ended.
     """
 
     validation: Span
@@ -48,7 +49,8 @@ class Inside(NamedTuple):
     test: Span
     of_test: Objective
     column: tf.Tensor
-    best_error: tf.Tensor
+    figure: tf.Tensor
+    to_beat: tf.Tensor
 
     def measure(self, W: tf.Tensor, b: tf.Tensor, may_improve: tf.Tensor, best: Tensors) -> tuple[Tensors, Tensors]:
         """Measures heads, and tests them if one is better than ever.
@@ -57,25 +59,26 @@ class Inside(NamedTuple):
           W: `[H, K, D]`, of the heads.
           b: `[H, K]`, likewise.
           may_improve: `[H]` bool: those that still train, and have not diverged.
-          best: error `[H]` float64, W and b, of each head at its best.
+          best: the figure `[H]` float64, W and b, of each head at its best.
 
         Returns:
           `sums`, `test_sums` and `norm` as Advance has them, of this validation; and what is the best now.
         """
-        best_error, best_W, best_b = best
+        to_beat, best_W, best_b = best
         sums = self.of_validation.sums(self.validation, W, b, self.column)
-        error, cost = tf.unstack(sums / tf.gather(self.of_validation.total, self.column))
-        improved = may_improve & tf.math.is_finite(cost) & (error < best_error)
+        figures = sums / tf.gather(self.of_validation.total, self.column)
+        figure = tf.gather(figures, self.figure)
+        improved = may_improve & tf.math.is_finite(figures[1]) & (figure < to_beat)
         test_sums = tf.cond(
             tf.reduce_any(improved),
             lambda: self.of_test.sums(self.test, W, b, tf.zeros_like(self.column)),
             lambda: tf.fill([2, b.shape[0]], tf.constant(np.nan, tf.float64)),
         )
         norm = tf.norm(tf.cast(W, tf.float64), axis=(1, 2))
-        best_error = tf.where(improved, error, best_error)
+        to_beat = tf.where(improved, figure, to_beat)
         best_W = tf.where(improved[:, tf.newaxis, tf.newaxis], W, best_W)
         best_b = tf.where(improved[:, tf.newaxis], b, best_b)
-        return (sums, test_sums, norm), (best_error, best_W, best_b)
+        return (sums, test_sums, norm), (to_beat, best_W, best_b)
 
 
 class Advance(NamedTuple):

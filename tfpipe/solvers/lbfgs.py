@@ -23,6 +23,11 @@ _LEAST_CURVATURE = 1e-14
 Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+def head_bytes(size: int) -> int:
+    """What a head of P numbers takes."""
+    return (2 * _MEMORY + 6) * size * np.dtype(np.float64).itemsize
+
+
 class Found(NamedTuple):
     """What was found of h heads at their points.
 

@@ -266,19 +266,37 @@ class Measures(NamedTuple):
       passes: over the rows.
       exact: the objective of them, in float64.
       rough: the same in float32, which is faster: taken as long as it tells where to go. None: it is not.
+      fewest: programs are made for so many heads at least. Of few rows more heads take no longer, and another program
+        takes a second.
     """
 
     passes: Passes
     exact: Objective
     rough: Objective | None = None
+    fewest: int = 1
+
+    def sums(self, objective: Objective, problems: Problems, v: np.ndarray) -> Sums:
+        """The sums at v, `[h, K, D + 1]`: of as many heads as programs are made for."""
+        rows = self._filled(len(v))
+        W, b = problems.parameters(v)
+        found = self.passes.sums(objective, W[rows], b[rows], problems.column[rows])
+        return Sums(*(array[: len(v)] for array in found))
+
+    def losses(self, passes: Passes, objective: Objective, problems: Problems, v: np.ndarray) -> list[np.ndarray]:
+        """What heads at v lose on each row of other passes, and whether they are wrong: see `Passes.losses`."""
+        rows = self._filled(len(v))
+        W, b = problems.parameters(v)
+        return [array[: len(v)] for array in passes.losses(objective, W[rows], b[rows])]
+
+    def _filled(self, count: int) -> np.ndarray:
+        """Numbers of heads, of one of few lengths: each of `count`, and the first once more where there is room."""
+        return np.append(np.arange(count), np.zeros(max(self.fewest, padded(count)) - count, np.int64))
 
     def error(self, problems: Problems, v: np.ndarray) -> np.ndarray:
         """`[H]`: the Euclidean norm of the error of a rough gradient at v, `[H, K, D + 1]`; 0 if there is none."""
         if self.rough is None:
             return np.zeros(len(v))
-        both = [
-            problems.cost_and_gradient(v, _sums(self.passes, one, problems, v))[1] for one in (self.rough, self.exact)
-        ]
+        both = [problems.cost_and_gradient(v, self.sums(one, problems, v))[1] for one in (self.rough, self.exact)]
         return np.linalg.norm((both[0] - both[1]).reshape(len(v), -1), axis=1)
 
     def step(self, descent: Descent) -> None:
@@ -291,7 +309,7 @@ class Measures(NamedTuple):
             if heads.size:
                 assert objective is not None
                 problems, points = descent.problems.take(heads), descent.points(heads)
-                descent.take(heads, _sums(self.passes, objective, problems, points))
+                descent.take(heads, self.sums(objective, problems, points))
 
 
 def minimize(
@@ -320,11 +338,3 @@ def minimize(
     while descent.active.size:
         measures.step(descent)
     return descent.optimum()
-
-
-def _sums(passes: Passes, objective: Objective, problems: Problems, v: np.ndarray) -> Sums:
-    """The sums at v, `[h, K, D + 1]`: of as many heads as programs are made for."""
-    W, b = problems.parameters(v)
-    rows = np.append(np.arange(len(v)), np.zeros(padded(len(v)) - len(v), np.int64))
-    found = passes.sums(objective, W[rows], b[rows], problems.column[rows])
-    return Sums(*(array[: len(v)] for array in found))

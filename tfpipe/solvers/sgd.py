@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.compute.programs import Program, graph, padded
-from tfpipe.config import TrainConfig
+from tfpipe.config import TrainConfig, known
 from tfpipe.data import Splits
 from tfpipe.exceptions import ConfigError, DataError
 from tfpipe.pipeline import inputs
@@ -44,16 +44,21 @@ class Sgd(Solver):
     validates_inside = True
 
     def __init__(self, config: TrainConfig, splits: Splits):
-        n_examples = len(splits.train)
-        batch_size = config.batch_size if config.drop_remainder else min(config.batch_size, padded(n_examples))
+        config = config.settled("sgd")
+        if splits.config is not None:
+            config.check_goes_with(splits.config)
+        n_examples, patience, l2 = len(splits.train), known(config.patience), known(config.l2)
+        batch_size, drop_remainder = known(config.batch_size), known(config.drop_remainder)
+        if not drop_remainder:
+            batch_size = min(batch_size, padded(n_examples))
         self._sampler = Sampler(
-            n_examples, batch_size, drop_remainder=config.drop_remainder, shuffle=config.shuffle, seed=config.seed
+            n_examples, batch_size, drop_remainder=drop_remainder, shuffle=known(config.shuffle), seed=config.seed
         )
         self.batch_size = batch_size
         self.per_epoch, self.examples = self._sampler.per_epoch, self._sampler.examples
-        self.steps = config.epochs * self.per_epoch
+        self.steps = known(config.epochs) * self.per_epoch
         # The tutorial: min(n_train_batches, patience / 2).
-        by_default = min(self.per_epoch, max(1, config.patience // 2))
+        by_default = min(self.per_epoch, max(1, patience // 2))
         self.frequency = config.validation_frequency or by_default
         if not self.per_epoch:
             problem = f"{n_examples} training examples fill no minibatch, and drop_remainder drops what is not full"
@@ -61,17 +66,17 @@ class Sgd(Solver):
         if self.frequency > self.steps:
             problem = f"the run has {self.steps} iterations, so it would never validate; take at most as many"
             raise ConfigError("validation_frequency", self.frequency, problem)
-        if self.frequency > config.patience + 1:
-            problem = f"ends the run after {config.patience + 1} iterations, and the first validation is after "
+        if self.frequency > patience + 1:
+            problem = f"ends the run after {patience + 1} iterations, and the first validation is after "
             raise ConfigError(
-                "patience", config.patience, f"{problem}{self.frequency}; take more patience, or validate earlier"
+                "patience", patience, f"{problem}{self.frequency}; take more patience, or validate earlier"
             )
-        self._splits, self._l2, self._class_weight = splits, max(config.l2), config.class_weight
+        self._splits, self._l2, self._class_weight = splits, max(l2), config.class_weight
         rates = config.learning_rate
         if rates is None:
             rates, self.remarks = (self._rate_by_data(),), [self._why()]
         self.config = dataclasses.replace(config, learning_rate=rates)
-        self.settings = [{"learning_rate": rate, "l2": l2} for rate, l2 in itertools.product(rates, config.l2)]
+        self.settings = [{"learning_rate": rate, "l2": l2} for rate, l2 in itertools.product(rates, l2)]
 
     @property
     def safe_rate(self) -> float:
@@ -168,7 +173,7 @@ def _advance(
     of_validations = [] if inside is None else [sums, sums, (tf.float64, [n_heads])]
     best: Tensors = ()
     if inside is not None:
-        best = inside.best_error, tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)
+        best = inside.to_beat, tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)
     costs, *found = (
         tf.TensorArray(of, size=span.rows.shape[0], element_shape=shape) for of, shape in [heads] * 3 + of_validations
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfpipe.compute.workers import Workers
+from tfpipe.config import known
 from tfpipe.disk.workdir import Workdir
 from tfpipe.log import log
 from tfpipe.monitor import Monitor, Started
@@ -72,6 +73,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
         test,
         frequency=solver.frequency,
         validated=state.validated,
+        select=known(plan.config.select),
         is_inside=inside > 0,
         workers=workers,
     )

@@ -140,9 +140,9 @@ class Heads:
             stop = tf.constant(np.pad(last[places], room))
             if inside is None:
                 return self._solver.advance(span, objective, group, stop, None)
-            best_error = tf.constant(np.pad(inside.best_error[places], room))
+            to_beat = tf.constant(np.pad(inside.to_beat[places], room))
             column = tf.constant(np.pad(inside.column[places], room))
-            own = inside._replace(best_error=best_error, column=column)
+            own = inside._replace(to_beat=to_beat, column=column)
             return self._solver.advance(span, objective, group, stop, own)
 
         return self._workers.map(run, self._groups, self._places)

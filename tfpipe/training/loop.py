@@ -4,7 +4,6 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from tfpipe.compute import device as devices
 from tfpipe.compute import processes
@@ -13,36 +12,19 @@ from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
-from tfpipe.exceptions import DataError, OptionError
-from tfpipe.log import log
-from tfpipe.model import artifact
 from tfpipe.model.regression import SoftmaxRegression
-from tfpipe.monitor import Finished, Monitor, Validated, metrics, warn
+from tfpipe.monitor import Finished, Monitor, warn
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import report
 from tfpipe.training.assembly import Parts, assembled
 from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.plan import Pace, Plan
-from tfpipe.training.resume import restore_or_begin
+from tfpipe.training.result import Result, in_workdir
+from tfpipe.training.search import search
 from tfpipe.training.state import State
 
 __all__ = ["Pace", "Result", "train"]
-
-
-class Result(NamedTuple):
-    """What a run leaves.
-
-    Attributes:
-      model: the selected head at its best validation, for images as they are stored; None if the run was interrupted
-        before its first validation.
-      report: the content of `report.json`.
-      history: every validation, in order.
-    """
-
-    model: SoftmaxRegression | None
-    report: dict[str, Any]
-    history: list[Validated]
 
 
 def train(
@@ -50,14 +32,16 @@ def train(
     splits: Splits,
     workdir: pathlib.Path | str | None = None,
     *,
-    solver: Callable[[TrainConfig, Splits], Solver] = Sgd,
+    solver: Callable[[TrainConfig, Splits], Solver] | None = None,
     resume: bool = True,
     overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     device: Device | None = None,
     pace: Pace = Pace(),  # noqa: B008  # It is immutable.
 ) -> Result:
-    """Trains every head of `config` on `splits` until patience or the epochs end, and selects the best.
+    """Trains every head of `config` on `splits` until it is done, and selects the best.
+
+    With `sgd` that is when patience or the epochs end, with `lbfgs` at the optimum.
 
     A run that ended before its time, however that came about, goes on where its workdir holds its state; of one that is
     finished the result is given. Ctrl-C (KeyboardInterrupt) ends it as `should_stop` does: the state is saved, and the
@@ -67,7 +51,8 @@ def train(
       config: the hyper-parameters.
       splits: the data.
       workdir: folder for all that is kept of the run, made if need be; None: nothing is written.
-      solver: makes, of the hyper-parameters and the data, what trains.
+      solver: makes, of the hyper-parameters (settled as for `sgd`) and the data, what trains; None: the
+        hyper-parameters say what does.
       resume: False begins anew, and refuses a workdir that holds a run.
       overwrite: with resume=False: removes the run that the workdir holds.
       should_stop: asked between spans (a second at most); True ends the run with what it has.
@@ -75,7 +60,7 @@ def train(
       pace: how much is done between two looks, and by which clock.
 
     Returns:
-      Result, of the head with the smallest validation error (of equals, the smaller validation cost).
+      Result, of the head that is best on validation, by the figure that `config.select` names.
 
     Raises:
       ConfigError: the hyper-parameters do not fit the data.
@@ -89,28 +74,32 @@ def train(
     processes.check_not_forked()
     device = device or devices.select(config.device, tf32=config.tf32)
     device.check_precision(config.precision)
-    plan = Plan.of(splits, solver(config, splits), device, pace)
+    if solver is None and config.settled_solver == "lbfgs":
+        return search(
+            config,
+            splits,
+            workdir,
+            resume=resume,
+            overwrite=overwrite,
+            should_stop=should_stop,
+            device=device,
+            pace=pace,
+        )
+    plan = Plan.of(splits, (solver or Sgd)(config.settled("sgd"), splits), device, pace)
+    identity = plan.identity
+    slots = plan.solver.slots(*identity.sizes)
     with asked_to_stop(should_stop) as stops:
-        if workdir is None:
-            if config.profile:
-                raise OptionError("profile", True, "has no workdir to be written to; give one")
-            return _train(plan, None, State(), stops)
-        config.check_packages()
-        files = Workdir(workdir)
-        identity = plan.identity
-        with files.owned():
-            state = restore_or_begin(
-                files,
-                identity,
-                plan.flags,
-                reports=plan.solver.reports,
-                slots=plan.solver.slots(*identity.sizes),
-                resume=resume,
-                overwrite=overwrite,
-            )
-            if state.finished and (result := _result_of(files)):
-                return result
-            return _train(plan, files, state, stops)
+        return in_workdir(
+            workdir,
+            plan.config,
+            identity,
+            plan.flags,
+            lambda files, state: _train(plan, files, state, stops),
+            begin=State(),
+            check_fits=lambda state: state.check_fits(identity.sizes, plan.solver.reports, slots),
+            resume=resume,
+            overwrite=overwrite,
+        )
 
 
 def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callable[[], bool]) -> Result:
@@ -147,8 +136,8 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
 
 def _start_validation(parts: Parts, steps: int) -> None:
     """Has the heads validated as they are, beside what follows."""
-    open_errors = parts.record.open_errors(parts.heads.numbers, steps)
-    parts.validation.start(steps, parts.heads, open_errors, parts.meter.lap("validation", steps))
+    to_beat = parts.record.to_beat(parts.heads.numbers, steps)
+    parts.validation.start(steps, parts.heads, to_beat, parts.meter.lap("validation", steps))
 
 
 def _take_validation(parts: Parts) -> None:
@@ -164,7 +153,7 @@ def _advance(parts: Parts, steps: int) -> int:
     until = patience.certain(steps, following)
     span = parts.spans.take(steps, until if validation.is_inside else min(until, following))
     numbers, column, begin = heads.numbers, heads.column, parts.meter.seconds
-    inside = validation.inside(record.open_errors(numbers, steps + 1), column)
+    inside = validation.inside(record.to_beat(numbers, steps + 1), column)
     found = heads.advance(span, parts.objective, patience.allowed[numbers], inside)
     _take_validation(parts)  # It may find that a head had diverged which this span took along.
     done = steps + len(found.costs)
@@ -231,16 +220,3 @@ def _finish(
         with files.writing(files.report.name):  # After all else: it says that a run is finished.
             report.save(files.report, content)
     return Result(model, content, record.history)
-
-
-def _result_of(files: Workdir) -> Result | None:
-    """What a finished run left; None if it cannot be read, so that it has to be made once more."""
-    try:
-        trained = artifact.load(files.model)
-        content = report.load(files.report) | {"workdir": str(files.path)}
-        history = metrics.read(files.metrics)
-    except DataError as error:
-        log.info("%s: it is made again", error)
-        return None
-    log.info("%s: the run is finished; with more --epochs or --patience it would go on", files.path)
-    return Result(SoftmaxRegression.from_arrays(trained.W, trained.b), content, history)

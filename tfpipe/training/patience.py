@@ -1,4 +1,4 @@
-"""The tutorial's early stopping, for H heads at once. NumPy only.
+"""The tutorial's early stopping, for H heads at once; by errors, or by costs in their place. NumPy only.
 
 In the Theano tutorial's words, with `iter` counted from 0: a validation error below the best one is the new best; if
 it is also below `best * improvement_threshold`, patience becomes `max(patience, iter * patience_increase)`; and after
@@ -19,10 +19,16 @@ _FOREVER = 2**62
 class Patience:
     """Who may go on, and who was best when. Every attribute has one entry a head, `[H]`.
 
+    Args:
+      heads: H.
+      patience, patience_increase, improvement_threshold: as in the tutorial.
+      select: the figure by which it goes, `error` or `cost`.
+      state: from which the run goes on.
+
     Attributes:
       patience: float64, as in the tutorial.
-      best_error: float64, the smallest validation error seen, a share in [0, 1]; infinity before the first.
-      best_cost: float64, the validation cost at that moment.
+      best_error: float64, the validation error at the best validation, a share in [0, 1]; infinity before the first.
+      best_cost: float64, the validation cost then.
       best_steps: int64, how many steps were done then; 0 before the first.
       diverged: bool, the head was stopped because its cost was no longer finite.
       diverged_at: int64, after how many steps.
@@ -35,10 +41,12 @@ class Patience:
         patience: int,
         patience_increase: float,
         improvement_threshold: float,
+        select: str = "error",
         state: State | None = None,
     ):
         self._increase = patience_increase
         self._threshold = improvement_threshold
+        self._by_cost = select == "cost"
         self.patience = np.full(heads, float(patience))
         self.best_error = np.full(heads, np.inf)
         self.best_cost = np.full(heads, np.inf)
@@ -63,6 +71,11 @@ class Patience:
         """All that it has to remember, copied: by name, as State has it."""
         names = ("patience", "best_error", "best_cost", "best_steps", "diverged", "diverged_at")
         return {name: getattr(self, name).copy() for name in names}
+
+    @property
+    def best(self) -> np.ndarray:
+        """`[H]` float64: the smallest of the figures seen, errors or costs, by which it goes."""
+        return self.best_cost if self._by_cost else self.best_error
 
     @property
     def allowed(self) -> np.ndarray:
@@ -98,10 +111,11 @@ class Patience:
           cost: `[H]` validation costs.
 
         Returns:
-          `[H]` bool: the heads whose error is a new best.
+          `[H]` bool: the heads whose error, or cost, is a new best.
         """
-        improved = self.active(steps) & (error < self.best_error)
-        clearly = improved & (error < self.best_error * self._threshold)
+        figure = cost if self._by_cost else error
+        improved = self.active(steps) & (figure < self.best)
+        clearly = improved & (figure < self.best * self._threshold)
         self.patience[clearly] = np.maximum(self.patience[clearly], (steps - 1) * self._increase)
         self.best_error[improved] = error[improved]
         self.best_cost[improved] = cost[improved]
@@ -116,11 +130,14 @@ class Patience:
     def selected(self, among: np.ndarray | None = None) -> int | None:
         """The head with the smallest best error; of equals the one with the smaller cost, then the first one.
 
+        Or with the smallest cost, and of equals the smaller error, if it goes by costs.
+
         None if no head that is still sound has been validated. A diverged head is never selected, nor one that is not
         `among` (`[H]` bool; None: all).
         """
         candidates = np.flatnonzero(~self.diverged & (self.best_steps > 0) & (among is None or among))
         if not candidates.size:
             return None
-        order = np.lexsort((self.best_cost[candidates], self.best_error[candidates]))
+        then = self.best_error if self._by_cost else self.best_cost
+        order = np.lexsort((then[candidates], self.best[candidates]))
         return int(candidates[order[0]])

@@ -9,7 +9,7 @@ import numpy as np
 from tfpipe.compute import cpu
 from tfpipe.compute.device import Device
 from tfpipe.compute.programs import padded
-from tfpipe.config import TrainConfig, flag_lines, flag_value
+from tfpipe.config import TrainConfig, flag_lines, flag_value, known
 from tfpipe.data import Examples, Splits
 from tfpipe.exceptions import ConfigError
 from tfpipe.monitor import DrawingPace, Validated
@@ -17,7 +17,7 @@ from tfpipe.pipeline import residency, spans
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.objective import arithmetic, example_weights
-from tfpipe.training.state import RunIdentity
+from tfpipe.training.identity import RunIdentity
 from tfpipe.training.versions import versions
 
 # What the report tells of each head beside its settings.
@@ -122,7 +122,7 @@ class Plan(NamedTuple):
         }  # fmt: skip
         weighted = "; by sample weights" if self.splits.train.weights is not None else ""
         counts = ", ".join(f"{examples[name]} {words}" for name, words in _SPLITS.items())
-        return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes{weighted}{_taken(self.splits)}"
+        return f"{counts} examples of {self.splits.form}; {self.splits.n_out} classes{weighted}{taken(self.splits)}"
 
     @property
     def weights(self) -> np.ndarray:
@@ -178,7 +178,7 @@ def _arithmetic(config: TrainConfig, splits: Splits, device: Device, batch_size:
     )
 
 
-def _taken(splits: Splits) -> str:
+def taken(splits: Splits) -> str:
     """How the splits were taken from the data that it does not bring."""
     if not splits.taken or splits.config is None:
         return ""
@@ -190,8 +190,10 @@ def _taken(splits: Splits) -> str:
 
 def _in_order(config: TrainConfig, name: str, examples: Examples, most: int) -> Sampler:
     """The minibatches of a split, of at most `most` examples unless only full ones count."""
-    batch_size = config.batch_size if config.drop_remainder else min(config.batch_size, padded(most))
-    sampler = Sampler(len(examples), batch_size, drop_remainder=config.drop_remainder)
+    batch_size, drop_remainder = known(config.batch_size), known(config.drop_remainder)
+    if not drop_remainder:
+        batch_size = min(batch_size, padded(most))
+    sampler = Sampler(len(examples), batch_size, drop_remainder=drop_remainder)
     if not sampler.per_epoch:
         problem = f"{len(examples)} {name} examples fill no minibatch, and drop_remainder drops what is not full"
         raise ConfigError("batch_size", config.batch_size, problem)

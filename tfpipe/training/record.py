@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfpipe.config import known
 from tfpipe.exceptions import DivergedError
 from tfpipe.log import log
 from tfpipe.model.artifact import TrainedModel
@@ -40,9 +41,10 @@ class Record:
         self._meter = meter
         self.patience = Patience(
             plan.n_heads,
-            patience=config.patience,
-            patience_increase=config.patience_increase,
-            improvement_threshold=config.improvement_threshold,
+            patience=known(config.patience),
+            patience_increase=known(config.patience_increase),
+            improvement_threshold=known(config.improvement_threshold),
+            select=known(config.select),
             state=state,
         )
         self.best = Best(plan.solver, plan.splits, dtype, state)
@@ -63,12 +65,12 @@ class Record:
         assert self.leader is not None
         return self.best.model(self.leader, self.patience)
 
-    def open_errors(self, numbers: np.ndarray, steps: int) -> np.ndarray:
-        """`[h]` float64: below which validation error each of these heads is better than ever, after `steps`.
+    def to_beat(self, numbers: np.ndarray, steps: int) -> np.ndarray:
+        """`[h]` float64: below which validation error, or cost, each of these heads is better than ever, after `steps`.
 
         Minus infinity for those that have ended.
         """
-        return np.where(self.patience.active(steps), self.patience.best_error, -np.inf)[numbers]
+        return np.where(self.patience.active(steps), self.patience.best, -np.inf)[numbers]
 
     def is_certain(self, steps: int, following: int) -> bool:
         """Whether heads go on to `following` steps whatever the validation after `steps` finds."""

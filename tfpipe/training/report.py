@@ -22,6 +22,11 @@ _OF_THE_RUN = (
     "epochs",
     "iterations",
     "best_iteration",
+    "solver",
+    "certificate",
+    "converged",
+    "evaluations",
+    "standardize",
     "seconds",
     "epochs_per_second",
     "device",
@@ -65,9 +70,9 @@ def build(
     grid = [
         {
             **settings,
-            "validation_error": _finite(patience.best_error[h]),
-            "validation_cost": _finite(patience.best_cost[h]),
-            "test_error": _finite(test_error[h]),
+            "validation_error": finite(patience.best_error[h]),
+            "validation_cost": finite(patience.best_cost[h]),
+            "test_error": finite(test_error[h]),
             "epochs": solver.epoch(of_heads[h]),
             "iterations": of_heads[h],
             "best_iteration": int(patience.best_steps[h]) - 1 if patience.best_steps[h] else None,
@@ -90,11 +95,16 @@ def build(
         "image_shape": list(splits.image_shape),
         "pixel_max": None if splits.standardization else splits.pixel_max,
         "standardized": splits.standardization is not None,
+        "standardize": "columns" if splits.standardization else "none",
         "warnings": warnings,
         "seconds": seconds,
         "epochs_per_second": steps / solver.per_epoch / max(seconds, 1e-9),  # A clock may stand still.
         "device": plan.device.label,
         "solver": solver.name,
+        "select": plan.config.select,
+        "certificate": None,
+        "converged": None,
+        "evaluations": None,
         "precision": plan.config.precision,
         "products": plan.arithmetic,
         "programs": programs,
@@ -145,14 +155,16 @@ def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
 
 
 def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    if "columns" in content:
+        return _in_order(content)
     columns = (*content["settings"], "validation_error", "validation_cost", "test_error", "epochs", "iterations")
+    figures = ("cost", "error") if content["select"] == "cost" else ("error", "cost")
     order = sorted(
         range(content["heads"]),
         key=lambda h: (
             h != content["selected"],
             content["grid"][h]["diverged"],
-            _last(content["grid"][h]["validation_error"]),
-            _last(content["grid"][h]["validation_cost"]),
+            *(_last(content["grid"][h][f"validation_{figure}"]) for figure in figures),
         ),
     )
     rows = [("", *(name.replace("_", " ") for name in columns), "best iteration")]
@@ -160,6 +172,16 @@ def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:
         head = content["grid"][h]
         end = "diverged" if head["diverged"] else _cell("best_iteration", head["best_iteration"])
         rows.append(("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in columns), end))
+    return rows
+
+
+def _in_order(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The heads as they were tried."""
+    rows = [("", *(name.replace("_", " ") for name in content["columns"]))]
+    for h, head in enumerate(content["grid"]):
+        rows.append(
+            ("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in content["columns"]))
+        )
     return rows
 
 
@@ -173,10 +195,17 @@ def _figures(content: dict[str, Any]) -> list[tuple[str, ...]]:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.2%}" if name.endswith("error") else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.2%}"
+        if name.endswith("_error") and name != "standard_error"
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """As JSON can hold it: None stands for what is not."""
     return float(value) if np.isfinite(value) else None
 
 

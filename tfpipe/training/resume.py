@@ -1,19 +1,18 @@
 """How a run begins in its workdir: anew, or from the state that is there. NumPy only."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-
-import numpy as np
+from collections.abc import Callable
+from typing import TypeVar
 
 from tfpipe.disk import files
 from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import DataError
 from tfpipe.log import log
-from tfpipe.training.state import RunIdentity, State, pack, unpack
+from tfpipe.training.identity import Resumable, RunIdentity, identity_of, pack, unpack
 
-_OTHERWISE = "give another workdir, or --noresume --overwrite to begin anew and lose what is there"
+_State = TypeVar("_State", bound=Resumable)
+OTHERWISE = "give another workdir, or --noresume --overwrite to begin anew and lose what is there"
 
 
 def restore_or_begin(
@@ -21,19 +20,19 @@ def restore_or_begin(
     identity: RunIdentity,
     flag_lines: list[str],
     *,
-    reports: Sequence[str] = (),
-    slots: Mapping[str, np.ndarray] = MappingProxyType({}),
+    begin: _State,
+    check_fits: Callable[[_State], None],
     resume: bool,
     overwrite: bool,
-) -> State:
+) -> _State:
     """Finds the state from which a run goes on in `workdir`, or begins a new one there; and writes `flags.txt`.
 
     Args:
       workdir: this process must own it.
       identity: of the run that is wanted.
       flag_lines: it as the lines of a flagfile, without the workdir.
-      reports: the names of what its solver reports.
-      slots: what its solver remembers at the start.
+      begin: the state of a new run.
+      check_fits: raises DataError for a state whose arrays are not those of the run.
       resume: whether to go on from a state that is there, rather than to begin anew.
       overwrite: whether what is there may be removed for that.
 
@@ -44,15 +43,15 @@ def restore_or_begin(
     checkpoints = Checkpoints(workdir.checkpoints)
     if not resume:
         _make_room(workdir, checkpoints, overwrite=overwrite)
-    state = _state_there(workdir, checkpoints, identity)
+    state = _state_there(workdir, checkpoints, identity, begin)
     if state is not None:
         try:
-            state.check_fits(identity.sizes, reports, slots)
+            check_fits(state)
         except DataError as error:
-            raise workdir.error(f"{error}; {_OTHERWISE}") from error
+            raise workdir.error(f"{error}; {OTHERWISE}") from error
     if state is None:
         # Before all else, so that a run without a state is one whose state was lost.
-        state = State()
+        state = begin
         with workdir.writing("the state"):
             checkpoints.save(0, pack(state, identity))
     with workdir.writing(workdir.flags.name):
@@ -77,22 +76,23 @@ def _make_room(workdir: Workdir, checkpoints: Checkpoints, *, overwrite: bool) -
         workdir.clear()
 
 
-def _state_there(workdir: Workdir, checkpoints: Checkpoints, identity: RunIdentity) -> State | None:
+def _state_there(workdir: Workdir, checkpoints: Checkpoints, identity: RunIdentity, begin: _State) -> _State | None:
     try:
         saved = checkpoints.load()
         if saved is None:
             if there := workdir.name_files():
-                raise workdir.error(f"holds a run ({there[0]}) without its state; {_OTHERWISE}")
+                raise workdir.error(f"holds a run ({there[0]}) without its state; {OTHERWISE}")
             return None
-        state, before = unpack(saved)
+        before = identity_of(saved)
         if obstacles := identity.obstacles(before):
-            raise workdir.error(f"holds a run with {'; '.join(obstacles)}; {_OTHERWISE}")
+            raise workdir.error(f"holds a run with {'; '.join(obstacles)}; {OTHERWISE}")
+        state = unpack(saved, begin)
     except DataError as error:
-        raise workdir.error(f"{error}; {_OTHERWISE}") from error
+        raise workdir.error(f"{error}; {OTHERWISE}") from error
     except OSError as error:
         raise workdir.error(f"{error.filename or 'a state'} cannot be read: {error.strerror}") from error
     if state.finished and identity.length() != before.length():
-        state = dataclasses.replace(state, finished=False)
+        state = dataclasses.replace(state, finished=False)  # type: ignore[type-var]
     differences = identity.differences(before)
     if differences and not state.finished:
         log.warning(

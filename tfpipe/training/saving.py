@@ -11,7 +11,7 @@ from tfpipe.disk.workdir import Workdir
 from tfpipe.model import artifact
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.monitor import warn
-from tfpipe.training.state import RunIdentity, State, pack
+from tfpipe.training.identity import Resumable, RunIdentity, pack
 
 # A write that is whole waits for the disk.
 _SECONDS_BETWEEN_MODELS = 2.0
@@ -43,7 +43,7 @@ class CheckpointManager:
         self._next_model = self._clock()
         self._made: tuple[int, int] | None = None  # Which model is in the file.
 
-    def save_state_if_due(self, state: Callable[[], State]) -> None:
+    def save_state_if_due(self, state: Callable[[], Resumable]) -> None:
         """Every few seconds begins to write a state, of which nothing may change any more.
 
         Raises:
@@ -53,7 +53,7 @@ class CheckpointManager:
             self._under_way["state"] = self._workers.start(self._save_state, state())
             self._next_state = self._clock() + self._every
 
-    def save_last_state(self, state: State) -> None:
+    def save_last_state(self, state: Resumable) -> None:
         """Writes `state`, and returns when it is on the disk. Raises WorkdirError if it does not get there."""
         self.wait()
         self._save_state(state)
@@ -87,7 +87,7 @@ class CheckpointManager:
             self._under_way.pop(what).result()
         return what not in self._under_way
 
-    def _save_state(self, state: State) -> None:
+    def _save_state(self, state: Resumable) -> None:
         for path in (self._workdir.metrics, *(self._workdir.tensorboard / name for name in state.written.events)):
             if path.is_file():
                 with contextlib.suppress(OSError):  # Only what watches the run would miss something.

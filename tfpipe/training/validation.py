@@ -52,6 +52,7 @@ class Validation:
       validation, test: both splits.
       frequency: steps between two validations.
       validated: after how many steps the last one was made.
+      select: the figure by which models are chosen, `error` or `cost`.
       is_inside: whether the solver's program validates.
       workers: who measure beside.
     """
@@ -63,12 +64,14 @@ class Validation:
         *,
         frequency: int,
         validated: int,
+        select: str,
         is_inside: bool,
         workers: Workers,
     ):
         self._validation = validation
         self._test = test
         self._frequency = frequency
+        self._figure = int(select == "cost")
         self._workers = workers
         self._under_way: Future[Measured] | None = None
         self.is_inside = is_inside
@@ -86,8 +89,8 @@ class Validation:
         """Whether one follows the last of `steps`, and has not been made."""
         return steps % self._frequency == 0 and self.validated < steps
 
-    def start(self, steps: int, heads: Heads, best_error: np.ndarray, examples_per_second: float) -> None:
-        """Has the heads measured in the background, and tested if an error is below its `best_error`, `[h]`."""
+    def start(self, steps: int, heads: Heads, to_beat: np.ndarray, examples_per_second: float) -> None:
+        """Has the heads measured in the background, and tested if the figure of one is below its `to_beat`, `[h]`."""
         self.validated = steps
         numbers, reports, parameters = heads.numbers, heads.reports, heads.parameters()
 
@@ -96,7 +99,7 @@ class Validation:
             norm = np.linalg.norm(W.astype(np.float64).reshape(len(W), -1), axis=1)
             error, cost = self._validation.measure(parameters)
             test_error = np.full(len(error), np.nan)
-            if (error < best_error).any():
+            if ((error, cost)[self._figure] < to_beat).any():
                 test_error, _ = self._test.measure(parameters)
             return Measured(steps, numbers, examples_per_second, reports, error, cost, test_error, norm, W, b)
 
@@ -107,12 +110,13 @@ class Validation:
         under_way, self._under_way = self._under_way, None
         return under_way.result() if under_way else None
 
-    def inside(self, best_error: np.ndarray, column: np.ndarray) -> Inside | None:
+    def inside(self, to_beat: np.ndarray, column: np.ndarray) -> Inside | None:
         """What it takes to validate heads inside the program, see Inside; None: they are validated beside."""
         validation, test = self._validation, self._test
         if not self.is_inside or validation.whole is None or test.whole is None:
             return None
-        return Inside(validation.whole, validation.objective, test.whole, test.objective, column, best_error)
+        own = validation.whole, validation.objective, test.whole, test.objective
+        return Inside(*own, column, np.array(self._figure, np.int32), to_beat)
 
     def take_inside(
         self, numbers: np.ndarray, column: np.ndarray, first: int, advance: Advance, examples_per_second: float

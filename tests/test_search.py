@@ -1,0 +1,336 @@
+"""The default: settings are tried, one is taken and fitted again; against scikit-learn in float64."""
+
+import itertools
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+import sklearn.datasets
+from absl.testing import absltest, parameterized
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import tfpipe
+from tests import made
+from tfpipe import Examples, Splits, TrainConfig
+from tfpipe.data.folds import folds
+from tfpipe.disk.checkpoints import Checkpoints
+from tfpipe.exceptions import WorkdirError
+from tfpipe.model import artifact
+
+# Of a report, what hangs on the clock or the place.
+TIMES = ("seconds", "epochs_per_second", "workdir")
+SCALES = np.array([1.0, 3.0, 0.1, 1.0, 20.0, 1.0])
+
+
+def examples(n, seed, scales=SCALES):
+    """Rows of features `[n, 6]` float32 around one mean for each of three classes."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    means = np.random.default_rng(77).normal(0, 1, (3, 6))
+    x = (means[labels] + random.normal(0, 1.2, (n, 6))) * scales
+    return Examples(x.astype(np.float32), labels.astype(np.int32))
+
+
+def splits(sizes=(160, 60, 60), **options):
+    parts = [examples(n, seed) for seed, n in enumerate(sizes, start=1)]
+    return Splits(*parts, class_names=("a", "b", "c"), **options)
+
+
+def in_float64(part, unit=1.0):
+    return part.images.astype(np.float64) / unit, part.labels
+
+
+def deviation(part):
+    return part.images.astype(np.float64).std(axis=0)
+
+
+def optimum(x, y, l2, weights=None):
+    """scikit-learn's: W `[K, D]` and b `[K]`."""
+    w = np.ones(len(y)) if weights is None else weights
+    found = LogisticRegression(C=1 / (l2 * w.sum()), solver="newton-cholesky", tol=1e-12, max_iter=1000)
+    found.fit(x, y, w)
+    return found.coef_, found.intercept_
+
+
+def losses(x, y, W, b):
+    z = x @ W.T + b
+    z -= z.max(axis=1, keepdims=True)
+    return np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(y)), y]
+
+
+def objective(x, y, W, b, l2, weights=None):
+    return np.average(losses(x, y, W, b), weights=weights) + l2 / 2 * np.square(W).sum()
+
+
+def exactly(**options):
+    return TrainConfig(**({"solver": "lbfgs", "tolerance": 1e-11, "precision": "float64"} | options))
+
+
+def figures(report):
+    return {name: value for name, value in report.items() if name not in TIMES}
+
+
+class AgainstScikitLearnTest(parameterized.TestCase):
+    def assert_optimal(self, result, x, y, unit, weights=None):
+        """The model is the optimum of these rows, as its certificate says."""
+        l2 = result.report["l2"]
+        W, b = optimum(x, y, l2, weights)
+        own_W, own_b = result.model.W.numpy().T * unit, result.model.b.numpy()
+        np.testing.assert_allclose(own_W, W, rtol=0, atol=1e-3 * np.abs(W).max())
+        least = objective(x, y, W, b, l2, weights)
+        gap = objective(x, y, own_W, own_b, l2, weights) - least
+        self.assertLess(gap, 1e-6 * least)
+        self.assertGreaterEqual(result.report["certificate"], gap - 1e-14)
+        self.assertTrue(result.report["converged"])
+
+    @parameterized.parameters(1e-1, 1e-3)
+    def test_both_scales_and_the_model_of_all_rows(self, l2):
+        data = splits()
+        result = tfpipe.train(exactly(l2=l2), data)
+        self.assertEqual([head["standardize"] for head in result.report["grid"]], ["none", "columns"])
+        for head, unit in zip(result.report["grid"], (1.0, deviation(data.train)), strict=True):
+            W, b = optimum(*in_float64(data.train, unit), l2)
+            expected = losses(*in_float64(data.validation, unit), W, b)
+            self.assertAlmostEqual(head["validation_cost"], expected.mean(), delta=1e-6)
+            self.assertAlmostEqual(head["standard_error"], expected.std(ddof=1) / math.sqrt(60), delta=1e-6)
+        costs = [head["validation_cost"] for head in result.report["grid"]]
+        self.assertEqual(result.report["selected"], int(np.argmin(costs)))
+        both = data.train.joined(data.validation)
+        unit = deviation(both) if result.report["standardize"] == "columns" else 1.0
+        self.assert_optimal(result, *in_float64(both, unit), unit)
+
+    def test_folds(self):
+        data = splits()
+        result = tfpipe.train(exactly(l2=1e-2, folds=3), data)
+        pool = data.train.joined(data.validation)
+        fold = folds(pool.labels, 3, 0)
+        for head, is_scaled in zip(result.report["grid"], (False, True), strict=True):
+            expected = np.empty(len(pool))
+            for number in range(3):
+                train, rest = pool.take(np.flatnonzero(fold != number)), pool.take(np.flatnonzero(fold == number))
+                unit = deviation(train) if is_scaled else 1.0  # Of the rows of the fold alone.
+                expected[fold == number] = losses(*in_float64(rest, unit), *optimum(*in_float64(train, unit), 1e-2))
+            self.assertAlmostEqual(head["validation_cost"], expected.mean(), delta=1e-6)
+        unit = deviation(pool) if result.report["standardize"] == "columns" else 1.0
+        self.assert_optimal(result, *in_float64(pool, unit), unit)
+        self.assertEqual((result.report["folds"], result.report["train_examples"]), (3, 220))
+
+    def test_without_refit_it_is_the_optimum_of_the_training_rows(self):
+        data = splits(standardization=None)
+        result = tfpipe.train(exactly(l2=1e-2, refit=False), data)
+        unit = deviation(data.train) if result.report["standardize"] == "columns" else 1.0
+        self.assert_optimal(result, *in_float64(data.train, unit), unit)
+
+    def test_weights_of_examples_and_of_classes(self):
+        data = splits()
+        weights = np.arange(160) // 3 % 3 + 0.0
+        weights[data.train.labels == 2] *= 2
+        train = Examples(data.train.images, data.train.labels, weights=weights)
+        data = Splits(train, data.validation, data.test, data.class_names)
+        result = tfpipe.train(exactly(l2=1e-2, refit=False, class_weight="balanced"), data)
+        of_class = np.bincount(train.labels, weights)
+        balanced = weights * (weights.sum() / (np.count_nonzero(of_class) * np.maximum(of_class, 1)))[train.labels]
+        w = balanced / balanced.sum()
+        mean = w @ train.images.astype(np.float64)
+        unit = 1.0
+        if result.report["standardize"] == "columns":
+            unit = np.sqrt(w @ np.square(train.images.astype(np.float64) - mean))
+        counted = weights > 0
+        x, y = in_float64(train, unit)
+        self.assert_optimal(result, x[counted], y[counted], unit, balanced[counted])
+
+
+class PathTest(parameterized.TestCase):
+    def test_pictures_have_one_scale_and_values_from_the_data(self):
+        data = made.splits()
+        report = tfpipe.train(TrainConfig(), data).report
+        self.assertEqual({head["standardize"] for head in report["grid"]}, {"none"})
+        x, y = made.as_float64(data.train, 255.0)
+        onehot = np.eye(3)[y]
+        shares = onehot.mean(axis=0)
+        gradient = (shares - onehot).T @ (x - x.mean(axis=0)) / len(x)
+        largest = np.square(gradient).sum() / (-2 * (shares * np.log(shares)).sum())
+        values = [head["l2"] for head in report["grid"]]
+        np.testing.assert_allclose(values, 10 * largest / math.sqrt(10) ** np.arange(len(values)), rtol=1e-6)
+        costs = [head["validation_cost"] for head in report["grid"]]
+        self.assertEqual(report["selected"], int(np.argmin(costs)))
+        self.assertLess(len(values), 19)
+        self.assertIn("the least validation cost", report["why"])
+
+    def test_errors_may_decide(self):
+        report = tfpipe.train(TrainConfig(solver="lbfgs", select="error"), made.splits()).report
+        errors = [head["validation_error"] for head in report["grid"]]
+        self.assertEqual(report["validation_error"], min(errors))
+
+    def test_small_data_is_cross_validated_unless_a_split_is_asked_for(self):
+        self.assertEqual(tfpipe.train(TrainConfig(l2=1e-3), tfpipe.load("digits")).report["folds"], 5)
+        data = tfpipe.load("digits", validation_split=300)
+        self.assertEqual(tfpipe.train(TrainConfig(l2=1e-3), data).report["folds"], 0)
+
+
+class WordsTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ({"l2": 1e-3, "max_iter": 1}, "not converged after 1 iterations"),
+        ({"l2": 0.0}, "l2=0 has no certificate"),
+        ({"l2": (1.0, 0.1)}, "l2=0.1 is the smallest that was tried"),
+        ({"l2": (1e3, 1e4)}, "no better than to name the largest class always"),
+    )
+    def test_what_must_be_said(self, options, words):
+        report = tfpipe.train(TrainConfig(**options), splits()).report
+        self.assertTrue(any(words in line for line in report["warnings"]), report["warnings"])
+
+    def test_nothing_is_said_where_all_is_well(self):
+        self.assertEqual(tfpipe.train(TrainConfig(), splits()).report["warnings"], [])
+
+    def test_a_class_of_few_examples(self):
+        train = examples(160, 1)
+        kept = np.flatnonzero((train.labels != 2) | (np.arange(160) < 10))
+        data = Splits(train.take(kept), examples(60, 2), examples(60, 3), ("a", "b", "c"))
+        report = tfpipe.train(TrainConfig(l2=1e-2, refit=False), data).report
+        self.assertIn("fewer than 5 training examples: 'c'", " ".join(report["warnings"]))
+
+    def test_a_fold_that_lacks_a_class_counts_it_as_wrong(self):
+        train = examples(160, 1)
+        kept = np.flatnonzero((train.labels != 2) | (np.arange(160) < 3))  # One of class c.
+        data = Splits(train.take(kept), train.take(kept), examples(60, 3), ("a", "b", "c"))
+        data = Splits(train.take(kept[::2]), train.take(kept[1::2]), examples(60, 3), ("a", "b", "c"))
+        report = tfpipe.train(TrainConfig(l2=1e-2, folds=2), data).report
+        self.assertTrue(all(np.isfinite(head["validation_cost"]) for head in report["grid"]))
+        self.assertGreaterEqual(report["balanced_error"], 1 / 3)
+
+    @parameterized.parameters(
+        ({"folds": 3, "refit": False}, "refit"),
+        ({"folds": 400}, "folds"),
+        ({"solver": "lbfgs", "precision": "bfloat16", "device": "cpu"}, "precision"),
+    )
+    def test_what_cannot_be(self, options, name):
+        with self.assertRaisesRegex(tfpipe.exceptions.TfpipeError, name):
+            tfpipe.train(TrainConfig(**options), splits())
+
+
+class ResumeTest(parameterized.TestCase):
+    CONFIG = TrainConfig(l2=(1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5), checkpoint_every=0.0, tensorboard=False)
+
+    def run_(self, workdir, stop_after=None, **options):
+        calls = itertools.count()
+        stop = None if stop_after is None else lambda: next(calls) >= stop_after
+        return tfpipe.train(self.CONFIG, splits(), workdir, **({"should_stop": stop} if stop else {}), **options)
+
+    def files(self, workdir):
+        model = artifact.load(workdir / "model.npz")
+        report = figures(json.loads((workdir / "report.json").read_text()))
+        return model.W.tobytes(), model.b.tobytes(), model.summary, report
+
+    def workdir(self, name):
+        import pathlib
+
+        return pathlib.Path(self.create_tempdir().full_path) / name
+
+    def test_it_goes_on_to_the_same_bits_from_anywhere(self):
+        whole = self.workdir("whole")
+        steps = self.run_(whole).report["evaluations"]
+        expected = self.files(whole)
+        self.assertGreater(steps, 30)
+        workdir = self.workdir("parts")
+        for part in range(5):
+            result = self.run_(workdir, stop_after=steps // 5 - part)
+            self.assertEqual(result.report["interrupted"], True)
+            self.assertIsNotNone(result.model)
+        self.run_(workdir)
+        self.assertEqual(self.files(workdir), expected)
+        again = self.run_(workdir)  # It is finished: what it left is given.
+        self.assertEqual(figures(again.report), expected[3])
+
+    def test_the_state_of_another_search_is_refused(self):
+        workdir = self.workdir("run")
+        self.run_(workdir, stop_after=3)
+        with self.assertRaisesRegex(WorkdirError, "tolerance=0.0001, not 0.01"):
+            tfpipe.train(TrainConfig(l2=self.CONFIG.l2, tolerance=1e-2), splits(), workdir)
+        with self.assertRaisesRegex(WorkdirError, "solver=lbfgs, not sgd"):
+            tfpipe.train(TrainConfig(epochs=3), splits(), workdir)
+        saved = Checkpoints(workdir / "checkpoints").load()
+        damaged = saved._replace(arrays={name: array[..., :1] for name, array in saved.arrays.items()})
+        Checkpoints(workdir / "checkpoints").save(99, damaged)
+        with self.assertRaisesRegex(WorkdirError, "state"):
+            self.run_(workdir)
+
+
+def scaled_badly(random, n=600):
+    x = random.normal(size=(n, 20))
+    y = (x @ random.normal(size=(20, 4)) + 2 * random.gumbel(size=(n, 4))).argmax(axis=1)
+    return x * 10.0 ** random.uniform(-3, 4, 20) + 5, y
+
+
+def mostly_tiny_noise(random, n=600):
+    x = random.normal(size=(n, 12))
+    y = (x @ random.normal(size=(12, 4)) + 2 * random.gumbel(size=(n, 4))).argmax(axis=1)
+    return np.concatenate([x, 1e-3 * random.normal(size=(n, 60))], axis=1), y
+
+
+def rare_words(random, n=800):
+    y = random.integers(0, 4, n)
+    often = 0.02 * np.exp(random.normal(size=(4, 200)))
+    return (random.random((n, 200)) < often[y]).astype(np.float32), y
+
+
+def unit_norm(random, n=2000):
+    centres, y = random.normal(size=(20, 128)), random.integers(0, 20, n)
+    x = centres[y] + 3 * random.normal(size=(n, 128))
+    return x / np.linalg.norm(x, axis=1, keepdims=True), y
+
+
+def a_huge_column_that_says_nothing(random, n=600):
+    x = random.normal(size=(n, 12))
+    y = (x @ random.normal(size=(12, 3)) + 2 * random.gumbel(size=(n, 3))).argmax(axis=1)
+    x[:, 0] = 1e5 * random.normal(size=n)
+    return x, y
+
+
+class WithoutAnyOptionTest(parameterized.TestCase):
+    """Test error within one standard error of the better of scikit-learn's two pipelines, on the same rows."""
+
+    def check(self, x, y):
+        folder = self.create_tempdir().full_path
+        np.savez(f"{folder}/data.npz", images=x, labels=y)
+        data = tfpipe.load(f"{folder}/data.npz")
+        report = tfpipe.train(TrainConfig(), data).report
+        pool = data.train.joined(data.validation)
+        by_cost = LogisticRegressionCV(
+            Cs=np.logspace(-4, 4, 9), scoring="neg_log_loss", max_iter=300, use_legacy_attributes=False, l1_ratios=(0,),
+        )  # fmt: skip
+        x = x.astype(np.float64)
+        errors = []
+        for pipeline in (by_cost, make_pipeline(StandardScaler(), by_cost)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # Of columns as they are it seldom does.
+                pipeline.fit(x[pool.rows], y[pool.rows])
+            errors.append((pipeline.predict(x[data.test.rows]) != y[data.test.rows]).mean())
+        best, n = min(errors), len(data.test)
+        self.assertLessEqual(report["test_error"], best + math.sqrt(max(best * (1 - best), 1 / n) / n), errors)
+        self.assertTrue(report["converged"])
+
+    @parameterized.parameters("iris", "wine")
+    def test_small_sets(self, name):
+        self.check(*getattr(sklearn.datasets, f"load_{name}")(return_X_y=True))
+
+    def test_columns_of_bad_scales(self):
+        self.check(*scaled_badly(np.random.default_rng(0)))
+
+    @pytest.mark.exhaustive
+    @parameterized.parameters("breast_cancer", "digits")
+    def test_more_sets(self, name):
+        self.check(*getattr(sklearn.datasets, f"load_{name}")(return_X_y=True))
+
+    @pytest.mark.exhaustive
+    @parameterized.parameters(mostly_tiny_noise, rare_words, unit_norm, a_huge_column_that_says_nothing)
+    def test_made_sets(self, make):
+        self.check(*make(np.random.default_rng(0)))
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,164 @@
+"""The rows that heads are fitted to, as L-BFGS takes them: on their device, scaled, in columns of weights."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tfpipe.compute.workers import Workers
+from tfpipe.data import Examples, Splits, scaling
+from tfpipe.data.scaling import Scaling
+from tfpipe.pipeline import residency
+from tfpipe.solvers.objective import Objective
+from tfpipe.solvers.optimum import Descent, Measures, Sample
+from tfpipe.solvers.passes import Passes
+from tfpipe.solvers.problem import Problems
+
+# So many numbers, rows times columns times classes, are computed in float64 throughout: it takes no longer.
+_SMALL = 50_000_000
+# So many, times heads, take no longer than a call of a program.
+_CHEAP = 50_000_000
+# Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
+_SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
+# As far as the logit of a class is below all others that a head leaves out.
+_FAR_BELOW = 1e4
+_BLOCK_BYTES = 32 << 20
+
+
+class Exactness(NamedTuple):
+    """How far a search goes.
+
+    Attributes:
+      tolerance: see `optimum.minimize`.
+      most_iterations: likewise.
+    """
+
+    tolerance: float
+    most_iterations: int
+
+
+class Saved(NamedTuple):
+    """The parameters of a model as it is kept, for images as they are stored, and how good these are.
+
+    Attributes:
+      W: `[D, K]`, b: `[K]`, both float32 if that is exact enough, else float64.
+      cost: what was minimized, at them.
+      certificate: how far that is above the least, at most; infinity where l2 is 0.
+      is_exact: whether the certificate is within the tolerance.
+    """
+
+    W: np.ndarray
+    b: np.ndarray
+    cost: float
+    certificate: float
+    is_exact: bool
+
+
+class Fit:
+    """Training rows, under columns of weights.
+
+    Args:
+      examples: the rows.
+      weights: `[C, N]`, at least 0: the columns.
+      splits: what they are of.
+      precision: float32, or float64 if nothing may be rounded on the way.
+      most_heads: that are measured side by side.
+      workers: who compute.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        weights: np.ndarray,
+        splits: Splits,
+        precision: str,
+        most_heads: int,
+        workers: Workers,
+    ):
+        (split,) = residency.place([examples])
+        self._splits = splits
+        self._scaling = _coordinates(splits, examples)
+        weights = weights / weights.max()
+        is_small = len(examples) * splits.n_in * splits.n_out <= _SMALL
+        kinds = ("float64",) if is_small or precision == "float64" else ("float64", "float32")
+        objectives = [Objective.of(self._scaling, split.labels, weights, len(examples), kind) for kind in kinds]
+        passes, rough = Passes(split, splits.n_out, workers), objectives[1] if len(kinds) > 1 else None
+        fewest = most_heads if len(examples) * splits.n_in * splits.n_out * most_heads <= _CHEAP else 1
+        self._measures = Measures(passes, objectives[0], rough, fewest)
+        self.moments = self._measures.passes.moments(objectives[0])
+        self._by_columns = self.moments.deviations()
+        self._sample = self._sampled(examples, weights)
+
+    def problems(self, scale: str, l2: Sequence[float] | np.ndarray, column: np.ndarray) -> Problems:
+        """Of heads with `l2` and columns of weights `[H]`, whose columns are measured at this scale."""
+        if scale == "columns":
+            measured = self._by_columns
+        else:
+            # V is W for inputs divided by pixel_max, as at every other place that knows an l2.
+            unit = np.broadcast_to(self._scaling.factor * self._splits.pixel_max, self._splits.n_in)
+            measured = np.broadcast_to(unit, self._by_columns.shape)
+        return Problems.of(self.moments, np.asarray(l2, np.float64), column, measured[column])
+
+    def descent(self, problems: Problems, start: np.ndarray, exactness: Exactness) -> Descent:
+        """Heads on their way from `start`, `[H, K, D + 1]`."""
+        start = problems.centred(start)
+        error = self._measures.error(problems, start)
+        return Descent(
+            problems, start, self._sample, error,
+            tolerance=exactness.tolerance, most_iterations=exactness.most_iterations,
+        )  # fmt: skip
+
+    def step(self, descent: Descent) -> None:
+        """Evaluates all heads that are on their way, once."""
+        self._measures.step(descent)
+
+    def losses(self, problems: Problems, v: np.ndarray) -> list[np.ndarray]:
+        """What heads at v, `[H, K, D + 1]`, lose on each row, and whether they are wrong: see `Passes.losses`."""
+        return self._measures.losses(self._measures.passes, self._measures.exact, problems, v)
+
+    def losses_on(self, examples: Examples, problems: Problems, v: np.ndarray, workers: Workers) -> list[np.ndarray]:
+        """The same on other rows."""
+        (split,) = residency.place([examples])
+        every = np.ones((1, len(examples)), np.float32)
+        objective = Objective.of(self._scaling, split.labels, every, len(examples), self._measures.exact.arithmetic)
+        return self._measures.losses(Passes(split, self._splits.n_out, workers), objective, problems, v)
+
+    def saved(self, problems: Problems, v: np.ndarray, precision: str, exactness: Exactness) -> Saved:
+        """The model of a single head at v, `[1, K, D + 1]`, as it is to be kept."""
+        (W,), (b,) = problems.parameters(v)
+        there = problems.there[0]
+        W, b = self._scaling.fold(W.T, b)
+        b = np.where(there, b, b[there].min() - _FAR_BELOW)
+        found = [self._certified(problems, W, b, exactness)]
+        if precision == "float32":
+            rounded = self._certified(problems, W.astype(np.float32), b.astype(np.float32), exactness)
+            if rounded.is_exact or not found[0].is_exact:
+                return rounded
+        return found[0]
+
+    def _certified(self, problems: Problems, W: np.ndarray, b: np.ndarray, exactness: Exactness) -> Saved:
+        W64, b64 = W.astype(np.float64), b.astype(np.float64)
+        if self._scaling.shift is not None:
+            b64 = b64 + self._scaling.shift @ W64
+        factor = np.broadcast_to(self._scaling.factor, len(W64))[:, np.newaxis]
+        v = problems.coordinates((W64 / factor).T[np.newaxis], b64[np.newaxis])
+        as_it_is = self.descent(problems, v, exactness._replace(most_iterations=1))
+        as_it_is.rough[:] = False
+        self.step(as_it_is)
+        optimum = as_it_is.optimum()
+        return Saved(W, b, float(optimum.cost[0]), float(optimum.certificate[0]), bool(optimum.converged[0]))
+
+    def _sampled(self, examples: Examples, weights: np.ndarray) -> Sample:
+        counted = np.flatnonzero(weights.any(axis=0))
+        most = min(len(counted), _SAMPLE_ROWS if self._splits.n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
+        chosen = counted[np.linspace(0, len(counted) - 1, most).astype(int)]
+        x = self._scaling.apply(np.asarray(examples.take(chosen).images))
+        return Sample(x, weights[:, chosen], is_all=most == len(counted))
+
+
+def _coordinates(splits: Splits, examples: Examples) -> Scaling:
+    """In what columns are computed: rows of features at mean 0 and variance 1, in which float32 loses little."""
+    if len(splits.image_shape) > 1 or splits.standardization is not None:
+        return splits.scaling
+    mean, deviation = scaling.moments(examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize))
+    return Scaling(mean, 1 / np.where(deviation == 0, 1.0, deviation))

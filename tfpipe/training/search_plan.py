@@ -1,0 +1,181 @@
+"""What a search is to do: on which rows, in which folds, at which scales, for which values of L2."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfpipe.compute import cpu
+from tfpipe.compute.device import Device
+from tfpipe.config import TrainConfig, flag_lines, flag_value, known
+from tfpipe.data import Examples, Splits
+from tfpipe.data.folds import folds
+from tfpipe.exceptions import ConfigError
+from tfpipe.memory import available_memory
+from tfpipe.solvers import lbfgs, path
+from tfpipe.solvers.objective import balanced
+from tfpipe.training.fit import Exactness
+from tfpipe.training.identity import RunIdentity
+from tfpipe.training.plan import Pace, taken
+from tfpipe.training.trials import Units
+from tfpipe.training.versions import versions
+
+# Of fewer rows a validation split would tell too little.
+_FEW_ROWS, _FOLDS = 10_000, 5
+# Values of the path that are tried side by side.
+_MOST_AT_ONCE = 4
+# Values of a path are found to this many times the tolerance: the one that is taken is found anew.
+_ROUGHLY = 10.0
+# Of the memory that is there, for what heads remember.
+_SHARE_OF_MEMORY = 0.5
+
+
+class SearchPlan(NamedTuple):
+    """Hyper-parameters, data, and what follows from them.
+
+    Attributes:
+      config: settled, for lbfgs.
+      splits: the data.
+      device: where to compute.
+      pace: see there.
+      n_folds: how many there are; 0: the validation split validates.
+      examples: the rows that settings are tried on: training, and with folds validation too.
+      fold: `[N]`, the fold of each of these; None without.
+    """
+
+    config: TrainConfig
+    splits: Splits
+    device: Device
+    pace: Pace
+    n_folds: int
+    examples: Examples
+    fold: np.ndarray | None
+
+    @classmethod
+    def of(cls, config: TrainConfig, splits: Splits, device: Device, pace: Pace) -> "SearchPlan":
+        """The plan that follows.
+
+        Raises:
+          ConfigError: the hyper-parameters do not fit the data.
+          DataError: there are fewer groups than folds.
+        """
+        config = config.settled("lbfgs")
+        if config.precision == "bfloat16":
+            raise ConfigError("precision", config.precision, "goes with solver=sgd; lbfgs takes float32 or float64")
+        n_folds = _n_folds(config, splits)
+        if n_folds and not config.refit:
+            raise ConfigError("refit", False, "leaves no model where folds choose; give folds=0, or leave it out")
+        examples = splits.train.joined(splits.validation) if n_folds else splits.train
+        if n_folds > len(examples):
+            raise ConfigError("folds", n_folds, f"are more than the {len(examples)} examples; give fewer")
+        seed = splits.config.split_seed if splits.config else 0
+        fold = folds(examples.labels, n_folds, seed, examples.groups) if n_folds else None
+        plan = cls(config, splits, device, pace, n_folds, examples, fold)
+        plan._check_fits_memory()
+        return plan
+
+    @property
+    def exactness(self) -> Exactness:
+        """Of the setting that is taken."""
+        return Exactness(known(self.config.tolerance), known(self.config.max_iter))
+
+    @property
+    def rough_exactness(self) -> Exactness:
+        """Of each that is tried."""
+        return self.exactness._replace(tolerance=_ROUGHLY * self.exactness.tolerance)
+
+    @property
+    def columns(self) -> np.ndarray:
+        """`[F]` int32: the columns of weights that each setting is fitted under."""
+        return np.arange(1, 1 + self.n_folds, dtype=np.int32) if self.n_folds else np.zeros(1, np.int32)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """What the examples count in the cost: columns `[C, N]`. The first one has all; with folds one lacks each."""
+        columns = np.ones((1 + self.n_folds, len(self.examples)))
+        if self.fold is not None:
+            columns[1:] = self.fold != np.arange(self.n_folds)[:, np.newaxis]
+        return self.counted(columns, self.examples)
+
+    def counted(self, columns: np.ndarray, examples: Examples) -> np.ndarray:
+        """Columns of zeros and ones `[C, n]`, times what the examples and their classes count."""
+        if examples.weights is not None:
+            columns = columns * examples.weights
+        if self.config.class_weight is None:
+            return columns
+        counts = np.stack([np.bincount(examples.labels, column, self.splits.n_out) for column in columns])
+        return columns * np.stack([balanced(of_class)[examples.labels] for of_class in counts])
+
+    @property
+    def validating(self) -> Examples:
+        """The examples that validate: with folds all, each by the heads that have not seen it."""
+        return self.examples if self.n_folds else self.splits.validation
+
+    @property
+    def units(self) -> Units:
+        """Of these."""
+        return Units.of(self.validating.groups)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """F, K and D + 1: of the heads of one setting."""
+        return len(self.columns), self.splits.n_out, self.splits.n_in + 1
+
+    @property
+    def at_once(self) -> int:
+        """How many values of L2 are tried side by side."""
+        return max(1, min(_MOST_AT_ONCE, self._most_heads // len(self.columns)))
+
+    @property
+    def _most_heads(self) -> int:
+        parameters = self.splits.n_out * (self.splits.n_in + 1)
+        return int(_SHARE_OF_MEMORY * available_memory() / lbfgs.head_bytes(parameters))
+
+    def _check_fits_memory(self) -> None:
+        heads = len(self.columns)
+        if self._most_heads >= heads:
+            return
+        size = lbfgs.head_bytes(self.splits.n_out * (self.splits.n_in + 1)) / 2**30
+        if self._most_heads < 1:
+            raise ConfigError("solver", "lbfgs", f"takes {size:.1f} GiB a head, more than there is; sgd takes less")
+        fit = f"{self._most_heads} would fit" if self._most_heads > 1 else "0, the validation split, would fit"
+        raise ConfigError("folds", self.n_folds, f"are {heads} heads of {size:.1f} GiB side by side; {fit}")
+
+    @property
+    def flags(self) -> list[str]:
+        """The run as the lines of a flagfile."""
+        # Without a value the flagfile asks for the data, rather than train on other data than this run did.
+        of_data = flag_lines(self.splits.config) if self.splits.config else ["--dataset="]
+        return flag_lines(self.config) + of_data
+
+    @property
+    def data(self) -> str:
+        """What it trains on, in words."""
+        splits = self.splits
+        counts = [f"{len(splits.train)} training", f"{len(splits.validation)} validation"]
+        if self.n_folds:
+            counts = [f"{len(self.examples)} training examples in {self.n_folds} folds"]
+        counts.append(f"{len(splits.test)} test examples")
+        return f"{', '.join(counts)} of {splits.form}; {splits.n_out} classes{taken(splits)}"
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What makes it this run and no other."""
+        of_scale = path.COUNT if self.config.l2 is None else len(self.config.l2)
+        settings = {name: flag_value(value) for name, value in vars(self.config).items()}
+        settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds)}
+        machine = {
+            "device": self.device.label,
+            "processor": cpu.processor(),
+            "cores": str(cpu.cores()),
+            "threads": str(cpu.threads()),
+            **versions(),
+        }
+        sizes = (of_scale * len(self.splits.scales), self.splits.n_out, self.splits.n_in)
+        return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine)
+
+
+def _n_folds(config: TrainConfig, splits: Splits) -> int:
+    if config.folds is not None:
+        return config.folds
+    asked = splits.config is None or splits.config.validation_split is not None or "validation" not in splits.taken
+    return 0 if asked or len(splits.train) + len(splits.validation) >= _FEW_ROWS else _FOLDS

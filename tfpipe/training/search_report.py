@@ -1,0 +1,161 @@
+"""The figures of a finished search, and what must be said of them."""
+
+import pathlib
+import platform
+from typing import Any
+
+import numpy as np
+
+from tfpipe.compute import cpu
+from tfpipe.exceptions import enumeration
+from tfpipe.model.diagnosis import Diagnosis
+from tfpipe.solvers.optimum import Optimum
+from tfpipe.training.fit import Saved
+from tfpipe.training.report import finite
+from tfpipe.training.search_plan import SearchPlan
+from tfpipe.training.settings import Settings
+from tfpipe.training.versions import versions
+
+# What the table of settings shows, after the settings themselves.
+_COLUMNS = (
+    "validation_cost", "standard_error", "validation_error", "certificate", "iterations", "converged",
+)  # fmt: skip
+_FEW_EXAMPLES = 5
+
+
+def build(
+    plan: SearchPlan,
+    settings: Settings,
+    optimum: Optimum,
+    saved: Saved,
+    diagnosis: Diagnosis,
+    *,
+    steps: int,
+    seconds: float,
+    workdir: pathlib.Path | None,
+    interrupted: bool,
+) -> dict[str, Any]:
+    """Puts the results of all settings into one object that JSON can hold, in the form of `report.build`.
+
+    Args:
+      plan: of the search.
+      settings: after the search.
+      optimum: where the head of the setting that was taken ended.
+      saved: its model as it is kept.
+      diagnosis: of that, on the test split.
+      steps: evaluations that were made.
+      seconds: that the search took.
+      workdir: of the run.
+      interrupted: whether it was stopped from outside.
+    """
+    splits, config = plan.splits, plan.config
+    taken, number = settings.taken, settings.number
+    grid = [
+        {
+            "standardize": trial.standardize,
+            "l2": trial.l2,
+            "validation_error": finite(trial.error),
+            "validation_cost": finite(trial.cost),
+            "standard_error": finite(trial.cost_error),
+            "balanced_error": finite(trial.balanced_error),
+            "test_error": None,
+            "certificate": finite(trial.certificate),
+            "converged": trial.converged,
+            "epochs": None,
+            "iterations": trial.iterations,
+            "best_iteration": None,
+            "diverged": False,
+        }
+        for trial in settings.trials
+    ]
+    of_taken = {
+        "test_error": float((diagnosis.predicted != diagnosis.labels).mean()),
+        "certificate": finite(saved.certificate),
+        "converged": bool(optimum.converged[0]) and saved.is_exact,
+        "iterations": int(optimum.iterations[0]),
+    }
+    assert number is not None
+    own = {name: value for name, value in grid[number].items() if name != "diverged"}
+    return own | of_taken | {
+        "gradient": finite(float(optimum.gradient[0])),
+        "learning_rate": None,
+        "train_examples": len(plan.examples),
+        "validation_examples": len(plan.examples if plan.n_folds else splits.validation),
+        "test_examples": len(splits.test),
+        "heads": len(grid),
+        "selected": number,
+        "select": config.select,
+        "why": settings.why,
+        "folds": plan.n_folds,
+        "refit": bool(config.refit) and not interrupted,
+        "settings": ["standardize", "l2"],
+        "columns": ["standardize", "l2", *_COLUMNS],
+        "grid": grid,
+        "class_names": list(splits.class_names),
+        "confusion_matrix": diagnosis.confusion_matrix().tolist(),
+        "image_shape": list(splits.image_shape),
+        "pixel_max": None if taken.standardize == "columns" else splits.pixel_max,
+        "standardized": taken.standardize == "columns",
+        "warnings": warnings(plan, settings, optimum, saved, interrupted=interrupted),
+        "seconds": seconds,
+        "evaluations": steps,
+        "epochs_per_second": steps / max(seconds, 1e-9),  # A clock may stand still.
+        "device": plan.device.label,
+        "solver": "lbfgs",
+        "precision": config.precision,
+        "products": "float32" if saved.W.dtype == np.float32 else "float64",
+        "programs": plan.device.programs,
+        "cores": cpu.cores(),
+        "workdir": None if workdir is None else str(workdir),
+        "interrupted": interrupted,
+        "versions": {"python": platform.python_version(), **versions()},
+    }  # fmt: skip
+
+
+def warnings(plan: SearchPlan, settings: Settings, optimum: Optimum, saved: Saved, *, interrupted: bool) -> list[str]:
+    """What the user must know of the answer: lines."""
+    taken, lines = settings.taken, []
+    if taken.l2 == 0:
+        gradient = f"the largest entry of its gradient is {optimum.gradient[0]:.2g}"
+        lines.append(f"l2=0 has no certificate, and on separable data no optimum; {gradient}")
+    if not (optimum.converged[0] and saved.is_exact) and not interrupted:
+        lines.append(_not_converged(plan, optimum, saved))
+    lines += _at_the_end(plan, settings)
+    lines += _few_examples(plan)
+    largest = np.bincount(plan.examples.labels, plan.weights[0]).max() / plan.weights[0].sum()
+    if taken.error >= 1 - largest and plan.config.class_weight is None:
+        lines.append(
+            f"the model is no better than to name the largest class always, which is wrong in {1 - largest:.2%}: "
+            f"its validation error is {taken.error:.2%}"
+        )
+    return lines
+
+
+def _not_converged(plan: SearchPlan, optimum: Optimum, saved: Saved) -> str:
+    found = f"not converged after {optimum.iterations[0]} iterations: its cost, {saved.cost:.4g}"
+    if np.isfinite(saved.certificate):
+        found += f", may be {saved.certificate:.2g} above the least"
+    if optimum.iterations[0] >= plan.exactness.most_iterations:
+        return f"{found}; give --max_iter={10 * plan.exactness.most_iterations}, or a larger --l2"
+    return f"{found}; rounding allows no more: give a larger --tolerance or --l2, or --standardize"
+
+
+def _at_the_end(plan: SearchPlan, settings: Settings) -> list[str]:
+    """Where the value that was taken lies at the end of those that were given."""
+    values, taken = plan.config.l2, settings.taken.l2
+    if values is None or len(values) == 1:
+        return []
+    if taken == min(values) and taken > 0:
+        return [f"l2={taken:g} is the smallest that was tried: smaller ones may be better; without --l2 the data's are"]
+    if taken == max(values):
+        return [f"l2={taken:g} is the largest that was tried: larger ones may be better; without --l2 the data's are"]
+    return []
+
+
+def _few_examples(plan: SearchPlan) -> list[str]:
+    counts = np.bincount(plan.examples.labels, minlength=plan.splits.n_out)
+    few = [name for name, count in zip(plan.splits.class_names, counts, strict=True) if 0 < count < _FEW_EXAMPLES]
+    if not few:
+        return []
+    names = enumeration([repr(name) for name in few[:5]]) + f" and {len(few) - 5} more" * (len(few) > 5)
+    return [f"fewer than {_FEW_EXAMPLES} training examples: {names}; what is said of such classes is little worth"]

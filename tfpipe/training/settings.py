@@ -1,0 +1,260 @@
+"""The settings of a search: those that were tried, those that come next, and the one that is taken."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfpipe.monitor import Trained, Validated
+from tfpipe.solvers import path
+from tfpipe.solvers.optimum import Descent, Optimum
+from tfpipe.solvers.problem import Problems
+from tfpipe.training import trials
+from tfpipe.training.fit import Fit
+from tfpipe.training.search_plan import SearchPlan
+from tfpipe.training.search_state import SearchState
+from tfpipe.training.trials import Path, Trial
+
+
+class Task(NamedTuple):
+    """Values of l2 at one scale that are tried side by side: of each, heads under all columns of weights.
+
+    Attributes:
+      scale: of the columns of the images.
+      first: how many values were tried before at this scale.
+      values: of l2, descending.
+    """
+
+    scale: str
+    first: int
+    values: np.ndarray
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"standardize={self.scale}, l2={self.values[0]:.3g}" + f"...{self.values[-1]:.3g}" * (
+            len(self.values) > 1
+        )
+
+
+class Settings:
+    """Values of L2, in groups, at one scale or two; each from where the heads of the value before ended.
+
+    Args:
+      plan: of the search.
+      fit: the rows that settings are tried on.
+
+    Attributes:
+      all: each setting that may be tried, in their order, by name.
+      trials: what was tried.
+      validated: after how many evaluations that was measured.
+    """
+
+    def __init__(self, plan: SearchPlan, fit: Fit):
+        self._plan, self._fit = plan, fit
+        self._scales = plan.splits.scales
+        self._is_path = plan.config.l2 is None
+        one, first = np.zeros(1), np.zeros(1, np.int32)
+        self._values = {
+            scale: path.values(fit.problems(scale, one, first))
+            if plan.config.l2 is None else np.unique(plan.config.l2)[::-1]
+            for scale in self._scales
+        }  # fmt: skip
+        longest, step = max(map(len, self._values.values())), plan.at_once
+        order = [
+            (scale, number)
+            for begin in range(0, longest, step)
+            for scale, values in self._values.items()
+            for number in range(begin, min(begin + step, len(values)))
+        ]
+        self._number = {place: number for number, place in enumerate(order)}
+        self.all = [{"standardize": scale, "l2": float(self._values[scale][i])} for scale, i in order]
+        self.trials: list[Trial] = []
+        self.validated = 0
+        self._paths = {scale: Path(plan.units) for scale in self._scales}
+        self._last: dict[str, np.ndarray] = {}
+        self._taken: dict[str, np.ndarray] = {}
+
+    def _of(self, scale: str) -> list[Trial]:
+        return [trial for trial in self.trials if trial.standardize == scale]
+
+    def next(self) -> Task | None:
+        """What to try next; None: nothing is worth it any more."""
+        counts = {scale: len(self._of(scale)) for scale in self._scales if self._goes_on(scale)}
+        if not counts:
+            return None
+        scale = min(counts, key=lambda name: counts[name])
+        begin = counts[scale]
+        return Task(scale, begin, self._values[scale][begin : begin + self._plan.at_once])
+
+    def _goes_on(self, scale: str) -> bool:
+        own = self._of(scale)
+        if len(own) == len(self._values[scale]):
+            return False
+        others = [trial for trial in self.trials if trial.standardize != scale]
+        return not (self._is_path and (self._paths[scale].ended or trials.is_behind(own, others)))
+
+    def problems(self, task: Task) -> Problems:
+        """Of the heads of a task: value by value, each under all columns of weights."""
+        columns = self._plan.columns
+        return self._fit.problems(task.scale, np.repeat(task.values, len(columns)), np.tile(columns, len(task.values)))
+
+    def start(self, task: Task, problems: Problems) -> np.ndarray:
+        """`[H, K, D + 1]`: where its heads begin."""
+        if task.scale not in self._last:
+            return problems.start()
+        return np.tile(self._last[task.scale], (len(task.values), 1, 1))
+
+    def take(
+        self,
+        task: Task,
+        optimum: Optimum,
+        loss: np.ndarray,
+        wrong: np.ndarray,
+        *,
+        seconds: float,
+        speed: float,
+        steps: int,
+    ) -> Validated:
+        """Takes in where the heads of a task ended.
+
+        Args:
+          task: what `next` gave.
+          optimum: of its heads.
+          loss: `[H, n]` float32, what they lose on the examples that validate, those of other folds too.
+          wrong: `[H, n]` bool.
+          seconds: that the search took so far.
+          speed: in examples a second.
+          steps: evaluations that were made so far.
+
+        Returns:
+          What was found, for those who watch.
+        """
+        plan, n_columns = self._plan, len(self._plan.columns)
+        for number, l2 in enumerate(task.values.tolist()):
+            heads = slice(number * n_columns, (number + 1) * n_columns)
+            own_loss, own_wrong = loss[heads][0], wrong[heads][0]
+            if plan.fold is not None:
+                each = np.arange(loss.shape[1])
+                own_loss, own_wrong = loss[heads][plan.fold, each], wrong[heads][plan.fold, each]
+            trial = Trial(
+                task.scale,
+                l2,
+                **trials.figures(own_loss, own_wrong, plan.validating.labels, plan.units),
+                certificate=float(optimum.certificate[heads].max()),
+                gradient=float(optimum.gradient[heads].max()),
+                iterations=int(optimum.iterations[heads].max()),
+                evaluations=int(optimum.evaluations[heads].max()),
+                converged=bool(optimum.converged[heads].all()),
+            )
+            own = [*self._of(task.scale), trial]
+            self.trials.append(trial)
+            self._paths[task.scale].take(trial, own_loss)
+            if trials.best(own, self._select) == len(own) - 1:
+                self._taken[task.scale] = optimum.v[heads].copy()
+        self._last[task.scale] = optimum.v[-n_columns:].copy()
+        self.validated = steps
+        return self._validated(task, optimum, seconds, speed)
+
+    @property
+    def _select(self) -> str:
+        assert self._plan.config.select is not None
+        return self._plan.config.select
+
+    @property
+    def number(self) -> int | None:
+        """Which trial is taken; None before the first."""
+        return trials.best(self.trials, self._select) if self.trials else None
+
+    @property
+    def taken(self) -> Trial:
+        """The trial that is taken. There must be one."""
+        assert self.number is not None
+        return self.trials[self.number]
+
+    @property
+    def why(self) -> str:
+        """Which setting is taken, and why, for people."""
+        taken, of = self.taken, "out-of-fold" if self._plan.n_folds else "validation"
+        figures = f"{of} cost {taken.cost:.4g} ± {taken.cost_error:.2g}, error {taken.error:.2%}"
+        least = f"the least {of} {self._select.replace('_', ' ')} of {len(self.trials)} settings"
+        plainer = self.within_one_error()
+        within = f"; within one standard error: l2={plainer:.3g}" if plainer > taken.l2 else ""
+        return f"taken: standardize={taken.standardize}, l2={taken.l2:.3g}, {least}: {figures}{within}"
+
+    def start_of_taken(self, problems: Problems) -> np.ndarray:
+        """`[1, K, D + 1]`: where the setting that is taken begins on other rows, as its heads ended on theirs."""
+        return problems.centred(self._taken[self.taken.standardize].mean(axis=0, keepdims=True))
+
+    def within_one_error(self) -> float:
+        """The largest l2 at the scale that is taken whose cost is within a standard error of the least."""
+        most = self.taken.cost + self.taken.cost_error
+        return max(t.l2 for t in self._of(self.taken.standardize) if t.cost <= most or t is self.taken)
+
+    def progress(self, way: Descent, words: str, steps: int, speed: float) -> Trained:
+        """For those who watch."""
+        optimum = way.optimum()
+        cost = optimum.cost[np.isfinite(optimum.cost)]
+        done = len(optimum.cost) - len(way.active)
+        place = f"{words}: evaluation {steps}, {done} of {len(optimum.cost)} heads done"
+        return Trained(steps - 1, place, steps + 1, float(cost.mean()) if len(cost) else math.nan, speed)
+
+    def _validated(self, task: Task, optimum: Optimum, seconds: float, speed: float) -> Validated:
+        first = len(self.trials) - len(task.values)
+        places = [self._number[task.scale, task.first + i] for i in range(len(task.values))]
+        leader = self.taken
+
+        def spread(values: Any) -> np.ndarray:
+            found = np.full(len(self.all), np.nan)
+            found[places] = np.where(np.isfinite(values), values, np.nan)
+            return found
+
+        new = self.trials[first:]
+        norms = np.linalg.norm(optimum.v[..., :-1], axis=(1, 2)).reshape(len(new), -1).mean(axis=1)
+        reports = {name: spread([getattr(t, name) for t in new]) for name in ("certificate", "gradient", "cost_error")}
+        of_scale = [i for i, t in enumerate(self.trials) if t.standardize == leader.standardize]
+        assert self.number is not None
+        return Validated(
+            self.validated - 1,
+            self.validated,
+            seconds,
+            speed,
+            np.full(len(self.all), np.nan),
+            spread(norms),
+            reports,
+            spread([t.error for t in new]),
+            spread([t.cost for t in new]),
+            np.full(len(self.all), np.nan),
+            self._number[leader.standardize, of_scale.index(self.number)],
+            leader.error,
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """All that is to be kept, copied: by name, as SearchState has it."""
+        if not self.trials:
+            return {}
+        n, nothing = len(self._plan.validating), np.zeros(self._plan.shape)
+        losses = np.zeros((len(self._scales), 2, n), np.float32)
+        for number, scale in enumerate(self._scales):
+            of = self._paths[scale]
+            if of.best_loss is not None and of.last_loss is not None:
+                losses[number] = of.best_loss, of.last_loss
+        return {
+            "trials": tuple(self.trials),
+            "losses": losses,
+            "ended": np.array([self._paths[scale].ended for scale in self._scales]),
+            "flat": np.array([self._paths[scale].flat for scale in self._scales]),
+            "last": np.stack([self._last.get(scale, nothing) for scale in self._scales]),
+            "taken": np.stack([self._taken.get(scale, nothing) for scale in self._scales]),
+        }
+
+    def restore(self, state: SearchState) -> None:
+        """Goes on from a state."""
+        self.trials, self.validated = list(state.trials), state.validated
+        for number, scale in enumerate(self._scales if state.trials else ()):
+            own = self._of(scale)
+            if own:
+                self._paths[scale].restore(
+                    own, bool(state.ended[number]), int(state.flat[number]), state.losses[number]
+                )
+                self._last[scale], self._taken[scale] = state.last[number], state.taken[number]

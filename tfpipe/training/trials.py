@@ -1,0 +1,170 @@
+"""What was tried, how good it was, and what follows: when a path of L2 ends, and which setting is taken. NumPy only."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# A step along the path that changes the cost by less than this share of its standard error changes nothing, ...
+_FLAT = 0.1
+# ... and the path ends after so many of them in a row, at values so far below the largest at least.
+_MOST_FLAT, _FLAT_FROM = 2, 100.0
+# A scale may leave after so many values, when its best is behind by so many standard errors.
+_FEWEST_OF_A_SCALE, _BEHIND = 8, 2.0
+
+
+class Trial(NamedTuple):
+    """One setting that was tried.
+
+    Attributes:
+      standardize: the scale of its columns.
+      l2: its regularization.
+      cost: mean log loss over the validation examples, or those out of the folds; without those of classes that its
+        model leaves out.
+      cost_error: the standard error of that.
+      error: share of wrong predictions, in [0, 1].
+      balanced_error: the mean of that over the classes.
+      certificate: by how much the training cost may be above the least; the largest over its folds.
+      gradient: the largest entry of the gradient of what was minimized, likewise.
+      iterations, evaluations: of its heads, the largest.
+      converged: whether all its heads did.
+    """
+
+    standardize: str
+    l2: float
+    cost: float
+    cost_error: float
+    error: float
+    balanced_error: float
+    certificate: float
+    gradient: float
+    iterations: int
+    evaluations: int
+    converged: bool
+
+
+class Units(NamedTuple):
+    """What is drawn independently: examples, or groups of them.
+
+    Attributes:
+      numbers: `[n]`, the unit of each example; None: each is its own.
+    """
+
+    numbers: np.ndarray | None
+
+    @classmethod
+    def of(cls, groups: np.ndarray | None) -> "Units":
+        return cls(None if groups is None else np.unique(groups, return_inverse=True)[1])
+
+    def mean(self, values: np.ndarray) -> tuple[float, float]:
+        """The mean of `[n]` values that are not NaN, and its standard error, by the sums over units."""
+        counted = np.isfinite(values)
+        n = int(counted.sum())
+        if n == 0:
+            return math.nan, math.nan
+        of_these = values[counted].astype(np.float64)
+        mean = of_these.mean()
+        rest = of_these - mean
+        if self.numbers is not None:
+            rest = np.bincount(self.numbers[counted], rest)
+            units = len(np.unique(self.numbers[counted]))
+        else:
+            units = n
+        if units < 2:
+            return float(mean), math.inf
+        return float(mean), float(np.sqrt(np.square(rest).sum() * units / (units - 1)) / n)
+
+
+def figures(loss: np.ndarray, wrong: np.ndarray, labels: np.ndarray, units: Units) -> dict[str, float]:
+    """What a trial's model does on n examples, as Trial has it.
+
+    Args:
+      loss: `[n]`, NaN where the model leaves out the class.
+      wrong: `[n]` bool.
+      labels: `[n]`.
+      units: of the examples.
+    """
+    cost, cost_error = units.mean(loss)
+    of_class = np.bincount(labels)
+    balanced = (np.bincount(labels, wrong) / np.maximum(of_class, 1))[of_class > 0].mean()
+    return {
+        "cost": cost, "cost_error": cost_error, "error": float(wrong.mean()), "balanced_error": float(balanced)
+    }  # fmt: skip
+
+
+def best(trials: Sequence[Trial], select: str) -> int:
+    """The number of the trial that is taken: by `select`, cost, error or balanced_error; of equals by cost, then l2."""
+
+    def key(number: int) -> tuple[float, float, float]:
+        trial = trials[number]
+        figure, cost = (value if np.isfinite(value) else math.inf for value in (getattr(trial, select), trial.cost))
+        return figure, cost, -trial.l2
+
+    return min(range(len(trials)), key=key)
+
+
+class Path:
+    """The values of l2 at one scale, from the largest on.
+
+    Args:
+      units: of the examples that are measured.
+
+    Attributes:
+      ended: whether smaller values are not worth trying.
+      best_loss: `[n]` float32, of the trial with the least cost; None before the first.
+      last_loss: `[n]` float32, of the last one.
+      flat: how many steps in a row changed nothing.
+    """
+
+    def __init__(self, units: Units):
+        self._units = units
+        self._best: Trial | None = None
+        self._first: float = 0.0
+        self.ended = False
+        self.best_loss: np.ndarray | None = None
+        self.last_loss: np.ndarray | None = None
+        self.flat = 0
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the least cost."""
+        return self._best
+
+    def take(self, trial: Trial, loss: np.ndarray) -> None:
+        """Takes in the next value; `loss` is `[n]` float32."""
+        best, last = self.best_loss, self.last_loss
+        self.last_loss = loss
+        if self._best is None or best is None or last is None:
+            self._best, self._first, self.best_loss = trial, trial.l2, loss
+            return
+        behind, by_chance = self._units.mean(loss.astype(np.float64) - best)
+        # More than chance says, and more than what is not yet minimized may be worth.
+        if behind > by_chance and behind > _finite(trial.certificate) + _finite(self._best.certificate):
+            self.ended = True
+        change, _ = self._units.mean(loss.astype(np.float64) - last)
+        is_flat = trial.l2 < self._first / _FLAT_FROM and abs(change) < _FLAT * trial.cost_error
+        self.flat = self.flat + 1 if is_flat else 0
+        if self.flat >= _MOST_FLAT:
+            self.ended = True
+        if trial.cost < self._best.cost or not np.isfinite(self._best.cost):
+            self._best, self.best_loss = trial, loss
+
+    def restore(self, trials: Sequence[Trial], ended: bool, flat: int, losses: np.ndarray) -> None:
+        """Goes on after these trials, with what was kept: `[2, n]`, the best and the last loss."""
+        if trials:
+            self._first, self._best = trials[0].l2, trials[best(trials, "cost")]
+            self.best_loss, self.last_loss = losses
+        self.ended, self.flat = ended, flat
+
+
+def is_behind(trials: Sequence[Trial], others: Sequence[Trial]) -> bool:
+    """Whether the scale of `trials` may leave: what was tried at another one is better, and not by chance."""
+    if len(trials) < _FEWEST_OF_A_SCALE or not others:
+        return False
+    own, other = trials[best(trials, "cost")], others[best(others, "cost")]
+    return own.cost - other.cost > _BEHIND * own.cost_error
+
+
+def _finite(value: float) -> float:
+    return value if np.isfinite(value) else 0.0
