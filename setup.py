@@ -31,6 +31,7 @@ setup(
         "pillow>=11,<14",
         "scikit-learn>=1.6,<2",
         "scipy>=1.13,<2",
+        "threadpoolctl>=3.1,<4",
         # Its plugins make the events that it reads. TensorFlow 2.21 no longer installs it.
         "tensorboard>=2.21,<2.22",
         "tensorflow>=2.21,<2.22",

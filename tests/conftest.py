@@ -24,8 +24,13 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(number, handler)
 
 import joblib  # noqa: E402
+import numpy  # noqa: E402, F401  # Whose threads are counted below.
 import pytest  # noqa: E402
+import threadpoolctl  # noqa: E402
 from absl import flags, logging  # noqa: E402
+
+# Several processes share the cores: OpenBLAS's threads would wait for each other, busily.
+threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfpipe.data.examples import Examples
+from tfpipe.model.artifact import TrainedModel
+
 _BINS = 15
 
 
@@ -40,6 +43,14 @@ class Diagnosis(NamedTuple):
     predicted: np.ndarray
     confidence: np.ndarray
     n_out: int
+
+    @classmethod
+    def of(cls, model: TrainedModel, examples: Examples) -> "Diagnosis":
+        """Of a model as it is kept, on examples as they are stored."""
+        parts = [model.probabilities(block) for block in examples.blocks()]
+        predicted = np.concatenate([p.argmax(axis=1) for p in parts])
+        confidence = np.concatenate([p.max(axis=1) for p in parts])
+        return cls(examples.labels, predicted, confidence, len(model.class_names))
 
     def confusion_matrix(self) -> np.ndarray:
         """`[K, K]` int64: how many examples of class (row) were taken for class (column)."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfpipe.compute import cpu
 from tfpipe.compute.programs import padded
 from tfpipe.solvers import metric
 from tfpipe.solvers.lbfgs import Found, Lbfgs
@@ -115,7 +116,8 @@ class Descent:
         self._converged, self._tried = np.zeros(n_heads, bool), np.zeros(n_heads, bool)
         self._idle = np.zeros(n_heads, np.int64)  # Steps without a better cost or certificate.
         self._lowest, self._best = np.full(n_heads, np.inf), np.full(n_heads, np.inf)
-        self._refresh(0)
+        with cpu.one_blas_thread():
+            self._refresh(0)
 
     @property
     def active(self) -> np.ndarray:
@@ -309,7 +311,9 @@ class Measures(NamedTuple):
             if heads.size:
                 assert objective is not None
                 problems, points = descent.problems.take(heads), descent.points(heads)
-                descent.take(heads, self.sums(objective, problems, points))
+                sums = self.sums(objective, problems, points)
+                with cpu.one_blas_thread():
+                    descent.take(heads, sums)
 
 
 def minimize(

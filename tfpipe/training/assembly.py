@@ -41,6 +41,7 @@ class Parts(NamedTuple):
       pictures: the best model, for those who watch.
       meter: the clock of the loop.
       saving: state and model on the disk; None if there is no workdir.
+      workers: who compute.
     """
 
     spans: Spans
@@ -51,6 +52,7 @@ class Parts(NamedTuple):
     pictures: Pictures
     meter: Meter
     saving: CheckpointManager | None
+    workers: Workers
 
 
 def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor, workers: Workers) -> Parts:
@@ -85,7 +87,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     meter = Meter(pace.clock, solver.examples / solver.per_epoch, state.steps, state.seconds)
     record = Record(plan, state, dtype, monitor, meter)
     pictures = Pictures(plan, test, monitor, workers)
-    return Parts(spans, objective, heads, steering, record, pictures, meter, saving)
+    return Parts(spans, objective, heads, steering, record, pictures, meter, saving, workers)
 
 
 def _evaluations(plan: Plan, placed: list[Resident], workers: Workers) -> list[Evaluation]:

@@ -8,6 +8,7 @@ import numpy as np
 from tfpipe.compute.workers import Workers
 from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
+from tfpipe.model.artifact import TrainedModel
 from tfpipe.pipeline import residency
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.optimum import Descent, Measures, Sample
@@ -54,6 +55,22 @@ class Saved(NamedTuple):
     is_exact: bool
 
 
+def certificate(splits: Splits, weights: np.ndarray, model: TrainedModel, l2: float, workers: Workers) -> float:
+    """How far the training cost of a model, with weight decay, is above the least, at most.
+
+    Args:
+      splits: on whose training examples it was trained.
+      weights: `[1, N]`, what these count.
+      model: as it is kept.
+      l2: above 0.
+      workers: who compute.
+    """
+    fit = Fit(splits.train, weights, splits, "float64", 1, workers)
+    scale = "none" if splits.standardization is None else "columns"
+    problems = fit.problems(scale, [l2], np.zeros(1, np.int32))
+    return fit.certified(problems, model.W, model.b, Exactness(tolerance=1.0, most_iterations=1)).certificate
+
+
 class Fit:
     """Training rows, under columns of weights.
 
@@ -64,6 +81,10 @@ class Fit:
       precision: float32, or float64 if nothing may be rounded on the way.
       most_heads: that are measured side by side.
       workers: who compute.
+
+    Attributes:
+      n: N.
+      moments: of the rows, under each column.
     """
 
     def __init__(
@@ -76,6 +97,7 @@ class Fit:
         workers: Workers,
     ):
         (split,) = residency.place([examples])
+        self.n = len(examples)
         self._splits = splits
         self._scaling = _coordinates(splits, examples)
         weights = weights / weights.max()
@@ -129,14 +151,15 @@ class Fit:
         there = problems.there[0]
         W, b = self._scaling.fold(W.T, b)
         b = np.where(there, b, b[there].min() - _FAR_BELOW)
-        found = [self._certified(problems, W, b, exactness)]
+        found = [self.certified(problems, W, b, exactness)]
         if precision == "float32":
-            rounded = self._certified(problems, W.astype(np.float32), b.astype(np.float32), exactness)
+            rounded = self.certified(problems, W.astype(np.float32), b.astype(np.float32), exactness)
             if rounded.is_exact or not found[0].is_exact:
                 return rounded
         return found[0]
 
-    def _certified(self, problems: Problems, W: np.ndarray, b: np.ndarray, exactness: Exactness) -> Saved:
+    def certified(self, problems: Problems, W: np.ndarray, b: np.ndarray, exactness: Exactness) -> Saved:
+        """How good a model is, with parameters `[D, K]` and `[K]` for images as they are stored."""
         W64, b64 = W.astype(np.float64), b.astype(np.float64)
         if self._scaling.shift is not None:
             b64 = b64 + self._scaling.shift @ W64

@@ -18,6 +18,7 @@ from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import report
 from tfpipe.training.assembly import Parts, assembled
+from tfpipe.training.fit import certificate
 from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.result import Result, in_workdir
@@ -194,21 +195,25 @@ def _finish(
     if saving and not interrupted:
         saving.save_last_state(_state(parts, monitor, steps, finished=True))
     parts.pictures.wait()
-    for warning in (warnings := record.warnings()):
-        warn(warning)
-    model = selected = None
-    if record.leader is not None:
+    model = selected = distance = None
+    if (leader := record.leader) is not None:
         trained = record.model()
+        # Without weight decay nothing bounds it.
+        if (l2 := plan.solver.settings[leader].get("l2", 0)) > 0 and not interrupted:
+            distance = certificate(plan.splits, plan.weights, trained, l2, parts.workers)
         if saving:
             saving.save_last_model(trained)
         model = SoftmaxRegression.from_arrays(trained.W, trained.b)
         selected = parts.pictures.look(record, steps)
+    for warning in (warnings := record.warnings(steps, distance)):
+        warn(warning)
     content = report.build(
         plan,
         record.patience,
         steps=steps,
         test_error=record.best.test_error,
         confusion_matrix=selected.diagnosis.confusion_matrix() if selected else None,
+        certificate=distance,
         warnings=warnings,
         seconds=seconds,
         programs=parts.heads.n_groups,

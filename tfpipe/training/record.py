@@ -17,6 +17,9 @@ from tfpipe.training.plan import Plan
 from tfpipe.training.state import State
 from tfpipe.training.validation import Measured
 
+# A cost that is below this share of what it was at three quarters of the run is still falling.
+_AT_REST = 0.98
+
 
 class Record:
     """What is known of each head: patience, its best model, and every validation so far. It tells the monitor.
@@ -77,13 +80,33 @@ class Record:
         active = self.patience.active(steps)
         return bool((self.patience.allowed[active] >= following).all())
 
-    def warnings(self) -> list[str]:
-        """What the solver warns of, of the leading head; nothing before the first validation."""
+    def warnings(self, steps: int, certificate: float | None) -> list[str]:
+        """What must be said of the leading head; nothing before the first validation.
+
+        Args:
+          steps: how many were done.
+          certificate: see `report.build`.
+        """
         if (leader := self.leader) is None:
             return []
         solver = self._plan.solver
         reports = {name: np.array([event.reports[name][leader] for event in self.history]) for name in solver.reports}
-        return solver.warnings(reports, leader)
+        return self._still_falling(leader, steps, certificate) + solver.warnings(reports, leader)
+
+    def _still_falling(self, leader: int, steps: int, certificate: float | None) -> list[str]:
+        """Where the epochs ended before the validation cost had come to rest."""
+        costs = np.array([event.validation_cost[leader] for event in self.history])
+        if (
+            steps < self._plan.solver.steps
+            or len(costs) < 2
+            or not costs[-1] < _AT_REST * costs[3 * len(costs) // 4 - 1]
+        ):
+            return []
+        far = "" if certificate is None else f" (its training cost may be {certificate:.2g} above the least)"
+        return [
+            f"the validation cost of the selected head was still falling when the epochs ended{far}: give more epochs, "
+            "a larger learning_rate, or solver=lbfgs, which goes to the optimum"
+        ]
 
     def worth_going_on_with(self, numbers: np.ndarray, steps: int) -> np.ndarray | None:
         """The places among the heads `numbers`, `[h]`, of those that do not stop after `steps`; None: all go on.

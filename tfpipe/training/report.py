@@ -42,6 +42,7 @@ def build(
     steps: int,
     test_error: np.ndarray,
     confusion_matrix: np.ndarray | None,
+    certificate: float | None,
     warnings: list[str],
     seconds: float,
     programs: int,
@@ -56,6 +57,7 @@ def build(
       steps: how many were done.
       test_error: `[H]`, at the best validation; NaN where there was none.
       confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
+      certificate: how far its training cost is above the least, at most; None: not known.
       warnings: what the user must know of the selected head, lines.
       seconds: that the training loop took.
       programs: how many ran side by side, at the end.
@@ -102,7 +104,7 @@ def build(
         "device": plan.device.label,
         "solver": solver.name,
         "select": plan.config.select,
-        "certificate": None,
+        "certificate": certificate,
         "converged": None,
         "evaluations": None,
         "precision": plan.config.precision,
@@ -140,7 +142,9 @@ def load(path: pathlib.Path) -> dict[str, Any]:
 
 def summary(content: dict[str, Any]) -> str:
     """The contract with scripts: one line of JSON."""
-    names = (*_MEASURED, *content["settings"], *_OF_THE_RUN)
+    # Of a run that has no learning rate it is null, as scripts expect.
+    of_sgd = [name for name in ("learning_rate",) if name in content]
+    names = (*_MEASURED, *content["settings"], *of_sgd, *_OF_THE_RUN)
     return json.dumps({name: content[name] for name in names}, allow_nan=False)
 
 

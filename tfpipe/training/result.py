@@ -84,5 +84,6 @@ def _of_finished(files: Workdir) -> Result | None:
     except DataError as error:
         log.info("%s: it is made again", error)
         return None
-    log.info("%s: the run is finished; with more --epochs or --patience it would go on", files.path)
+    more = "" if content["epochs"] is None else "; with more --epochs or --patience it would go on"
+    log.info("%s: the run is finished%s", files.path, more)
     return Result(SoftmaxRegression.from_arrays(trained.W, trained.b), content, history)

@@ -3,21 +3,20 @@
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from tfpipe.compute.device import Device
 from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
-from tfpipe.data import Examples, Splits
+from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
 from tfpipe.log import log
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.model.regression import SoftmaxRegression
 from tfpipe.monitor import Finished, Monitor, Selected, Started, Validated, warn
-from tfpipe.solvers.optimum import Descent, Optimum
+from tfpipe.solvers.optimum import Descent
 from tfpipe.training import report
 from tfpipe.training.fit import Fit, Saved
 from tfpipe.training.interrupts import asked_to_stop
@@ -30,29 +29,10 @@ from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.search_report import build
 from tfpipe.training.search_state import SearchState
 from tfpipe.training.settings import Settings, Task
+from tfpipe.training.trials import Trial
 from tfpipe.version import __version__
 
 _OF_ALL = np.zeros(1, np.int32)
-
-
-class Parts(NamedTuple):
-    """What a search works with.
-
-    Attributes:
-      plan: what it is to do.
-      workers: who compute.
-      fit: the rows that settings are tried on.
-      settings: what was tried, and what comes next.
-      stops: whether the run is to end with what it has.
-      files: its workdir, if there is one.
-    """
-
-    plan: SearchPlan
-    workers: Workers
-    fit: Fit
-    settings: Settings
-    stops: Callable[[], bool]
-    files: Workdir | None
 
 
 def search(
@@ -92,20 +72,20 @@ def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: 
         settings.restore(state)
         with _monitor(plan, files, settings, state) as monitor:
             monitor.started(Started(plan.flags, plan.data, lambda: b""))
-            run = _Run(Parts(plan, workers, fit, settings, stops, files), state, monitor)
+            run = _Run(plan, workers, settings, stops, files, state, monitor)
             while task := settings.next():
                 problems = settings.problems(task)
                 way = run.begun(fit.descent(problems, settings.start(task, problems), plan.rough_exactness))
                 arrived = run.descend(fit, way, task.words)
-                run.validate(task, way)
+                run.validate(fit, task, way)
                 if not arrived:
-                    return _finish(run, None)
+                    return _finish(run, fit, None)
             log.info("%s", settings.why)
-            last = _last_fit(run.parts)
+            last = _last_fit(plan, fit, workers)
             problems = last.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
             way = run.begun(last.descent(problems, settings.start_of_taken(problems), plan.exactness))
             run.descend(last, way, "the one that is taken, to the end")
-            return _finish(run, (last, way))
+            return _finish(run, last, way)
 
 
 def _monitor(plan: SearchPlan, files: Workdir | None, settings: Settings, state: SearchState) -> Monitor:
@@ -118,7 +98,11 @@ class _Run:
     """A search while it goes on: heads are stepped, measured, and kept.
 
     Args:
-      parts: of the search.
+      plan: what it is to do.
+      workers: who compute.
+      settings: what was tried, and what comes next.
+      stops: whether the run is to end with what it has.
+      files: its workdir, if there is one.
       state: from which it goes on.
       monitor: who is told.
 
@@ -127,18 +111,27 @@ class _Run:
       history: the validations, in order.
     """
 
-    def __init__(self, parts: Parts, state: SearchState, monitor: Monitor):
-        plan, clock = parts.plan, parts.plan.pace.clock
-        self.parts, self.monitor = parts, monitor
+    def __init__(
+        self,
+        plan: SearchPlan,
+        workers: Workers,
+        settings: Settings,
+        stops: Callable[[], bool],
+        files: Workdir | None,
+        state: SearchState,
+        monitor: Monitor,
+    ):
+        clock = plan.pace.clock
+        self.plan, self.settings, self.files, self.monitor = plan, settings, files, monitor
+        self._workers, self._stops = workers, stops
         self.interrupted = False
         self.history: list[Validated] = monitor.history()
         self.meter = Meter(clock, len(plan.examples), state.steps, state.seconds)
         self.steps = state.steps
         self.saving: CheckpointManager | None = None
-        if parts.files:
-            self.saving = CheckpointManager(
-                parts.files, plan.identity, plan.config.checkpoint_every, parts.workers, clock
-            )
+        if files:
+            every = plan.config.checkpoint_every
+            self.saving = CheckpointManager(files, plan.identity, every, workers, clock)
         self._on_the_way = state.descent
 
     def begun(self, way: Descent) -> Descent:
@@ -147,15 +140,15 @@ class _Run:
             try:
                 way.restore(self._on_the_way)
             except ValueError as error:
-                assert self.parts.files is not None
-                raise self.parts.files.error(f"the state is none of this search: {error}; {OTHERWISE}") from error
+                assert self.files is not None
+                raise self.files.error(f"the state is none of this search: {error}; {OTHERWISE}") from error
             self._on_the_way = {}
         return way
 
     def descend(self, fit: Fit, way: Descent, words: str) -> bool:
         """Steps until all heads have arrived; whether they have, or the run is to end before."""
         while way.active.size:
-            if self.parts.stops():
+            if self._stops():
                 if self.saving:
                     self.saving.save_last_state(self.state(way))
                 self.interrupted = True
@@ -163,21 +156,22 @@ class _Run:
             fit.step(way)
             self.steps += 1
             speed = self.meter.lap("span", self.steps)
-            self.monitor.trained(self.parts.settings.progress(way, words, self.steps, speed))
+            self.monitor.trained(self.settings.progress(way, words, self.steps, speed))
             if self.saving:
                 self.saving.save_state_if_due(functools.partial(self.state, way))
         return True
 
-    def validate(self, task: Task, way: Descent) -> None:
+    def validate(self, fit: Fit, task: Task, way: Descent) -> None:
         """Measures the heads where they are, and takes in what that says of their settings."""
-        plan, fit, settings = self.parts.plan, self.parts.fit, self.parts.settings
+        plan, settings = self.plan, self.settings
         optimum, problems = way.optimum(), way.problems
         if plan.fold is None:
-            loss, wrong = fit.losses_on(plan.splits.validation, problems, optimum.v, self.parts.workers)
+            loss, wrong = fit.losses_on(plan.splits.validation, problems, optimum.v, self._workers)
         else:
             loss, wrong = fit.losses(problems, optimum.v)
         speed = self.meter.lap("validation", self.steps)
-        event = settings.take(task, optimum, loss, wrong, seconds=self.meter.seconds, speed=speed, steps=self.steps)
+        settings.take(task, optimum, loss, wrong, self.steps)
+        event = settings.event(task, optimum, self.meter.seconds, speed)
         self.history.append(event)
         self.monitor.validated([event])
         if self.saving and not self.interrupted:
@@ -185,7 +179,7 @@ class _Run:
 
     def state(self, way: Descent | None, *, finished: bool = False) -> SearchState:
         """What the search is now, and stays when it goes on."""
-        settings = self.parts.settings
+        settings = self.settings
         descent = {} if way is None else {name: array.copy() for name, array in way.arrays().items()}
         return SearchState(
             self.steps, settings.validated, self.meter.seconds, finished, self.monitor.written(),
@@ -193,31 +187,29 @@ class _Run:
         )  # fmt: skip
 
 
-def _last_fit(parts: Parts) -> Fit:
-    """The rows on which the setting that is taken is fitted."""
-    plan, splits = parts.plan, parts.plan.splits
+def _last_fit(plan: SearchPlan, fit: Fit, workers: Workers) -> Fit:
+    """The rows on which the setting that is taken is fitted; `fit` has those on which it was tried."""
     if plan.n_folds or not plan.config.refit:
-        return parts.fit
+        return fit
+    splits = plan.splits
     examples = splits.train.joined(splits.validation)
     weights = plan.counted(np.ones((1, len(examples))), examples)
-    return Fit(examples, weights, splits, plan.config.precision, 1, parts.workers)
+    return Fit(examples, weights, splits, plan.config.precision, 1, workers)
 
 
-def _finish(run: _Run, last: tuple[Fit, Descent] | None) -> Result:
+def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
     """Keeps the model and the last state, and reports."""
-    parts = run.parts
-    plan, settings, files = parts.plan, parts.settings, parts.files
+    plan, settings, files = run.plan, run.settings, run.files
     seconds = run.meter.seconds
-    if last is None:  # It ends before a setting was taken for good: the best one so far, as it is.
-        problems = parts.fit.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
-        last = parts.fit, parts.fit.descent(problems, settings.start_of_taken(problems), plan.exactness)
-        parts.fit.step(last[1])
-    fit, way = last
+    if way is None:  # It ends before a setting was taken for good: the best one so far, as it is.
+        problems = fit.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
+        way = fit.descent(problems, settings.start_of_taken(problems), plan.exactness)
+        fit.step(way)
     optimum = way.optimum()
     saved = fit.saved(way.problems, optimum.v, plan.config.precision, plan.exactness)
-    model = _model(parts, saved, optimum)
+    model = _model(plan, settings.taken, saved, fit.n)
     examples = plan.splits.test
-    diagnosis = _diagnosed(model, examples)
+    diagnosis = Diagnosis.of(model, examples)
     test_error = float((diagnosis.predicted != diagnosis.labels).mean())
     model = model._replace(summary=model.summary | {"test_error": test_error})
     if run.saving and not run.interrupted:
@@ -225,7 +217,7 @@ def _finish(run: _Run, last: tuple[Fit, Descent] | None) -> Result:
     if run.saving:
         run.saving.save_last_model(model)
     content = build(
-        plan, settings, optimum, saved, diagnosis,
+        plan, settings, fit.n, optimum, saved, diagnosis,
         steps=run.steps, seconds=seconds, workdir=files.path if files else None, interrupted=run.interrupted,
     )  # fmt: skip
     for warning in content["warnings"]:
@@ -238,8 +230,7 @@ def _finish(run: _Run, last: tuple[Fit, Descent] | None) -> Result:
     return Result(SoftmaxRegression.from_arrays(model.W, model.b), content, run.history)
 
 
-def _model(parts: Parts, saved: Saved, optimum: Optimum) -> TrainedModel:
-    plan, trial = parts.plan, parts.settings.taken
+def _model(plan: SearchPlan, trial: Trial, saved: Saved, n_fitted: int) -> TrainedModel:
     splits = plan.splits
     summary = {
         "standardize": trial.standardize,
@@ -247,17 +238,9 @@ def _model(parts: Parts, saved: Saved, optimum: Optimum) -> TrainedModel:
         "solver": "lbfgs",
         "validation_error": trial.error,
         "certificate": saved.certificate if np.isfinite(saved.certificate) else None,
-        "train_examples": len(plan.examples),
+        "train_examples": n_fitted,
         "fingerprint": splits.fingerprint,
         "refit": bool(plan.config.refit),
         "tfpipe": __version__,
     }
     return TrainedModel(saved.W, saved.b, splits.class_names, splits.image_shape, splits.white_pixel, summary)
-
-
-def _diagnosed(model: TrainedModel, examples: Examples) -> Diagnosis:
-    """What the model, as it is kept, does on examples."""
-    parts = [model.probabilities(block) for block in examples.blocks()]
-    predicted = np.concatenate([p.argmax(axis=1) for p in parts])
-    confidence = np.concatenate([p.max(axis=1) for p in parts])
-    return Diagnosis(examples.labels, predicted, confidence, len(model.class_names))

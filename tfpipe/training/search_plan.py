@@ -10,7 +10,7 @@ from tfpipe.config import TrainConfig, flag_lines, flag_value, known
 from tfpipe.data import Examples, Splits
 from tfpipe.data.folds import folds
 from tfpipe.exceptions import ConfigError
-from tfpipe.memory import available_memory
+from tfpipe.memory import total_memory
 from tfpipe.solvers import lbfgs, path
 from tfpipe.solvers.objective import balanced
 from tfpipe.training.fit import Exactness
@@ -25,8 +25,8 @@ _FEW_ROWS, _FOLDS = 10_000, 5
 _MOST_AT_ONCE = 4
 # Values of a path are found to this many times the tolerance: the one that is taken is found anew.
 _ROUGHLY = 10.0
-# Of the memory that is there, for what heads remember.
-_SHARE_OF_MEMORY = 0.5
+# Of all memory, for what heads remember: not of what is free now, or a run that goes on would try others at once.
+_SHARE_OF_MEMORY = 0.25
 
 
 class SearchPlan(NamedTuple):
@@ -128,7 +128,7 @@ class SearchPlan(NamedTuple):
     @property
     def _most_heads(self) -> int:
         parameters = self.splits.n_out * (self.splits.n_in + 1)
-        return int(_SHARE_OF_MEMORY * available_memory() / lbfgs.head_bytes(parameters))
+        return int(_SHARE_OF_MEMORY * total_memory() / lbfgs.head_bytes(parameters))
 
     def _check_fits_memory(self) -> None:
         heads = len(self.columns)
@@ -162,7 +162,7 @@ class SearchPlan(NamedTuple):
         """What makes it this run and no other."""
         of_scale = path.COUNT if self.config.l2 is None else len(self.config.l2)
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
-        settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds)}
+        settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds), "at_once": str(self.at_once)}
         machine = {
             "device": self.device.label,
             "processor": cpu.processor(),

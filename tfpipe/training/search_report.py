@@ -26,6 +26,7 @@ _FEW_EXAMPLES = 5
 def build(
     plan: SearchPlan,
     settings: Settings,
+    n_fitted: int,
     optimum: Optimum,
     saved: Saved,
     diagnosis: Diagnosis,
@@ -40,6 +41,7 @@ def build(
     Args:
       plan: of the search.
       settings: after the search.
+      n_fitted: how many examples the model was fitted to.
       optimum: where the head of the setting that was taken ended.
       saved: its model as it is kept.
       diagnosis: of that, on the test split.
@@ -79,7 +81,7 @@ def build(
     return own | of_taken | {
         "gradient": finite(float(optimum.gradient[0])),
         "learning_rate": None,
-        "train_examples": len(plan.examples),
+        "train_examples": n_fitted,
         "validation_examples": len(plan.examples if plan.n_folds else splits.validation),
         "test_examples": len(splits.test),
         "heads": len(grid),

@@ -105,17 +105,7 @@ class Settings:
             return problems.start()
         return np.tile(self._last[task.scale], (len(task.values), 1, 1))
 
-    def take(
-        self,
-        task: Task,
-        optimum: Optimum,
-        loss: np.ndarray,
-        wrong: np.ndarray,
-        *,
-        seconds: float,
-        speed: float,
-        steps: int,
-    ) -> Validated:
+    def take(self, task: Task, optimum: Optimum, loss: np.ndarray, wrong: np.ndarray, steps: int) -> None:
         """Takes in where the heads of a task ended.
 
         Args:
@@ -123,12 +113,7 @@ class Settings:
           optimum: of its heads.
           loss: `[H, n]` float32, what they lose on the examples that validate, those of other folds too.
           wrong: `[H, n]` bool.
-          seconds: that the search took so far.
-          speed: in examples a second.
           steps: evaluations that were made so far.
-
-        Returns:
-          What was found, for those who watch.
         """
         plan, n_columns = self._plan, len(self._plan.columns)
         for number, l2 in enumerate(task.values.tolist()):
@@ -154,7 +139,6 @@ class Settings:
                 self._taken[task.scale] = optimum.v[heads].copy()
         self._last[task.scale] = optimum.v[-n_columns:].copy()
         self.validated = steps
-        return self._validated(task, optimum, seconds, speed)
 
     @property
     def _select(self) -> str:
@@ -199,7 +183,8 @@ class Settings:
         place = f"{words}: evaluation {steps}, {done} of {len(optimum.cost)} heads done"
         return Trained(steps - 1, place, steps + 1, float(cost.mean()) if len(cost) else math.nan, speed)
 
-    def _validated(self, task: Task, optimum: Optimum, seconds: float, speed: float) -> Validated:
+    def event(self, task: Task, optimum: Optimum, seconds: float, speed: float) -> Validated:
+        """What was found of the last task, for those who watch."""
         first = len(self.trials) - len(task.values)
         places = [self._number[task.scale, task.first + i] for i in range(len(task.values))]
         leader = self.taken
