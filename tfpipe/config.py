@@ -148,8 +148,8 @@ class DataConfig:
     validation_split: float | int | None = _option(
         None,
         "examples for validation, as a number or as a fraction of the training examples, from which they are taken; "
-        "used where the data brings no validation split; default: 0.2, and for lbfgs folds instead where the data is "
-        "small",
+        "used where the data brings no validation split; default: 0.2, and for lbfgs folds instead where there are "
+        "fewer than 10,000 examples (see folds)",
         _or_none(_split),
     )
     test_split: float | int = _option(0.2, "the same for the test split", _split)
@@ -186,7 +186,8 @@ class DataConfig:
         None,
         "columns: scale each column of the images to mean 0 and variance 1 on the training examples, instead of "
         "dividing all by pixel_max (the flag without a value means that too); none: do not; none,columns: lbfgs tries "
-        "both; default: none, and for lbfgs both where images are rows of features. The saved model takes raw input",
+        "both, and takes what validates better; default: none, and for lbfgs both where images are rows of features. "
+        "The saved model takes raw input",
         _or_none(_scales),
     )
 
@@ -220,7 +221,7 @@ class TrainConfig:
         None,
         "weight decay: l2/2 times the squared norm of W is added to the cost that is minimized (b is free of it); "
         "a list or a range (0,log:1e-6:1e-2:5) multiplies the heads; default: 0 for sgd, and for lbfgs values that the "
-        "training data gives",
+        "training data gives, from large ones down as long as that helps",
         _or_none(_numbers(*_NOT_NEGATIVE)),
     )
     select: str | None = _option(
@@ -267,23 +268,33 @@ class TrainConfig:
         "leave out the last minibatch when it is not full, in training, validation and test, as the Theano "
         "tutorial does",
     )
-    max_iter: int | None = _option_of("lbfgs", 1000, "iterations for a head at most", _integer(1))
+    max_iter: int | None = _option_of(
+        "lbfgs",
+        1000,
+        "iterations of a head at most; a warning says where they did not reach the tolerance",
+        _integer(1),
+    )
     tolerance: float | None = _option_of(
         "lbfgs",
         1e-4,
-        "how far above the least cost a model may be, relative to it",
+        "how far above the least cost, l2 included, the saved model may be, relative to its cost; those that are only "
+        "tried, ten times as far. Where l2 is 0, what the largest entry of the gradient may be",
         _number(*_POSITIVE),
     )
     folds: int | None = _option_of(
         "lbfgs",
         None,
-        "the parts for cross-validation: each is validated by heads that train on the others; 0: none, the validation "
-        "split is for that; auto, the default: as the size of the data asks for",
+        "the parts of the training and validation examples for cross-validation: heads that train on the others are "
+        "validated on each; 0: none, the validation split is for that; auto, the default: 5 where these are fewer than "
+        "10,000, the data brings no validation split, and validation_split is not given; else 0",
         _folds,
         none="auto",
     )
     refit: bool | None = _option_of(
-        "lbfgs", True, "train the selected head once more, on training and validation examples together"
+        "lbfgs",
+        True,
+        "fit the setting that is taken once more, on training and validation examples together; norefit, which goes "
+        "without folds alone, keeps the model of the training examples",
     )
     seed: int = _option(
         0,
