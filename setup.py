@@ -52,8 +52,10 @@ setup(
         ],
         "browser": ["selenium>=4.20,<5"],
         "bench": [
+            "cyanure>=1.2,<2",
             "jax>=0.6,<1",
             "pytensor>=3.0,<4",
+            "scikit-learn-intelex>=2026.0,<2027",
             "torch>=2.6,<3",
         ],
     },

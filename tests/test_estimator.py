@@ -16,8 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import tfpipe
-from tests import problems
-from tfpipe import SoftmaxClassifier, SoftmaxClassifierCV
+from tests import oracle, problems
+from tfpipe import Examples, SoftmaxClassifier, SoftmaxClassifierCV, Splits, TrainConfig
+from tfpipe.solvers.sgd import Sgd
 
 # The names of scikit-learn's checks that are skipped, and why.
 NOT_HERE = {
@@ -35,6 +36,22 @@ def optimum(X, y, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000, **options).fit(X, y)
+
+
+def digits():
+    X, y = loaded("digits")
+    return X / 16, y
+
+
+def epochs(X, y, *, l2, batch_size, learning_rate, seed=0, class_weight=None, n_epochs=1):
+    """W `[D, K]` and b `[K]` after steps in NumPy, in the orders of these epochs."""
+    W, b = np.zeros((X.shape[1], 10)), np.zeros(10)
+    for epoch in range(n_epochs):
+        order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(y))
+        for begin in range(0, len(y), batch_size):
+            rows = order[begin : begin + batch_size]
+            _, W, b = oracle.step(W, b, X[rows], y[rows], learning_rate, l2, class_weight)
+    return W, b
 
 
 class EstimatorTest(parameterized.TestCase):
@@ -220,6 +237,119 @@ class EstimatorTest(parameterized.TestCase):
         np.testing.assert_allclose(model.scores_, other.scores_.reshape(4, 3), rtol=1e-5)
         self.assert_same(model, other)
         self.assertEqual(model.n_iter_.shape, (4, 3))
+
+    def test_a_partial_fit_is_an_epoch_of_steps(self):
+        X, y = digits()
+        examples = Examples(X, y)
+        rate = Sgd(TrainConfig(l2=1e-3), Splits(examples, examples, examples, tuple("0123456789"))).safe_rate
+        model = SoftmaxClassifier(l2=1e-3)
+        for n_epochs in (1, 2, 3):
+            model.partial_fit(X, y, classes=np.arange(10))
+            W, b = epochs(X, y, l2=1e-3, batch_size=600, learning_rate=rate, n_epochs=n_epochs)
+            np.testing.assert_allclose(model.coef_, W.T, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(model.intercept_, b, rtol=1e-9, atol=1e-12)
+        self.assertEqual((model.epochs_, model.n_iter_.tolist(), model.certificate_), (3, [3], np.inf))
+
+    def test_partial_fits_of_the_same_rows_are_a_run(self):
+        X, y = digits()
+        examples = Examples(X, y)
+        splits = Splits(examples, examples, examples, tuple("0123456789"))
+        config = TrainConfig(l2=1e-3, epochs=3, seed=5, precision="float64", device="cpu", improvement_threshold=1.0)
+        run = tfpipe.train(config, splits, workdir=None)
+        self.assertEqual(run.report["best_iteration"], 8)
+        model = SoftmaxClassifier(l2=1e-3, random_state=5)
+        for _ in range(3):
+            model.partial_fit(X, y, np.arange(10))
+        np.testing.assert_allclose(model.coef_, np.transpose(run.model.W), rtol=1e-9, atol=1e-12)
+
+    def test_its_learning_rate_is_what_these_rows_allow(self):
+        X, y = digits()
+        X, y = X[:500], y[:500]
+        with_1 = np.column_stack([X, np.ones(500)])
+        of_class = np.linspace(0.5, 2, 10)
+        of_class /= of_class[y].mean()
+        l2 = 1 / (0.05 * of_class[y].sum())
+        bound = (with_1.T * of_class[y]) @ with_1 / 1000 + np.diag([l2] * 64 + [0])
+        rate = float(f"{1 / np.linalg.eigvalsh(bound).max():.2g}")
+        W, b = epochs(X, y, l2=l2, batch_size=500, learning_rate=rate, class_weight=of_class)
+        by_class = SoftmaxClassifier(C=0.05, class_weight=dict(enumerate(of_class)))
+        by_row = SoftmaxClassifier(C=0.05)
+        by_class.partial_fit(X, y, range(10))
+        by_row.partial_fit(X, y, range(10), sample_weight=of_class[y])
+        for model in (by_class, by_row):
+            np.testing.assert_allclose(model.coef_, W.T, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(model.intercept_, b, rtol=1e-9, atol=1e-12)
+
+    def test_partial_fits_come_near_the_optimum(self):
+        X, y = digits()
+        data = problems.Data(X, y, np.ones(len(y)), 10)
+        optimum = SoftmaxClassifier(l2=0.5).fit(X, y)
+        model, costs = SoftmaxClassifier(l2=0.5), []
+        for _ in range(15):
+            model.partial_fit(X, y, np.arange(10))
+            costs.append(problems.cost(data, 0.5, None, model.coef_, model.intercept_))
+        above = np.array(costs) - problems.cost(data, 0.5, None, optimum.coef_, optimum.intercept_)
+        self.assertGreater(above[0], 0.05)
+        np.testing.assert_array_less(above[1:8], above[:7])
+        self.assertLess(above[-1], 1e-3)
+        # A fit begins anew; the next call goes on from there.
+        np.testing.assert_array_equal(model.fit(X, y).coef_, optimum.coef_)
+        model.partial_fit(X, y)
+        np.testing.assert_allclose(model.coef_, optimum.coef_, rtol=0, atol=0.1 * np.abs(optimum.coef_).max())
+        self.assertEqual(model.epochs_, 1)
+
+    def test_partial_fits_of_parts(self):
+        X, y = loaded("iris")
+        X, names = X - X.mean(axis=0), np.array(["setosa", "versicolor", "virginica"])[y]
+        model = SoftmaxClassifier(l2=1e-3)
+        for begin in (0, 50, 100) * 10:  # Of one class each.
+            part = slice(begin, begin + 50)
+            model.partial_fit(X[part], names[part], ["virginica", "setosa", "versicolor"])
+        self.assertEqual(model.classes_.tolist(), ["setosa", "versicolor", "virginica"])
+        self.assertGreater(model.score(X, names), 0.8)
+        self.assertEqual((model.epochs_, model.n_iter_.tolist()), (30, [1]))
+
+    def test_a_partial_fit_of_two_classes_and_rows_without_weight(self):
+        X, y = loaded("breast_cancer")
+        X = (X - X.mean(axis=0)) / X.std(axis=0)
+        weights = (np.arange(len(y)) % 3 > 0).astype(float)
+        kept = weights > 0
+        model = SoftmaxClassifier().partial_fit(X, y, [0, 1], weights)
+        expected = SoftmaxClassifier().partial_fit(scipy.sparse.csr_matrix(X[kept]), y[kept], [0, 1])
+        self.assertEqual(model.coef_.shape, (1, 30))
+        np.testing.assert_array_equal(model.coef_, expected.coef_)
+        self.assertGreater(model.score(X, y), 0.9)
+
+    def test_the_order_of_a_partial_fit_is_by_random_state(self):
+        X, y = digits()
+        default, one, same = (
+            SoftmaxClassifier(random_state=seed).partial_fit(X, y, range(10)).coef_ for seed in (None, 1, 1)
+        )
+        np.testing.assert_array_equal(one, same)
+        self.assertGreater(np.abs(default - one).max(), 1e-6)
+
+    def test_partial_fits_that_cannot_work(self):
+        X, y = loaded("iris")
+        new, model = SoftmaxClassifier(), SoftmaxClassifier().partial_fit(X, y, range(3))
+        scaled = SoftmaxClassifier(standardize=True)
+        balanced = SoftmaxClassifier(class_weight="balanced")
+        for call, message in (
+            (lambda: new.partial_fit(X, y), "^classes=None in the first call of partial_fit; expected all classes"),
+            (lambda: new.partial_fit(X, y, [1]), r"^classes=\[1\]; expected at least two classes"),
+            (lambda: new.partial_fit(X, y, [0, 1]), "^y contains previously unseen labels"),
+            (lambda: new.partial_fit(X * 1e200, y, range(3)), "infinity or a value too large for dtype..float32"),
+            (lambda: new.partial_fit(X * 1e30, y, range(3)), "^X: float32 holds no learning rate as small as these"),
+            (lambda: new.partial_fit(X, y, range(3), np.zeros(150)), "^Sample weights must contain at least one"),
+            (lambda: scaled.partial_fit(X, y, range(3)), "^standardize=True; expected False in partial_fit"),
+            (lambda: balanced.partial_fit(X, y, range(3)), "^class_weight='balanced'; expected a mapping, or None"),
+            (lambda: model.partial_fit(X, y, [0, 1, 3]), "^classes=.0 1 3.; expected those of the call before, .0 1 2"),
+            (lambda: model.partial_fit(X, y + 1), "^y contains previously unseen labels"),
+            (lambda: model.partial_fit(X[:, :3], y), "^X has 3 features, but SoftmaxClassifier is expecting 4"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                call()
+        self.assertEqual(model.epochs_, 1)
+        self.assertFalse(hasattr(new, "coef_"))
 
     @pytest.mark.exhaustive
     def test_large_data_in_float32_and_float64(self):

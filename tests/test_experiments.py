@@ -1,14 +1,17 @@
 """The flagfiles show what their headers promise (the tutorial's has its own test)."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl.testing import absltest
 
 from experiments import fuzz_readers
+from tests import made
 from tests.command import result, tfpipe
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
@@ -51,6 +54,28 @@ class FuzzTest(absltest.TestCase):
         for name, count in counts["formats"].items():
             self.assertGreater(count["errors"], 50, name)
             self.assertGreaterEqual(count["sound"], 1, name)
+
+
+class OptimumTest(absltest.TestCase):
+    @pytest.mark.exhaustive
+    def test_all_reach_the_same_objective(self):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        made.write_idx_folder(folder)
+        program = [sys.executable, EXPERIMENTS / "benchmark_optimum.py", "--rows=90", "--rounds=1"]
+        for task in ("--values=one", "--folds=3"):
+            process = subprocess.run(
+                [*program, task, "tfpipe", "learn"],
+                capture_output=True, text=True, check=False, env=os.environ | {"TFPIPE_MNIST_DIR": str(folder)},
+            )  # fmt: skip
+            self.assertEqual(process.returncode, 0, process.stderr)
+            results = json.loads(process.stdout)
+            self.assertEqual(results["to_tfpipe"]["tfpipe"], 1)
+            objectives = []
+            for name in ("tfpipe", "scikit-learn"):
+                row = results["contestants"][name]
+                self.assertLess(row["above_least"], 1.1e-4)
+                objectives.append(row["objectives"])
+            np.testing.assert_allclose(*objectives, rtol=1e-4)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.extmath import safe_sparse_dot, softmax
 from sklearn.utils.multiclass import check_classification_targets
@@ -21,13 +23,18 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from tfpipe.compute import device as devices
 from tfpipe.compute import processes
 from tfpipe.compute.workers import Workers
-from tfpipe.data import scaling
+from tfpipe.config import TrainConfig
+from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
+from tfpipe.pipeline import residency
 from tfpipe.pipeline.residency import Resident
+from tfpipe.pipeline.spans import SPAN_BYTES, SPAN_FLOPS, span_length
+from tfpipe.solvers.base import Group
 from tfpipe.solvers.objective import Objective, balanced
 from tfpipe.solvers.optimum import Measures, Optimum, Sample, minimize
 from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import Problems
+from tfpipe.solvers.sgd import Sgd
 
 # So many numbers, rows times columns times classes, are computed in float64 throughout, to the last digits of the cost.
 _SMALL = 50_000_000
@@ -40,6 +47,8 @@ _BLOCK_BYTES = 32 << 20
 _FAR_BELOW = 1e4
 # With the default tolerance it is said only if this is missed: less may be all that rounding allows.
 _WORTH_A_WARNING = 1e-8
+# Steps of SGD without a validation, which nobody looks at.
+_NEVER = 2**31 - 1
 # Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
 _SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
 
@@ -93,19 +102,24 @@ class _Linear(ClassifierMixin, BaseEstimator):
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y has one class only, {classes[0]!r}; expected at least two classes")
+        weights = self._weights(X, classes, labels, sample_weight)
+        if len(np.unique(labels[weights > 0])) < 2:
+            raise ValueError("less than two classes have rows of a weight above 0; expected at least two classes")
+        return _Rows.of(X, labels.astype(np.int32), weights, classes)
+
+    def _weights(self, X: Any, classes: np.ndarray, labels: np.ndarray, sample_weight: Any) -> np.ndarray:
+        """What each of the rows of these classes counts, `[N]` float64. Raises ValueError if that is nothing."""
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             weights = weights * balanced(np.bincount(labels, weights))[labels]
         elif self.class_weight is not None:
-            weights = weights * compute_class_weight(self.class_weight, classes=classes, y=y)[labels]
+            weights = weights * compute_class_weight(self.class_weight, classes=classes, y=classes[labels])[labels]
         with np.errstate(over="ignore"):
             total = weights.sum()
         if not (np.isfinite(total) and total > np.finfo(np.float64).tiny and weights.min() >= 0):
             raise ValueError(f"the weights of the rows are at least {weights.min():g} and add up to {total:g}; "
                              "expected finite numbers of at least 0, with a finite sum above 0")  # fmt: skip
-        if len(np.unique(labels[weights > 0])) < 2:
-            raise ValueError("less than two classes have rows of a weight above 0; expected at least two classes")
-        return _Rows.of(X, labels.astype(np.int32), weights, classes)
+        return weights
 
     def _l2(self, C: float, total: float, n_classes: int) -> float:
         """Of rows whose weights have this sum."""
@@ -176,14 +190,17 @@ class SoftmaxClassifier(_Linear):
       warm_start: whether a fit begins at the coefficients of the one before.
       standardize: whether the columns are penalized as if each had variance 1. The coefficients are those of the
         columns as they are.
-      random_state: nothing is random; it is there for those who set it everywhere.
+      random_state: determines the orders of rows in partial_fit, with the number of the call; None: as 0. In fit
+        nothing is random.
 
     Attributes:
       classes_: `[K]`, the classes.
       coef_: `[K, D]`, or `[1, D]` for two classes, float64.
       intercept_: `[K]`, or `[1]`, float64.
-      n_iter_: `[1]`, steps that were made.
-      certificate_: the cost is at most so much above the least that there is; infinity where l2 is 0.
+      n_iter_: `[1]`, steps that were made, by fit or by the last call of partial_fit.
+      epochs_: calls of partial_fit since the last fit.
+      certificate_: the cost is at most so much above the least that there is; infinity where l2 is 0, and after
+        partial_fit, which proves nothing.
       n_features_in_: D.
       feature_names_in_: `[D]`, names of the columns, where X had any.
     """
@@ -223,24 +240,100 @@ class SoftmaxClassifier(_Linear):
         Raises:
           ValueError: a parameter or the data cannot be used.
         """
-        self._check(
-            ("l2", self.l2 is None or self.l2 == 0 or _is_number(self.l2, above=0), "a number of at least 0, or None"),
-            ("C", self.l2 is not None or _is_number(self.C, above=0), "a number above 0"),
-        )
+        self._check(*self._of_regularization())
         rows = self._rows(X, y, sample_weight).with_weight()
-        l2 = self._l2(self.C, rows.weights.sum(), len(rows.classes)) if self.l2 is None else self.l2
-        start = self._start() if self.warm_start and hasattr(self, "coef_") else None
+        start = self._start(rows) if self.warm_start else None
         with self._search(rows) as search:
-            v = search.v_of(*start) if start and rows.can_start_at(*start) else None
-            (W,), (b,), optimum = search.minimize(np.array([l2]), np.array([0], np.int32), v)
+            v = search.v_of(*start) if start else None
+            (W,), (b,), optimum = search.minimize(np.array([self._l2_of(rows)]), np.array([0], np.int32), v)
         self._warn(optimum)
         self._take(W, b, rows.classes)
         self.n_iter_ = optimum.iterations.astype(np.int32)
         self.certificate_ = float(optimum.certificate[0])
+        self.epochs_ = 0
         return self
 
-    def _start(self) -> tuple[np.ndarray, np.ndarray]:
-        """W and b of the fit before, `[K, D]` and `[K]`."""
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """One epoch of minibatch gradient descent on these rows, for data that comes in parts.
+
+        It begins where the last call, or the last fit, ended; else at zeros. Minibatches have 600 rows, or all if there
+        are fewer. The learning rate is the one that these rows allow (docs/learning_rate.md), the same for all columns,
+        which should be of about one size: it scales none. What is minimized is what fit would minimize on these rows
+        alone: C is relative to them, and l2 is the same for parts of any size. Called n times with the same rows, it
+        does what n epochs of `tfpipe train` do with them.
+
+        Args:
+          X: `[N, D]` numbers, as in fit; computed as float32.
+          y: `[N]`, some of the classes.
+          classes: all classes that y will ever hold, at least two; None: those of the call before.
+          sample_weight: as in fit.
+
+        Returns:
+          The estimator.
+
+        Raises:
+          ValueError: a parameter or the data cannot be used: it is the first call and there are no classes, or they are
+            others than before, or X has other columns.
+        """
+        self._check(
+            *self._of_regularization(),
+            ("standardize", not self.standardize, "False in partial_fit, which sees a part of the rows"),
+            (
+                "class_weight",
+                not isinstance(self.class_weight, str),
+                "a mapping, or None: partial_fit sees a part of y",
+            ),
+        )
+        is_first = not hasattr(self, "coef_")
+        known = self._known(classes)
+        with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, which is an error.
+            X, y = validate_data(self, X, y, accept_sparse="csr", dtype=(np.float32, np.uint8), reset=is_first)
+        check_classification_targets(y)
+        labels = LabelEncoder().fit(known).transform(y)
+        weights = self._weights(X, known, labels, sample_weight)
+        rows = _Rows.of(X, labels.astype(np.int32), weights, known).with_weight()
+        is_drawn = not (self.random_state is None or isinstance(self.random_state, numbers.Integral))
+        seed = check_random_state(self.random_state).randint(2**31) if is_drawn else int(self.random_state or 0)
+        number = getattr(self, "epochs_", 0)
+        W, b, steps = _epoch(rows, self._start(rows), self._l2_of(rows), seed, number)
+        self._take(W, b, known)
+        self.n_iter_ = np.array([steps], np.int32)
+        self.certificate_ = math.inf
+        self.epochs_ = number + 1
+        return self
+
+    def _of_regularization(self) -> tuple[tuple[str, bool, str], ...]:
+        """For `_check`."""
+        return (
+            ("l2", self.l2 is None or self.l2 == 0 or _is_number(self.l2, above=0), "a number of at least 0, or None"),
+            ("C", self.l2 is not None or _is_number(self.C, above=0), "a number above 0"),
+        )
+
+    def _known(self, classes: Any) -> np.ndarray:
+        """All classes, as `partial_fit` is told of them. Raises ValueError if it is told nothing, or something else."""
+        if classes is None and not hasattr(self, "coef_"):
+            raise ValueError(
+                "classes=None in the first call of partial_fit; expected all classes that y will ever hold"
+            )
+        known = self.classes_ if classes is None else np.unique(classes)
+        if len(known) < 2:
+            raise ValueError(f"classes={classes!r}; expected at least two classes")
+        if hasattr(self, "coef_") and not np.array_equal(known, self.classes_):
+            raise ValueError(f"classes={known}; expected those of the call before, {self.classes_}")
+        return known
+
+    def _l2_of(self, rows: "_Rows") -> float:
+        return self._l2(self.C, rows.weights.sum(), len(rows.classes)) if self.l2 is None else float(self.l2)
+
+    def _start(self, rows: "_Rows") -> tuple[np.ndarray, np.ndarray] | None:
+        """W and b of the fit before, `[K, D]` and `[K]`; None if there are none with which these rows can begin."""
+        if not hasattr(self, "coef_"):
+            return None
+        start = self._parameters()
+        return start if rows.can_start_at(*start) else None
+
+    def _parameters(self) -> tuple[np.ndarray, np.ndarray]:
+        """`[K, D]` and `[K]`."""
         if len(self.coef_) > 1:
             return self.coef_, self.intercept_
         return np.concatenate([-self.coef_, self.coef_]) / 2, np.concatenate([-self.intercept_, self.intercept_]) / 2
@@ -521,6 +614,38 @@ class _Search:
         models = map(self._rows.as_they_are, W, b, problems.there)
         all_W, all_b = zip(*models, strict=True)
         return list(all_W), list(all_b), optimum
+
+
+def _epoch(
+    rows: _Rows, start: tuple[np.ndarray, np.ndarray] | None, l2: float, seed: int, number: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """W and b after epoch `number` of a run of SGD on these rows, from where the one before ended; and its steps."""
+    processes.check_not_forked()
+    n_out, n_in = len(rows.classes), rows.X.shape[1]
+    kind = "float64" if rows.is_small else "float32"
+    weights = rows.weights / rows.weights.max()  # The sum of all is not to overflow in float32.
+    examples = Examples(rows.X, rows.labels, "X", weights=weights[0])
+    splits = Splits(examples, examples, examples, tuple(map(str, range(n_out))))
+    config = TrainConfig(l2=(l2,), epochs=number + 1, patience=_NEVER, seed=seed)
+    solver = Sgd(config, splits)
+    device = devices.select("auto")
+    with device.scope():
+        (split,) = residency.place([examples])
+        objective = Objective.of(splits.scaling, split.labels, weights, solver.examples, kind)
+        W, b = start or (np.zeros((n_out, n_in)), np.zeros(n_out))
+        group = Group(
+            tf.Variable(W[np.newaxis], dtype=kind),
+            tf.Variable(b[np.newaxis], dtype=kind),
+            {name: tf.constant([value], kind) for name, value in solver.settings[0].items()},
+            tf.constant([0]),
+            {name: tf.Variable(array) for name, array in solver.slots(1, n_out, n_in).items()},
+        )
+        period = solver.per_epoch
+        length = span_length(period, solver.batch_size, split.bytes_per_image, W.size, SPAN_BYTES, SPAN_FLOPS)
+        last = tf.constant([solver.steps], tf.int64)
+        for span in solver.spans(split, first=number * period, period=period, length=length):
+            solver.advance(span, objective, group, last, None)
+        return group.W[0].numpy().astype(np.float64), group.b[0].numpy().astype(np.float64), period
 
 
 def _size(count: int, least: int) -> int:

@@ -37,13 +37,14 @@ class Split(NamedTuple):
 
 def load() -> tuple[Split, Split, Split]:
     """Training (83 minibatches), validation and test (16 each), from the IDX files in the folder TFPIPE_MNIST_DIR."""
-    x, y = _read("train-images-idx3-ubyte", 16), _read("train-labels-idx1-ubyte", 8)
-    test = _split(_read("t10k-images-idx3-ubyte", 16), _read("t10k-labels-idx1-ubyte", 8))
+    x, y = read("train-images-idx3-ubyte", 16), read("train-labels-idx1-ubyte", 8)
+    test = _split(read("t10k-images-idx3-ubyte", 16), read("t10k-labels-idx1-ubyte", 8))
     n_train, n_pixels = 50000, 784
     return _split(x[: n_train * n_pixels], y[:n_train]), _split(x[n_train * n_pixels :], y[n_train:]), test
 
 
-def _read(name: str, header: int) -> np.ndarray:
+def read(name: str, header: int) -> np.ndarray:
+    """The bytes after the header of an IDX file, plain or .gz, in the folder TFPIPE_MNIST_DIR."""
     path = pathlib.Path(os.environ["TFPIPE_MNIST_DIR"]) / name
     content = path.read_bytes() if path.exists() else gzip.decompress(path.with_name(f"{name}.gz").read_bytes())
     return np.frombuffer(content, np.uint8, offset=header)

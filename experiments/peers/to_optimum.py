@@ -1,0 +1,178 @@
+"""Softmax regression of MNIST with L2, to the optimum, by one library; see ../benchmark_optimum.py.
+
+    python to_optimum.py LIBRARY TASK
+
+TASK, a JSON object, has `rows`, how many; `l2`, the values, descending; and one of
+
+    tolerances       of each value: the fits are timed.
+    most, tolerance  what the objective of each value may be at most, and a tolerance at which to begin: the largest
+                     that reaches it is searched for, in half decades.
+    folds            with `tolerance`: the library's own cross-validation over the values, timed.
+
+NumPy and one library are all that is imported. All get the same rows, float32 in [0, 1]: in float64 each takes longer.
+Each value begins where the one before ended. Objectives are computed here, in float64, when the clock has stopped.
+"""
+
+import copy
+import importlib
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tutorial
+
+MOST_ITERATIONS, LEAST_TOLERANCE = 10_000, 1e-8
+BLOCK = 5000
+
+
+class Library(NamedTuple):
+    """How a library is called.
+
+    Attributes:
+      model: `module:class`.
+      options: its constructor's.
+      of_value: from l2, the number of rows and the tolerance to the parameters of a fit.
+      model_of_folds: `module:class` of what cross-validates; None: the library has none.
+    """
+
+    model: str
+    options: dict[str, Any]
+    of_value: Callable[[float, int, float], dict[str, Any]]
+    model_of_folds: str | None = None
+
+
+def by_C(l2: float, rows: int, tolerance: float) -> dict[str, Any]:
+    return {"C": 1 / (l2 * rows), "tol": tolerance}
+
+
+# Of cyanure's solvers for these rows, the one that it takes by itself was the fastest, or nearly.
+LIBRARIES = {
+    "tfpipe": Library(
+        "tfpipe:SoftmaxClassifier",
+        {"max_iter": MOST_ITERATIONS},
+        lambda l2, rows, tolerance: {"l2": l2, "tol": tolerance},
+        "tfpipe:SoftmaxClassifierCV",
+    ),
+    "scikit-learn": Library(
+        "sklearn.linear_model:LogisticRegression",
+        {"max_iter": MOST_ITERATIONS},
+        by_C,
+        "sklearn.linear_model:LogisticRegressionCV",
+    ),
+    "scikit-learn-intelex": Library(
+        "sklearnex.linear_model:LogisticRegression",
+        {"max_iter": MOST_ITERATIONS},
+        by_C,
+        "sklearnex.preview.linear_model:LogisticRegressionCV",
+    ),
+    "cyanure": Library(
+        "cyanure.estimators:Classifier",
+        {
+            "loss": "multiclass-logistic",
+            "multi_class": "multinomial",
+            "penalty": "l2",
+            "fit_intercept": True,
+            "max_iter": MOST_ITERATIONS,
+            "verbose": False,
+        },
+        lambda l2, rows, tolerance: {"lambda_1": l2, "tol": tolerance},
+    ),
+}
+
+
+def load(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first rows for training: `[n, 784]` float32 in [0, 1], and `[n]` int64."""
+    pixels, labels = tutorial.read("train-images-idx3-ubyte", 16), tutorial.read("train-labels-idx1-ubyte", 8)
+    return pixels.reshape(len(labels), -1)[:rows] / np.float32(255), labels[:rows].astype(np.int64)
+
+
+def objective(x: np.ndarray, y: np.ndarray, model: Any, l2: float) -> float:
+    """The mean log loss and l2/2 times the squared norm of W, in float64."""
+    W, b = np.asarray(model.coef_, np.float64), np.ravel(model.intercept_).astype(np.float64)
+    W = W if len(W) == len(b) else W.T
+    loss = 0.0
+    for begin in range(0, len(y), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        z = x[part].astype(np.float64) @ W.T + b
+        z -= z.max(axis=1, keepdims=True)
+        loss += float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), y[part]]).sum())
+    return loss / len(y) + l2 / 2 * float(np.square(W).sum())
+
+
+def made(path: str, **options: Any) -> Any:
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)(**options)
+
+
+def fit(library: Library, x: np.ndarray, y: np.ndarray, l2s: list[float], tolerances: list[float]) -> dict[str, Any]:
+    model = made(library.model, warm_start=True, **library.options)
+    models, seconds = [], []
+    for l2, tolerance in zip(l2s, tolerances, strict=True):
+        begin = time.perf_counter()
+        model.set_params(**library.of_value(l2, len(y), tolerance)).fit(x, y)
+        seconds.append(time.perf_counter() - begin)
+        models.append(copy.deepcopy(model))
+    return {
+        "seconds": sum(seconds),
+        "seconds_of_values": seconds,
+        "objectives": [objective(x, y, model, l2) for model, l2 in zip(models, l2s, strict=True)],
+        "certificates": [getattr(model, "certificate_", None) for model in models],
+    }
+
+
+def search(
+    library: Library, x: np.ndarray, y: np.ndarray, l2s: list[float], most: list[float], first: float
+) -> dict[str, Any]:
+    model = made(library.model, warm_start=True, **library.options)
+    tolerances = []
+    for l2, enough in zip(l2s, most, strict=True):
+        tolerance = first
+        while True:
+            attempt = copy.deepcopy(model).set_params(**library.of_value(l2, len(y), tolerance)).fit(x, y)
+            if objective(x, y, attempt, l2) <= enough:
+                break
+            tolerance /= 10**0.5
+            if tolerance < LEAST_TOLERANCE:
+                raise SystemExit(f"l2={l2:g}: not reached with any tolerance down to {LEAST_TOLERANCE:g}")
+        model = attempt
+        tolerances.append(tolerance)
+    return {"tolerances": tolerances}
+
+
+def cross_validate(
+    library: Library, x: np.ndarray, y: np.ndarray, l2s: list[float], tolerance: float, folds: int
+) -> dict[str, Any]:
+    assert library.model_of_folds is not None
+    Cs = [1 / (l2 * len(y)) for l2 in l2s]  # Ascending: each library begins with the most regularization.
+    options: dict[str, Any] = {"Cs": Cs, "cv": folds, "scoring": "neg_log_loss", "tol": tolerance}
+    if not library.model.startswith("tfpipe"):
+        options |= {"use_legacy_attributes": False, "l1_ratios": (0,)}
+    model = made(library.model_of_folds, max_iter=MOST_ITERATIONS, **options)
+    begin = time.perf_counter()
+    model.fit(x, y)
+    seconds = time.perf_counter() - begin
+    l2 = 1 / (float(model.C_) * len(y))
+    losses = -np.reshape(model.scores_, (folds, -1)).mean(axis=0)
+    return {"seconds": seconds, "l2": l2, "objectives": [objective(x, y, model, l2)], "losses": losses.tolist()}
+
+
+def main() -> None:
+    library, task = LIBRARIES[sys.argv[1]], json.loads(sys.argv[2])
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    x, y = load(task["rows"])
+    importlib.import_module(library.model.split(":")[0])
+    if "folds" in task:
+        result = cross_validate(library, x, y, task["l2"], task["tolerance"], task["folds"])
+    elif "most" in task:
+        result = search(library, x, y, task["l2"], task["most"], task["tolerance"])
+    else:
+        result = fit(library, x, y, task["l2"], task["tolerances"])
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
