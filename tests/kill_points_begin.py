@@ -8,14 +8,17 @@ from tests import kill_points
 from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import WorkdirError
+from tfpipe.training.identity import RunIdentity, pack
 from tfpipe.training.resume import restore_or_begin
-from tfpipe.training.state import RunIdentity, State, pack
+from tfpipe.training.state import State
+
+SIZES = 1, 2, 3
 
 
 class Begin:
     """Begins a run in a folder that is not there yet."""
 
-    identity = RunIdentity({"epochs": "3", "patience": "4"}, "data", "abc", (1, 2, 3), {})
+    identity = RunIdentity({"epochs": "3", "patience": "4"}, "data", "abc", SIZES, {})
 
     def prepare(self, folder):
         pass
@@ -26,7 +29,10 @@ class Begin:
     def restore(self, folder, *, resume):
         files = Workdir(folder / "run")
         with files.owned():
-            return restore_or_begin(files, self.identity, ["--epochs=3"], resume=resume, overwrite=not resume)
+            return restore_or_begin(
+                files, self.identity, ["--epochs=3"], begin=State(),
+                check_fits=lambda state: state.check_fits(SIZES, (), {}), resume=resume, overwrite=not resume,
+            )  # fmt: skip
 
     def read(self, folder):
         assert self.restore(folder, resume=True).steps == 0

@@ -12,7 +12,7 @@ from tfpipe.training.trials import Path, Trial, Units
 
 
 def trial(l2, cost, *, cost_error=0.1, error=0.2, certificate=0.0, standardize="none"):
-    return Trial(standardize, l2, cost, cost_error, error, error, certificate, 0.0, 5, 6, True)
+    return Trial(standardize, l2, cost, cost_error, error, error, certificate, 0.0, 5, 6, True, 0)
 
 
 def around(mean, n=1000):
@@ -64,8 +64,8 @@ class PathTest(parameterized.TestCase):
         self.assertIsNone(self.path((1, 1.0, 0), (0.3, 0.8, 0.006), (0.1, 0.81, 0.005)))
 
     def test_it_ends_after_two_steps_that_change_nothing_far_below_the_first_value(self):
-        flat = [(l2, 0.5 + change, 0) for l2, change in ((1, 0.4), (0.3, 0.0), (0.1, -5e-4), (0.03, -1e-3))]
-        self.assertIsNone(self.path(*flat))  # Not below a hundredth of the first.
+        flat = [(l2, 0.5 + change, 0) for l2, change in ((100, 0.4), (30, 0.0), (10, -5e-4), (3, -1e-3))]
+        self.assertIsNone(self.path(*flat))  # Not far enough below the first.
         further = [(0.009, 0.4985, 0), (0.003, 0.498, 0)]
         self.assertEqual(self.path(*flat, *further), 6)
         self.assertIsNone(self.path(*flat, (0.009, 0.49, 0), (0.003, 0.4895, 0)))
@@ -93,11 +93,11 @@ class PathTest(parameterized.TestCase):
         self.assertEqual(trials.best(made, "cost"), 1)  # Of equals the larger l2.
         self.assertEqual(trials.best(made, "error"), 2)
 
-    def test_a_scale_that_is_behind_leaves_after_eight_values(self):
+    def test_a_scale_that_is_behind_leaves_after_twelve_values(self):
         good = [trial(1, 0.3)]
-        for count, cost, leaves in ((8, 0.55, True), (7, 0.55, False), (8, 0.45, False)):
+        for count, cost, leaves in ((12, 0.55, True), (11, 0.55, False), (12, 0.45, False)):
             self.assertEqual(trials.is_behind([trial(1, cost, cost_error=0.1)] * count, good), leaves)
-        self.assertFalse(trials.is_behind([trial(1, 0.55)] * 8, []))
+        self.assertFalse(trials.is_behind([trial(1, 0.55)] * 12, []))
 
 
 class ValuesTest(absltest.TestCase):
@@ -110,8 +110,8 @@ class ValuesTest(absltest.TestCase):
         largest = 0.5 / (2 * math.log(2))
         self.assertAlmostEqual(path.largest(problems)[0], largest)
         values = path.values(problems)
-        self.assertLen(values, 19)
-        np.testing.assert_allclose(values[[0, 1, 18]], [10 * largest, math.sqrt(10) * largest, 1e-8 * largest])
+        self.assertLen(values, 23)
+        np.testing.assert_allclose(values[[0, 4, 22]], [1000 * largest, 10 * largest, 1e-8 * largest])
 
 
 if __name__ == "__main__":

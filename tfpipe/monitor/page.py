@@ -40,7 +40,7 @@ _PICTURES = {
     "path": "What was tried: the validation cost, with its standard error, over l2",
     "heat_map": "The grid",
 }
-_TABLES = {"heads": "All heads, the best first", "report": "Figures"}
+_TABLES = {"heads": "All that was tried", "report": "Figures"}
 
 
 def save(path: pathlib.Path, event: Finished, drawn: Mapping[str, bytes]) -> None:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from tfpipe.compute import cpu
-from tfpipe.compute.programs import padded
 from tfpipe.solvers import metric
 from tfpipe.solvers.lbfgs import Found, Lbfgs
 from tfpipe.solvers.objective import Objective
@@ -229,6 +228,11 @@ class Descent:
             setattr(self._lbfgs, name, arrays[f"lbfgs.{name}"].copy())
         self._spectrum = metric.Spectrum(*(arrays[f"metric.{name}"] for name in metric.Spectrum._fields))
 
+    @property
+    def cost(self) -> np.ndarray:
+        """`[H]`: F where they are; infinity before the first evaluation."""
+        return self._lbfgs.cost
+
     def optimum(self) -> Optimum:
         """Where they are."""
         v = self.problems.centred(self._lbfgs.x.reshape(-1, *self._shape))
@@ -292,7 +296,9 @@ class Measures(NamedTuple):
 
     def _filled(self, count: int) -> np.ndarray:
         """Numbers of heads, of one of few lengths: each of `count`, and the first once more where there is room."""
-        return np.append(np.arange(count), np.zeros(max(self.fewest, padded(count)) - count, np.int64))
+        # A program takes a second to make: of four heads, where one is left, three are computed for nothing.
+        wide = 1 if count == 1 else max(4, 1 << (count - 1).bit_length())
+        return np.append(np.arange(count), np.zeros(max(self.fewest, wide) - count, np.int64))
 
     def error(self, problems: Problems, v: np.ndarray) -> np.ndarray:
         """`[H]`: the Euclidean norm of the error of a rough gradient at v, `[H, K, D + 1]`; 0 if there is none."""

@@ -66,8 +66,9 @@ def certificate(splits: Splits, weights: np.ndarray, model: TrainedModel, l2: fl
       workers: who compute.
     """
     fit = Fit(splits.train, weights, splits, "float64", 1, workers)
-    scale = "none" if splits.standardization is None else "columns"
-    problems = fit.problems(scale, [l2], np.zeros(1, np.int32))
+    problems = fit.problems("none", [l2], np.zeros(1, np.int32))
+    if splits.standardization is not None:  # The penalty is on W for images that are standardized already.
+        problems = problems._replace(scale=np.ones_like(problems.scale))
     return fit.certified(problems, model.W, model.b, Exactness(tolerance=1.0, most_iterations=1)).certificate
 
 
@@ -81,6 +82,7 @@ class Fit:
       precision: float32, or float64 if nothing may be rounded on the way.
       most_heads: that are measured side by side.
       workers: who compute.
+      validation: other rows on which heads are measured; None: there are none.
 
     Attributes:
       n: N.
@@ -95,12 +97,14 @@ class Fit:
         precision: str,
         most_heads: int,
         workers: Workers,
+        validation: Examples | None = None,
     ):
-        (split,) = residency.place([examples])
+        split, *others = residency.place([examples] if validation is None else [examples, validation])
         self.n = len(examples)
         self._splits = splits
-        self._scaling = _coordinates(splits, examples)
         weights = weights / weights.max()
+        counted = np.flatnonzero(weights.any(axis=0))
+        self._scaling = _coordinates(splits, examples if len(counted) == len(examples) else examples.take(counted))
         is_small = len(examples) * splits.n_in * splits.n_out <= _SMALL
         kinds = ("float64",) if is_small or precision == "float64" else ("float64", "float32")
         objectives = [Objective.of(self._scaling, split.labels, weights, len(examples), kind) for kind in kinds]
@@ -109,7 +113,12 @@ class Fit:
         self._measures = Measures(passes, objectives[0], rough, fewest)
         self.moments = self._measures.passes.moments(objectives[0])
         self._by_columns = self.moments.deviations()
-        self._sample = self._sampled(examples, weights)
+        self._sample = self._sampled(examples, weights, counted)
+        self._measured_on = passes, objectives[0]
+        for other in others:
+            every = np.ones((1, len(other.labels)), np.float32)
+            objective = Objective.of(self._scaling, other.labels, every, len(other.labels), objectives[0].arithmetic)
+            self._measured_on = Passes(other, splits.n_out, workers), objective
 
     def problems(self, scale: str, l2: Sequence[float] | np.ndarray, column: np.ndarray) -> Problems:
         """Of heads with `l2` and columns of weights `[H]`, whose columns are measured at this scale."""
@@ -135,15 +144,11 @@ class Fit:
         self._measures.step(descent)
 
     def losses(self, problems: Problems, v: np.ndarray) -> list[np.ndarray]:
-        """What heads at v, `[H, K, D + 1]`, lose on each row, and whether they are wrong: see `Passes.losses`."""
-        return self._measures.losses(self._measures.passes, self._measures.exact, problems, v)
+        """What heads at v, `[H, K, D + 1]`, lose on each row, and whether they are wrong: see `Passes.losses`.
 
-    def losses_on(self, examples: Examples, problems: Problems, v: np.ndarray, workers: Workers) -> list[np.ndarray]:
-        """The same on other rows."""
-        (split,) = residency.place([examples])
-        every = np.ones((1, len(examples)), np.float32)
-        objective = Objective.of(self._scaling, split.labels, every, len(examples), self._measures.exact.arithmetic)
-        return self._measures.losses(Passes(split, self._splits.n_out, workers), objective, problems, v)
+        On the rows for validation, if there are any, else on their own.
+        """
+        return self._measures.losses(*self._measured_on, problems, v)
 
     def saved(self, problems: Problems, v: np.ndarray, precision: str, exactness: Exactness) -> Saved:
         """The model of a single head at v, `[1, K, D + 1]`, as it is to be kept."""
@@ -165,14 +170,14 @@ class Fit:
             b64 = b64 + self._scaling.shift @ W64
         factor = np.broadcast_to(self._scaling.factor, len(W64))[:, np.newaxis]
         v = problems.coordinates((W64 / factor).T[np.newaxis], b64[np.newaxis])
-        as_it_is = self.descent(problems, v, exactness._replace(most_iterations=1))
-        as_it_is.rough[:] = False
+        as_it_is = Descent(
+            problems, v, self._sample, np.zeros(1), tolerance=exactness.tolerance, most_iterations=1
+        )  # fmt: skip
         self.step(as_it_is)
         optimum = as_it_is.optimum()
         return Saved(W, b, float(optimum.cost[0]), float(optimum.certificate[0]), bool(optimum.converged[0]))
 
-    def _sampled(self, examples: Examples, weights: np.ndarray) -> Sample:
-        counted = np.flatnonzero(weights.any(axis=0))
+    def _sampled(self, examples: Examples, weights: np.ndarray, counted: np.ndarray) -> Sample:
         most = min(len(counted), _SAMPLE_ROWS if self._splits.n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
         chosen = counted[np.linspace(0, len(counted) - 1, most).astype(int)]
         x = self._scaling.apply(np.asarray(examples.take(chosen).images))

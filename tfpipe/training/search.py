@@ -67,7 +67,8 @@ def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: 
     log.info("%s", plan.data)
     with plan.device.scope(), Workers(plan.device) as workers:
         n_heads = plan.at_once * len(plan.columns)
-        fit = Fit(plan.examples, plan.weights, plan.splits, plan.config.precision, n_heads, workers)
+        validation = None if plan.n_folds else plan.splits.validation
+        fit = Fit(plan.examples, plan.weights, plan.splits, plan.config.precision, n_heads, workers, validation)
         settings = Settings(plan, fit)
         settings.restore(state)
         with _monitor(plan, files, settings, state) as monitor:
@@ -81,7 +82,7 @@ def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: 
                 if not arrived:
                     return _finish(run, fit, None)
             log.info("%s", settings.why)
-            last = _last_fit(plan, fit, workers)
+            last = _last_fit(plan, fit, n_heads, workers)
             problems = last.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
             way = run.begun(last.descent(problems, settings.start_of_taken(problems), plan.exactness))
             run.descend(last, way, "the one that is taken, to the end")
@@ -163,12 +164,9 @@ class _Run:
 
     def validate(self, fit: Fit, task: Task, way: Descent) -> None:
         """Measures the heads where they are, and takes in what that says of their settings."""
-        plan, settings = self.plan, self.settings
+        settings = self.settings
         optimum, problems = way.optimum(), way.problems
-        if plan.fold is None:
-            loss, wrong = fit.losses_on(plan.splits.validation, problems, optimum.v, self._workers)
-        else:
-            loss, wrong = fit.losses(problems, optimum.v)
+        loss, wrong = fit.losses(problems, optimum.v)
         speed = self.meter.lap("validation", self.steps)
         settings.take(task, optimum, loss, wrong, self.steps)
         event = settings.event(task, optimum, self.meter.seconds, speed)
@@ -187,38 +185,39 @@ class _Run:
         )  # fmt: skip
 
 
-def _last_fit(plan: SearchPlan, fit: Fit, workers: Workers) -> Fit:
+def _last_fit(plan: SearchPlan, fit: Fit, n_heads: int, workers: Workers) -> Fit:
     """The rows on which the setting that is taken is fitted; `fit` has those on which it was tried."""
-    if plan.n_folds or not plan.config.refit:
+    if plan.n_folds or not plan.refits:
         return fit
     splits = plan.splits
     examples = splits.train.joined(splits.validation)
     weights = plan.counted(np.ones((1, len(examples))), examples)
-    return Fit(examples, weights, splits, plan.config.precision, 1, workers)
+    return Fit(examples, weights, splits, plan.config.precision, n_heads, workers)
 
 
 def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
     """Keeps the model and the last state, and reports."""
     plan, settings, files = run.plan, run.settings, run.files
     seconds = run.meter.seconds
+    refitted = way is not None and plan.refits
     if way is None:  # It ends before a setting was taken for good: the best one so far, as it is.
         problems = fit.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
         way = fit.descent(problems, settings.start_of_taken(problems), plan.exactness)
         fit.step(way)
     optimum = way.optimum()
     saved = fit.saved(way.problems, optimum.v, plan.config.precision, plan.exactness)
-    model = _model(plan, settings.taken, saved, fit.n)
+    model = _model(plan, settings.taken, saved, fit.n, refitted=refitted)
     examples = plan.splits.test
     diagnosis = Diagnosis.of(model, examples)
     test_error = float((diagnosis.predicted != diagnosis.labels).mean())
     model = model._replace(summary=model.summary | {"test_error": test_error})
     if run.saving and not run.interrupted:
-        run.saving.save_last_state(run.state(None, finished=True))
+        run.saving.save_last_state(run.state(way, finished=True))
     if run.saving:
         run.saving.save_last_model(model)
     content = build(
-        plan, settings, fit.n, optimum, saved, diagnosis,
-        steps=run.steps, seconds=seconds, workdir=files.path if files else None, interrupted=run.interrupted,
+        plan, settings, fit.n, optimum, saved, diagnosis, steps=run.steps, seconds=seconds,
+        workdir=files.path if files else None, interrupted=run.interrupted, refitted=refitted,
     )  # fmt: skip
     for warning in content["warnings"]:
         warn(warning)
@@ -230,7 +229,7 @@ def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
     return Result(SoftmaxRegression.from_arrays(model.W, model.b), content, run.history)
 
 
-def _model(plan: SearchPlan, trial: Trial, saved: Saved, n_fitted: int) -> TrainedModel:
+def _model(plan: SearchPlan, trial: Trial, saved: Saved, n_fitted: int, *, refitted: bool) -> TrainedModel:
     splits = plan.splits
     summary = {
         "standardize": trial.standardize,
@@ -240,7 +239,7 @@ def _model(plan: SearchPlan, trial: Trial, saved: Saved, n_fitted: int) -> Train
         "certificate": saved.certificate if np.isfinite(saved.certificate) else None,
         "train_examples": n_fitted,
         "fingerprint": splits.fingerprint,
-        "refit": bool(plan.config.refit),
+        "refit": refitted,
         "tfpipe": __version__,
     }
     return TrainedModel(saved.W, saved.b, splits.class_names, splits.image_shape, splits.white_pixel, summary)

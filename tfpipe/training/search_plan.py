@@ -11,6 +11,7 @@ from tfpipe.data import Examples, Splits
 from tfpipe.data.folds import folds
 from tfpipe.exceptions import ConfigError
 from tfpipe.memory import total_memory
+from tfpipe.pipeline import residency
 from tfpipe.solvers import lbfgs, path
 from tfpipe.solvers.objective import balanced
 from tfpipe.training.fit import Exactness
@@ -72,6 +73,17 @@ class SearchPlan(NamedTuple):
         plan = cls(config, splits, device, pace, n_folds, examples, fold)
         plan._check_fits_memory()
         return plan
+
+    @property
+    def refits(self) -> bool:
+        """Whether the setting that is taken is fitted again, on the validation examples too."""
+        return bool(self.config.refit) and not self._is_too_large_to_join
+
+    @property
+    def _is_too_large_to_join(self) -> bool:
+        """Whether training and validation lie in files of their own that memory cannot hold."""
+        train, validation = self.splits.train, self.splits.validation
+        return train.stored is not validation.stored and any(map(residency.is_too_large, (train, validation)))
 
     @property
     def exactness(self) -> Exactness:

@@ -21,6 +21,7 @@ _COLUMNS = (
     "validation_cost", "standard_error", "validation_error", "certificate", "iterations", "converged",
 )  # fmt: skip
 _FEW_EXAMPLES = 5
+_OTHERS = "{} ones may be better; without --l2 the values follow from the data"
 
 
 def build(
@@ -35,6 +36,7 @@ def build(
     seconds: float,
     workdir: pathlib.Path | None,
     interrupted: bool,
+    refitted: bool,
 ) -> dict[str, Any]:
     """Puts the results of all settings into one object that JSON can hold, in the form of `report.build`.
 
@@ -49,6 +51,7 @@ def build(
       seconds: that the search took.
       workdir: of the run.
       interrupted: whether it was stopped from outside.
+      refitted: whether the model was fitted to the validation examples too.
     """
     splits, config = plan.splits, plan.config
     taken, number = settings.taken, settings.number
@@ -89,7 +92,7 @@ def build(
         "select": config.select,
         "why": settings.why,
         "folds": plan.n_folds,
-        "refit": bool(config.refit) and not interrupted,
+        "refit": refitted,
         "settings": ["standardize", "l2"],
         "columns": ["standardize", "l2", *_COLUMNS],
         "grid": grid,
@@ -120,17 +123,39 @@ def warnings(plan: SearchPlan, settings: Settings, optimum: Optimum, saved: Save
     if taken.l2 == 0:
         gradient = f"the largest entry of its gradient is {optimum.gradient[0]:.2g}"
         lines.append(f"l2=0 has no certificate, and on separable data no optimum; {gradient}")
-    if not (optimum.converged[0] and saved.is_exact) and not interrupted:
-        lines.append(_not_converged(plan, optimum, saved))
-    lines += _at_the_end(plan, settings)
-    lines += _few_examples(plan)
-    largest = np.bincount(plan.examples.labels, plan.weights[0]).max() / plan.weights[0].sum()
-    if taken.error >= 1 - largest and plan.config.class_weight is None:
-        lines.append(
-            f"the model is no better than to name the largest class always, which is wrong in {1 - largest:.2%}: "
-            f"its validation error is {taken.error:.2%}"
-        )
-    return lines
+    if not interrupted:
+        if not (optimum.converged[0] and saved.is_exact):
+            lines.append(_not_converged(plan, optimum, saved))
+        lines += _rough_trials(settings) + _at_the_end(plan, settings)
+    return lines + _few_examples(plan) + _left_out(settings) + _no_better(plan, settings)
+
+
+def _rough_trials(settings: Settings) -> list[str]:
+    """Settings that were judged before they had converged."""
+    rough = sum(not trial.converged and trial.l2 > 0 for trial in settings.trials)
+    if not rough or len(settings.trials) == 1:
+        return []
+    return [f"{rough} of {len(settings.trials)} settings were judged before they had converged: give more --max_iter"]
+
+
+def _left_out(settings: Settings) -> list[str]:
+    """Where classes that validate had no example to learn from."""
+    if not (count := settings.taken.left_out):
+        return []
+    return [f"{count} validation examples are of classes that their model has no example of: wrong, and in no cost"]
+
+
+def _no_better(plan: SearchPlan, settings: Settings) -> list[str]:
+    """Where the answer is none."""
+    taken, weights = settings.taken, plan.weights[0]
+    shares = np.bincount(plan.examples.labels, weights, plan.splits.n_out) / weights.sum()
+    of_largest = float((plan.validating.labels != shares.argmax()).mean())
+    if taken.error >= of_largest and plan.config.class_weight is None:
+        return [
+            f"the model is no better than to name the largest class always, which is wrong in {of_largest:.2%}: its "
+            f"validation error is {taken.error:.2%}"
+        ]
+    return []
 
 
 def _not_converged(plan: SearchPlan, optimum: Optimum, saved: Saved) -> str:
@@ -144,13 +169,21 @@ def _not_converged(plan: SearchPlan, optimum: Optimum, saved: Saved) -> str:
 
 def _at_the_end(plan: SearchPlan, settings: Settings) -> list[str]:
     """Where the value that was taken lies at the end of those that were given."""
-    values, taken = plan.config.l2, settings.taken.l2
-    if values is None or len(values) == 1:
+    taken = settings.taken.l2
+    if plan.config.l2 is None:
+        of_scale = [head["l2"] for head in settings.all if head["standardize"] == settings.taken.standardize]
+        if taken == of_scale[0]:
+            return [f"l2={taken:.3g} is the largest of the path: the images say next to nothing of the classes"]
+        if taken == of_scale[-1]:
+            return [f"l2={taken:.3g} is the smallest of the path: smaller ones may be better; give them by --l2"]
+        return []
+    values = plan.config.l2
+    if len(values) == 1:
         return []
     if taken == min(values) and taken > 0:
-        return [f"l2={taken:g} is the smallest that was tried: smaller ones may be better; without --l2 the data's are"]
+        return [f"l2={taken:g} is the smallest that was tried: {_OTHERS.format('smaller')}"]
     if taken == max(values):
-        return [f"l2={taken:g} is the largest that was tried: larger ones may be better; without --l2 the data's are"]
+        return [f"l2={taken:g} is the largest that was tried: {_OTHERS.format('larger')}"]
     return []
 
 

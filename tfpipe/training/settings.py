@@ -177,10 +177,9 @@ class Settings:
 
     def progress(self, way: Descent, words: str, steps: int, speed: float) -> Trained:
         """For those who watch."""
-        optimum = way.optimum()
-        cost = optimum.cost[np.isfinite(optimum.cost)]
-        done = len(optimum.cost) - len(way.active)
-        place = f"{words}: evaluation {steps}, {done} of {len(optimum.cost)} heads done"
+        cost = way.cost[np.isfinite(way.cost)]
+        n_heads = len(way.cost)
+        place = f"{words}: evaluation {steps}, {n_heads - len(way.active)} of {n_heads} heads done"
         return Trained(steps - 1, place, steps + 1, float(cost.mean()) if len(cost) else math.nan, speed)
 
     def event(self, task: Task, optimum: Optimum, seconds: float, speed: float) -> Validated:

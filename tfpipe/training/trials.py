@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 # A step along the path that changes the cost by less than this share of its standard error changes nothing, ...
 _FLAT = 0.1
 # ... and the path ends after so many of them in a row, at values so far below the largest at least.
-_MOST_FLAT, _FLAT_FROM = 2, 100.0
+_MOST_FLAT, _FLAT_FROM = 2, 1e4
 # A scale may leave after so many values, when its best is behind by so many standard errors.
-_FEWEST_OF_A_SCALE, _BEHIND = 8, 2.0
+_FEWEST_OF_A_SCALE, _BEHIND = 12, 2.0
 
 
 class Trial(NamedTuple):
@@ -29,6 +29,7 @@ class Trial(NamedTuple):
       gradient: the largest entry of the gradient of what was minimized, likewise.
       iterations, evaluations: of its heads, the largest.
       converged: whether all its heads did.
+      left_out: examples of a class that its model leaves out: wrong, and not in the cost.
     """
 
     standardize: str
@@ -42,6 +43,7 @@ class Trial(NamedTuple):
     iterations: int
     evaluations: int
     converged: bool
+    left_out: int
 
 
 class Units(NamedTuple):
@@ -59,10 +61,12 @@ class Units(NamedTuple):
 
     def mean(self, values: np.ndarray) -> tuple[float, float]:
         """The mean of `[n]` values that are not NaN, and its standard error, by the sums over units."""
-        counted = np.isfinite(values)
+        counted = ~np.isnan(values)
         n = int(counted.sum())
         if n == 0:
             return math.nan, math.nan
+        if np.isinf(values).any():
+            return math.inf, math.nan
         of_these = values[counted].astype(np.float64)
         mean = of_these.mean()
         rest = of_these - mean
@@ -76,7 +80,7 @@ class Units(NamedTuple):
         return float(mean), float(np.sqrt(np.square(rest).sum() * units / (units - 1)) / n)
 
 
-def figures(loss: np.ndarray, wrong: np.ndarray, labels: np.ndarray, units: Units) -> dict[str, float]:
+def figures(loss: np.ndarray, wrong: np.ndarray, labels: np.ndarray, units: Units) -> dict[str, Any]:
     """What a trial's model does on n examples, as Trial has it.
 
     Args:
@@ -89,7 +93,8 @@ def figures(loss: np.ndarray, wrong: np.ndarray, labels: np.ndarray, units: Unit
     of_class = np.bincount(labels)
     balanced = (np.bincount(labels, wrong) / np.maximum(of_class, 1))[of_class > 0].mean()
     return {
-        "cost": cost, "cost_error": cost_error, "error": float(wrong.mean()), "balanced_error": float(balanced)
+        "cost": cost, "cost_error": cost_error, "error": float(wrong.mean()), "balanced_error": float(balanced),
+        "left_out": int(np.isnan(loss).sum()),
     }  # fmt: skip
 
 
