@@ -24,8 +24,8 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(number, handler)
 
 import joblib  # noqa: E402
-import numpy  # noqa: E402, F401  # Whose threads are counted below.
 import pytest  # noqa: E402
+import scipy.linalg  # noqa: E402, F401  # It and NumPy each bring an OpenBLAS, whose threads are limited below.
 import threadpoolctl  # noqa: E402
 from absl import flags, logging  # noqa: E402
 
