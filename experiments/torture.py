@@ -1,12 +1,12 @@
 """Kills a training run again and again, lets it go on each time, and compares it with one that was left in peace.
 
-    TFPIPE_MNIST_DIR=FOLDER python experiments/torture.py --kills=300
+    TFPIPE_MNIST_DIR=FOLDER python experiments/torture.py --kills=300 --solver=sgd
 
-A shuffled grid of four heads on MNIST (or --dataset=digits) is trained once without interruption. Then the same command
-is started over and over, and its process ended by SIGKILL at a random moment: mostly some time after it has saved its
-state for the first time, else while it starts. In the end it is left to finish. Model, report, metrics, the last state
-and TensorBoard's curves must then be the same: to the bit, but for times. When a run is finished before there were
-enough kills, another one begins.
+A shuffled grid of four heads (--solver=sgd), or a search for the best optimum (lbfgs), on MNIST (or --dataset=digits)
+is trained once without interruption. Then the same command is started over and over, and its process ended by SIGKILL
+at a random moment: mostly some time after it has saved its state for the first time, else while it starts. In the end
+it is left to finish. Model, report, metrics, the last state and TensorBoard's curves must then be the same: to the bit,
+but for times. When a run is finished before there were enough kills, another one begins.
 
 Prints one JSON object to stdout; any difference is an error.
 """
@@ -22,6 +22,7 @@ import tempfile
 import time
 from typing import Any
 
+import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfpipe.config import TrainConfig
@@ -29,13 +30,16 @@ from tfpipe.disk import checkpoints
 from tfpipe.disk.workdir import Workdir
 
 # Two of the heads stop early: they leave the grid while the others train on.
+_GRID = ["--shuffle", "--select=error", "--learning_rate=0.02,0.5", "--l2=0,0.01"]
 SETTINGS = {
-    "mnist": ["--learning_rate=0.02,0.5", "--l2=0,0.01", "--patience=8000", "--epochs=2500", "--split_order=end"],
-    "digits": ["--batch_size=100", "--learning_rate=0.02,0.5", "--l2=0,0.01", "--patience=15000", "--epochs=10000"],
+    ("sgd", "mnist"): [*_GRID, "--patience=8000", "--epochs=2500", "--split_order=end"],
+    ("sgd", "digits"): [*_GRID, "--batch_size=100", "--patience=15000", "--epochs=10000"],
+    ("lbfgs", "mnist"): [],
+    # Folds, and two scales with a path of L2 each.
+    ("lbfgs", "digits"): ["--standardize=none,columns"],
 }
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
-CURVES = {"train": ("cost", "weights/norm", "training/patience_left"), "validation": ("cost", "error"),
-          "test": ("error",), "lowest": ("cost", "error"), "highest": ("cost", "error")}  # fmt: skip
+CURVES = ("train", "validation", "test", "lowest", "highest")
 # Seconds between two states, one of them drawn for each start.
 EVERY = {"mnist": (0.0, 0.05, 0.5, 15.0), "digits": (0.0, 0.05, 0.5)}
 _LONGEST_START = 4.0
@@ -43,10 +47,10 @@ _MEAN_TRAINING = 0.2
 _NOTHING_TRAINED = "000000000000.npz"
 
 
-def command(dataset: str, workdir: pathlib.Path, every: float) -> list[str]:
+def command(solver: str, dataset: str, workdir: pathlib.Path, every: float) -> list[str]:
     path = os.environ["TFPIPE_MNIST_DIR"] if dataset == "mnist" else dataset
     return [
-        sys.executable, "-m", "tfpipe", "train", f"--dataset={path}", *SETTINGS[dataset], "--shuffle", "--select=error",
+        sys.executable, "-m", "tfpipe", "train", f"--dataset={path}", f"--solver={solver}", *SETTINGS[solver, dataset],
         "--device=cpu", f"--checkpoint_every={every}", f"--workdir={workdir}",
     ]  # fmt: skip
 
@@ -83,6 +87,12 @@ def newest(files: Workdir) -> str:
     return max((path.name for path in files.checkpoints.glob("*.npz")), default="")
 
 
+def is_inside_a_descent(files: Workdir) -> bool:
+    """Whether the last state has heads of L-BFGS that are on their way."""
+    with np.load(files.checkpoints / newest(files)) as arrays:
+        return any(name.startswith("descent.") for name in arrays.files)
+
+
 def differences(first: Workdir, second: Workdir) -> list[str]:
     """In what two runs differ, times and places apart."""
     found = [] if first.model.read_bytes() == second.model.read_bytes() else ["model.npz"]
@@ -109,43 +119,48 @@ def without_times(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def curves(files: Workdir) -> dict[str, Any]:
-    """Every point of the curves in TensorBoard."""
+    """Every point of the curves in TensorBoard, but for those of the speed."""
     found = {}
-    for run, tags in CURVES.items():
+    for run in CURVES:
         events = EventAccumulator(str(files.tensorboard / run), {"tensors": 0}).Reload()
-        for tag in tags:
-            found[f"{run}/{tag}"] = [
-                (event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)
-            ]
+        for tag in events.Tags()["tensors"]:
+            is_curve = events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"
+            if is_curve and tag != "training/examples_per_second":
+                found[f"{run}/{tag}"] = [
+                    (event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)
+                ]
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--dataset", choices=SETTINGS, default="mnist")
+    parser.add_argument("--solver", choices=("sgd", "lbfgs"), default="sgd")
+    parser.add_argument("--dataset", choices=("mnist", "digits"), default="mnist")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    dice = random.Random(arguments.seed)
-    counts = {"starting": 0, "training": 0, "finished": 0}
+    solver, dataset, dice = arguments.solver, arguments.dataset, random.Random(arguments.seed)
+    counts, inside = {"starting": 0, "training": 0, "finished": 0}, 0
     with tempfile.TemporaryDirectory() as folder:
         reference = Workdir(f"{folder}/reference")
-        finish(command(arguments.dataset, reference.path, TrainConfig.checkpoint_every))
+        finish(command(solver, dataset, reference.path, TrainConfig.checkpoint_every))
         runs = 0
         while counts["starting"] + counts["training"] < arguments.kills:
             runs += 1
             files = Workdir(f"{folder}/{runs}")
             stage = ""
             while stage != "finished" and counts["starting"] + counts["training"] < arguments.kills:
-                stage = kill(command(arguments.dataset, files.path, dice.choice(EVERY[arguments.dataset])), files, dice)
+                stage = kill(command(solver, dataset, files.path, dice.choice(EVERY[dataset])), files, dice)
                 counts[stage] += 1
+                inside += stage == "training" and is_inside_a_descent(files)
                 print(runs, stage, newest(files), file=sys.stderr)
-            finish(command(arguments.dataset, files.path, 0.0))
+            finish(command(solver, dataset, files.path, 0.0))
             if different := differences(reference, files):
                 raise SystemExit(f"after {counts}: {len(different)} differences, such as {different[0]:.500}")
         report = json.loads(reference.report.read_text())
     kept = {"iterations_of_heads": [head["iterations"] for head in report["grid"]], "runs": runs}
-    print(json.dumps({"dataset": arguments.dataset, "kills": counts, "differences": 0} | kept))
+    kills = counts | {"inside_descents": inside}
+    print(json.dumps({"solver": solver, "dataset": dataset, "kills": kills, "differences": 0} | kept))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Softmax regression with L2 as NumPy and SciPy see it, in float64: what the optimum is tested against."""
+"""Softmax regression with L2 by NumPy, SciPy and scikit-learn, in float64: what the optimum is tested against."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import scipy.optimize
 import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
 
 from tfpipe.compute.device import Device
 from tfpipe.compute.workers import Workers
@@ -106,6 +108,23 @@ def least(data, l2, scale):
         f, np.zeros(shape).ravel(), jac=True, method="BFGS", options={"maxiter": 3000, "gtol": 1e-12}
     )
     return float(found.fun)
+
+
+def by_scikit_learn(data, l2, scale=None):
+    """W `[K, D]` and b `[K]` of scikit-learn's optimum, with sums of 0 over the K classes, which must all be there."""
+    scale = np.ones(data.x.shape[1]) if scale is None else scale
+    mean = data.x.mean(axis=0)
+    pair = 2 if data.n_out == 2 else 1  # Of two classes its model has one logit.
+    model = LogisticRegression(C=pair / (l2 * data.w.sum()), tol=1e-12, solver="newton-cholesky", max_iter=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It may find that rounding allows no more.
+        model.fit((data.x - mean) / scale, data.y, data.w)
+    W, b = model.coef_, model.intercept_
+    if pair == 2:
+        W, b = (np.concatenate([-part, part]) / 2 for part in (W, b))
+    W = (W - W.mean(axis=0)) / scale
+    b = b - W @ mean
+    return W, b - b.mean()
 
 
 def minimized(data, l2s, *, columns=None, tolerance=1e-4, scale=None, rough=False, most_iterations=1000):

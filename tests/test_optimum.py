@@ -1,7 +1,5 @@
 """The optimum: passes over the rows, the certificate, the metric, L-BFGS, and all of it together."""
 
-import warnings
-
 import numpy as np
 import pytest
 import sklearn.datasets
@@ -9,7 +7,6 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
 
 from tests import problems
 from tests.problems import Data
@@ -214,19 +211,8 @@ class OptimumTest(parameterized.TestCase):
         W, b = of_all.parameters(found.v)
         self.assertTrue(found.converged.all())
         for head, l2 in enumerate(l2s):
-            pair = 2 if data.n_out == 2 else 1
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model = LogisticRegression(
-                    C=pair / (l2 * len(data.y)), tol=1e-12, solver="newton-cholesky", max_iter=1000
-                )
-                model.fit(data.x, data.y)
-            theirs = model.coef_, model.intercept_
-            if pair == 2:
-                theirs = tuple(np.concatenate([-part, part]) / 2 for part in theirs)
-            largest = np.abs(theirs[0]).max()
-            centred = theirs[0] - theirs[0].mean(axis=0)
-            np.testing.assert_allclose(W[head], centred, rtol=0, atol=1e-3 * largest)
+            theirs = problems.by_scikit_learn(data, l2)
+            np.testing.assert_allclose(W[head], theirs[0], rtol=0, atol=1e-3 * np.abs(theirs[0]).max())
             expected, cost = (problems.cost(data, l2, None, *pair) for pair in (theirs, (W[head], b[head])))
             np.testing.assert_allclose(found.cost[head], cost, rtol=1e-12)
             np.testing.assert_allclose(cost, expected, rtol=1e-6)

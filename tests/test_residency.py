@@ -164,6 +164,25 @@ class PlaceTest(parameterized.TestCase, tf.test.TestCase):
             models.append(result.model.W.numpy().tobytes())
         self.assertEqual(*models)
 
+    def test_a_search_finds_the_same_bits_in_a_file_that_memory_cannot_hold(self):
+        self.assert_a_search_finds_the_same_bits(0)
+
+    @pytest.mark.exhaustive
+    def test_so_does_one_with_folds(self):
+        self.assert_a_search_finds_the_same_bits(5)
+
+    def assert_a_search_finds_the_same_bits(self, n_folds):
+        random = np.random.default_rng(0)
+        images, labels = self.pair((random.normal(size=(3000, 20)) * np.geomspace(0.1, 10, 20)).astype(np.float32))
+        models = []
+        for size in (LARGE, 200_000):  # The file has 240,128 bytes.
+            with machine(size):
+                splits = load(images, labels=labels)
+                result = train(TrainConfig(l2=1e-3, folds=n_folds, device="cpu"), splits)
+            self.assertTrue(result.report["converged"])
+            models.append(result.model.W.numpy().tobytes())
+        self.assertEqual(*models)
+
     @pytest.mark.exhaustive
     def test_a_file_that_the_cache_cannot_hold_trains_to_the_same_bits(self):
         # A page a row: what is said of the training examples is not overwritten by what is said of those beside them.

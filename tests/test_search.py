@@ -1,5 +1,6 @@
 """The default: settings are tried, one is taken and fitted again; against scikit-learn in float64."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -23,7 +24,7 @@ from tfpipe.exceptions import WorkdirError
 from tfpipe.model import artifact
 
 # Of a report, what hangs on the clock or the place.
-TIMES = ("seconds", "epochs_per_second", "workdir")
+TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 SCALES = np.array([1.0, 3.0, 0.1, 1.0, 20.0, 1.0])
 
 
@@ -200,6 +201,40 @@ class WordsTest(parameterized.TestCase):
         report = tfpipe.train(TrainConfig(l2=1e-2, refit=False), data).report
         self.assertIn("fewer than 5 training examples: 'c'", " ".join(report["warnings"]))
 
+    def test_a_class_of_the_validation_alone(self):
+        train = examples(160, 1)
+        data = Splits(train.take(np.flatnonzero(train.labels != 2)), examples(60, 2), examples(60, 3), ("a", "b", "c"))
+        report = tfpipe.train(TrainConfig(l2=1e-2, refit=False), data).report
+        self.assertIn("no training example has weight: 'c'", " ".join(report["warnings"]))
+        self.assertGreaterEqual(report["grid"][0]["validation_error"], 1 / 3)
+
+    def test_a_single_class_has_weight(self):
+        train = examples(160, 1)
+        train = Examples(train.images, train.labels, weights=train.labels == 1)
+        data = Splits(train, examples(60, 2), examples(60, 3), ("a", "b", "c"))
+        report = tfpipe.train(TrainConfig(refit=False), data).report
+        self.assertEqual((report["converged"], report["certificate"]), (True, 0.0))
+        self.assertAlmostEqual(report["validation_error"], 2 / 3)
+
+    @parameterized.parameters((5, None, 4), (90, np.arange(90) // 30, 2))
+    def test_no_more_folds_than_examples_or_groups(self, n, groups, expected):
+        folder = self.create_tempdir().full_path
+        train = examples(n, 1)
+        np.savez(f"{folder}/data.npz", images=train.images, labels=train.labels % 2)
+        options = {}
+        if groups is not None:
+            np.save(f"{folder}/groups.npy", groups)
+            options = {"groups": f"{folder}/groups.npy"}
+        report = tfpipe.train(TrainConfig(l2=1e-2), tfpipe.load(f"{folder}/data.npz", **options)).report
+        self.assertEqual(report["folds"], expected)
+
+    def test_a_fold_without_which_nothing_is_left(self):
+        pool = examples(220, 1)
+        pool = Examples(pool.images, pool.labels, weights=np.arange(220) == 7)
+        parts = (pool.take(rows) for rows in np.split(np.arange(220), [160, 200]))
+        with self.assertRaisesRegex(tfpipe.exceptions.ConfigError, "folds=2: put all examples that have weight into"):
+            tfpipe.train(TrainConfig(folds=2), Splits(*parts, ("a", "b", "c")))
+
     def test_a_fold_that_lacks_a_class_counts_it_as_wrong(self):
         train = examples(160, 1)
         kept = np.flatnonzero((train.labels != 2) | (np.arange(160) < 3))  # One of class c.
@@ -223,18 +258,28 @@ class WordsTest(parameterized.TestCase):
             tfpipe.train(TrainConfig(**options), splits())
 
 
+class Died(BaseException):
+    """Stands for the end of the process."""
+
+
 class ResumeTest(parameterized.TestCase):
     CONFIG = TrainConfig(l2=(1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5), checkpoint_every=0.0, tensorboard=False)
+
+    def setUp(self):
+        super().setUp()
+        self.config = self.CONFIG
 
     def run_(self, workdir, stop_after=None, **options):
         calls = itertools.count()
         stop = None if stop_after is None else lambda: next(calls) >= stop_after
-        return tfpipe.train(self.CONFIG, splits(), workdir, **({"should_stop": stop} if stop else {}), **options)
+        return tfpipe.train(self.config, splits(), workdir, **({"should_stop": stop} if stop else {}), **options)
 
     def files(self, workdir):
         model = artifact.load(workdir / "model.npz")
         report = figures(json.loads((workdir / "report.json").read_text()))
-        return model.W.tobytes(), model.b.tobytes(), model.summary, report
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        metrics = [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+        return model.W.tobytes(), model.b.tobytes(), model.summary, report, metrics
 
     def workdir(self, name):
         import pathlib
@@ -255,6 +300,52 @@ class ResumeTest(parameterized.TestCase):
         self.assertEqual(self.files(workdir), expected)
         again = self.run_(workdir)  # It is finished: what it left is given.
         self.assertEqual(figures(again.report), expected[3])
+
+    def test_what_ends_before_its_first_step_leaves_no_validation(self):
+        whole, workdir = self.workdir("whole"), self.workdir("parts")
+        self.run_(whole)
+        result = self.run_(workdir, stop_after=0)
+        self.assertEqual((result.report["evaluations"], result.history), (0, []))
+        self.assertEqual((workdir / "metrics.jsonl").read_text(), "")
+        self.run_(workdir)
+        self.assertEqual(self.files(workdir), self.files(whole))
+
+    def test_it_may_die_after_every_evaluation(self):
+        self.assert_goes_on({"l2": (1e-1, 1e-3), "folds": 2}, self.dies)
+
+    @parameterized.parameters(({"folds": 2}, "dies"), ({"folds": 2}, "is_stopped"), ({"precision": "float64"}, "dies"))
+    @pytest.mark.exhaustive
+    def test_a_path_may_end_after_every_evaluation(self, options, end):
+        self.assert_goes_on({"l2": None} | options, getattr(self, end))
+
+    def assert_goes_on(self, options, end):
+        """Of a search with folds or without, at both scales, each part of which ends after one evaluation or two."""
+        self.config = dataclasses.replace(self.CONFIG, solver="lbfgs", **options)
+        whole, workdir = self.workdir("whole"), self.workdir("parts")
+        steps = self.run_(whole).report["evaluations"]
+        parts = 0
+        while end(workdir, 1 + parts % 2):
+            parts += 1
+            self.assertLess(parts, 10 * steps)
+        self.assertGreater(parts, steps // 3)
+        self.assertEqual(self.files(workdir), self.files(whole))
+
+    def is_stopped(self, workdir, after):
+        return self.run_(workdir, stop_after=after).report["interrupted"]
+
+    def dies(self, workdir, after):
+        calls = itertools.count()
+
+        def die():
+            if next(calls) == after:
+                raise Died
+            return False
+
+        try:
+            tfpipe.train(self.config, splits(), workdir, should_stop=die)
+        except Died:
+            return True
+        return False
 
     def test_the_state_of_another_search_is_refused(self):
         workdir = self.workdir("run")

@@ -319,7 +319,8 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         splits = made.splits()
         with self.assertLogs("absl", "WARNING") as log:
             result = loop.train(config(learning_rate=(1e38, 0.13)), splits)
-        self.assertLen(log.output, 1)
+        self.assertLen(log.output, 2)
+        self.assertRegex(log.output[1], "the validation cost of the selected head was still falling when the epochs")
         self.assertRegex(log.output[0], r"a head diverged, .*: learning_rate=1e\+38, l2=0 at iteration 1$")
         self.assertEqual([row["diverged"] for row in result.report["grid"]], [True, False])
         alone = loop.train(config(), splits).report

@@ -53,6 +53,8 @@ def spectrum(x: np.ndarray, weights: np.ndarray, z: np.ndarray) -> Spectrum:
     w = weights / weights.sum()
     variance = p * (1 - p)
     of_class, of_row = w @ variance, w * variance.mean(axis=1)
+    if not of_row.any():  # A single class, or p of 0 and 1 to the last bit: no row says more than another.
+        of_class, of_row = np.ones_like(of_class), w
     total = of_row.sum()
     mean = of_row @ x / total
     rows = (x - mean) * np.sqrt(of_row)[:, np.newaxis]

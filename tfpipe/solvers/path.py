@@ -16,7 +16,9 @@ def largest(problems: Problems) -> np.ndarray:
     |dF/dV|^2 / (2 F) at V = 0: with as much regularization a step along the gradient gains no more than F.
     """
     gradient = problems.cross / problems.scale[:, np.newaxis]
-    return np.square(gradient).sum(axis=(1, 2)) / (2 * problems.at_zero)
+    cost = problems.at_zero
+    # Of a single class nothing is to be learned.
+    return np.square(gradient).sum(axis=(1, 2)) * (cost > 0) / (2 * np.where(cost > 0, cost, 1))
 
 
 def values(problems: Problems) -> np.ndarray:

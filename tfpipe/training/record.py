@@ -91,7 +91,7 @@ class Record:
             return []
         solver = self._plan.solver
         reports = {name: np.array([event.reports[name][leader] for event in self.history]) for name in solver.reports}
-        return self._still_falling(leader, steps, certificate) + solver.warnings(reports, leader)
+        return solver.warnings(reports, leader) or self._still_falling(leader, steps, certificate)
 
     def _still_falling(self, leader: int, steps: int, certificate: float | None) -> list[str]:
         """Where the epochs ended before the validation cost had come to rest."""

@@ -168,10 +168,12 @@ class _Run:
         optimum, problems = way.optimum(), way.problems
         loss, wrong = fit.losses(problems, optimum.v)
         speed = self.meter.lap("validation", self.steps)
+        is_new = self.steps > settings.validated
         settings.take(task, optimum, loss, wrong, self.steps)
-        event = settings.event(task, optimum, self.meter.seconds, speed)
-        self.history.append(event)
-        self.monitor.validated([event])
+        if is_new:  # A run that ends before a step would keep this validation, and make it again when it goes on.
+            event = settings.event(task, optimum, self.meter.seconds, speed)
+            self.history.append(event)
+            self.monitor.validated([event])
         if self.saving and not self.interrupted:
             self.saving.save_state_if_due(functools.partial(self.state, None))
 

@@ -71,6 +71,10 @@ class SearchPlan(NamedTuple):
         seed = splits.config.split_seed if splits.config else 0
         fold = folds(examples.labels, n_folds, seed, examples.groups) if n_folds else None
         plan = cls(config, splits, device, pace, n_folds, examples, fold)
+        if not plan.weights.any(axis=1).all():
+            raise ConfigError(
+                "folds", n_folds, "put all examples that have weight into one fold; give other ones, or 0"
+            )
         plan._check_fits_memory()
         return plan
 
@@ -190,4 +194,7 @@ def _n_folds(config: TrainConfig, splits: Splits) -> int:
     if config.folds is not None:
         return config.folds
     asked = splits.config is None or splits.config.validation_split is not None or "validation" not in splits.taken
-    return 0 if asked or len(splits.train) + len(splits.validation) >= _FEW_ROWS else _FOLDS
+    if asked or len(splits.train) + len(splits.validation) >= _FEW_ROWS:
+        return 0
+    parts = splits.train, splits.validation
+    return min(_FOLDS, sum(len(part) if part.groups is None else len(np.unique(part.groups)) for part in parts))

@@ -127,7 +127,7 @@ def warnings(plan: SearchPlan, settings: Settings, optimum: Optimum, saved: Save
         if not (optimum.converged[0] and saved.is_exact):
             lines.append(_not_converged(plan, optimum, saved))
         lines += _rough_trials(settings) + _at_the_end(plan, settings)
-    return lines + _few_examples(plan) + _left_out(settings) + _no_better(plan, settings)
+    return lines + _few_examples(plan) + (_unknown_classes(plan) or _left_out(settings)) + _no_better(plan, settings)
 
 
 def _rough_trials(settings: Settings) -> list[str]:
@@ -139,7 +139,7 @@ def _rough_trials(settings: Settings) -> list[str]:
 
 
 def _left_out(settings: Settings) -> list[str]:
-    """Where classes that validate had no example to learn from."""
+    """Where a fold left no example of a class to learn from."""
     if not (count := settings.taken.left_out):
         return []
     return [f"{count} validation examples are of classes that their model has no example of: wrong, and in no cost"]
@@ -192,5 +192,19 @@ def _few_examples(plan: SearchPlan) -> list[str]:
     few = [name for name, count in zip(plan.splits.class_names, counts, strict=True) if 0 < count < _FEW_EXAMPLES]
     if not few:
         return []
-    names = enumeration([repr(name) for name in few[:5]]) + f" and {len(few) - 5} more" * (len(few) > 5)
-    return [f"fewer than {_FEW_EXAMPLES} training examples: {names}; what is said of such classes is little worth"]
+    return [f"fewer than {_FEW_EXAMPLES} training examples: {_some(few)}; what is said of such classes is little worth"]
+
+
+def _unknown_classes(plan: SearchPlan) -> list[str]:
+    """Those of examples that validate, of which no example has weight in training."""
+    n_out, weights = plan.splits.n_out, plan.weights[0]
+    there = np.bincount(plan.examples.labels, weights, n_out) > 0
+    asked = np.bincount(plan.validating.labels, minlength=n_out) > 0
+    unknown = [name for name, is_one in zip(plan.splits.class_names, asked & ~there, strict=True) if is_one]
+    if not unknown:
+        return []
+    return [f"no training example has weight: {_some(unknown)}; such classes are wrong in validation, beside its cost"]
+
+
+def _some(names: list[str]) -> str:
+    return enumeration([repr(name) for name in names[:5]]) + f" and {len(names) - 5} more" * (len(names) > 5)
