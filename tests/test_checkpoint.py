@@ -123,6 +123,7 @@ class CheckpointsTest(parameterized.TestCase):
 
 
 class BeginTest(absltest.TestCase):
+    @pytest.mark.exhaustive
     def test_a_run_that_dies_while_it_begins_can_begin_again(self):
         found = deaths("tests.kill_points_begin", self.create_tempdir().full_path)
         begin, anew = found["begin"], found["anew"]

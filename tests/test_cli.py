@@ -309,6 +309,7 @@ class TrainTest(CommandTest):
         )
         self.assertEqual({path: path.read_bytes() for path in kept}, kept)
 
+    @pytest.mark.exhaustive
     def test_a_run_from_before_there_was_a_choice_goes_by_the_error(self):
         flags = ("--epochs=2", "--notensorboard", f"--workdir={self.workdir}")
         expected = result(tfpipe("train", "--select=error", *flags))
@@ -368,6 +369,7 @@ class TrainTest(CommandTest):
         self.assertEqual(process.stderr.splitlines()[-1], "tfpipe describe: stopped by SIGTERM")
         self.assertEmpty(list(self.workdir.glob("tiny_rows/*")))
 
+    @pytest.mark.exhaustive
     def test_a_signal_after_the_training_loses_no_result(self):
         process = tfpipe("train", "--epochs=1", cwd=self.folder, prepare=when_the_result_is_told)
         summary = result(process)
@@ -382,6 +384,7 @@ class TrainTest(CommandTest):
         read_until("SIGINT: ending with what there is", stderr)
         self.assert_ended_with_what_it_has(run)
 
+    @pytest.mark.exhaustive
     def test_a_terminal_that_is_closed_ends_the_run_with_what_it_has(self):
         terminal, end = pty.openpty()
         termios.tcsetwinsize(end, (24, 80))
@@ -404,6 +407,7 @@ class TrainTest(CommandTest):
         self.assertEqual(run.finished(timeout=60).returncode, INTERRUPTED)
         self.assertTrue(json.loads((self.workdir / "report.json").read_text())["interrupted"])
 
+    @pytest.mark.exhaustive
     def test_a_second_signal_ends_the_process_at_once(self):
         run, _ = self.start_endless_run()
         run.send_signal(signal.SIGSTOP)  # So that both are there before it can look.

@@ -337,6 +337,7 @@ class EvaluateTest(ModelTest):
                 found = json.loads(process.stdout)
                 self.assertEqual((found["examples"], found["error"]), (40, summary["test_error"]))
 
+    @pytest.mark.exhaustive
     def test_the_data_of_the_run_by_its_name_is_divided_as_in_the_run(self):
         workdir = self.scratch / "run"
         summary = train("digits", workdir, "--test_split=10", "--validation_split=10")
@@ -347,6 +348,7 @@ class EvaluateTest(ModelTest):
         process = tfpipe("evaluate", f"--workdir={workdir}", "--dataset=digits", "--test_split=300")
         self.assert_fails(process, 1, f"{workdir}/flags.txt: ", ", or --test_split makes it otherwise than it was, so")
 
+    @pytest.mark.exhaustive
     def test_a_run_from_before_there_was_a_split_order_was_divided_from_the_end(self):
         # Noise, as above.
         random = np.random.default_rng(0)
@@ -425,6 +427,7 @@ class EvaluateTest(ModelTest):
 
 class ExportTest(ModelTest):
     @parameterized.parameters("saved_model", "keras", "onnx", "npz")
+    @pytest.mark.exhaustive
     def test_each_form(self, format):
         output = self.scratch / {"keras": "it.keras"}.get(format, "it")
         process = tfpipe("export", f"--workdir={self.run_}", f"--format={format}", f"--output={output}")

@@ -14,6 +14,7 @@ import threading
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_datasets
 from absl.testing import parameterized
@@ -66,6 +67,7 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(again.train.images, splits.train.images)
         self.assertEqual(again.fingerprint, splits.fingerprint)
 
+    @pytest.mark.exhaustive
     def test_prepared_data_needs_no_builder_and_the_command_says_no_more_than_for_other_data(self):
         expected = self.load("tiny_pictures:train[:100]")
         # The process of the command does not know the builder.

@@ -250,6 +250,7 @@ class EstimatorTest(parameterized.TestCase):
             np.testing.assert_allclose(model.intercept_, b, rtol=1e-9, atol=1e-12)
         self.assertEqual((model.epochs_, model.n_iter_.tolist(), model.certificate_), (3, [3], np.inf))
 
+    @pytest.mark.exhaustive
     def test_partial_fits_of_the_same_rows_are_a_run(self):
         X, y = digits()
         examples = Examples(X, y)

@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -151,6 +152,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertNoLogs("tensorflow", "WARNING"):
             self.advance(self.heads(8, rates), on=on)
 
+    @pytest.mark.exhaustive
     def test_bytes_in_groups(self):
         parts = []
         for programs in (1, 3):

@@ -121,6 +121,7 @@ class SizesTest(parameterized.TestCase):
                 with patch, self.assertRaisesRegex(DataError, f"{name}.*: asks for more memory than is free"):
                     load(self.folder / name, **options)
 
+    @pytest.mark.exhaustive
     def test_a_gzip_file_that_holds_more_than_it_says(self):
         # It promises 64 MiB, and expands to 1 GiB.
         made.write_idx_folder(self.folder)
@@ -141,6 +142,7 @@ class SizesTest(parameterized.TestCase):
         self.assertEqual(message, "loaded")
         self.assertLess(size, 4 * images.nbytes)
 
+    @pytest.mark.exhaustive
     def test_a_zip_file_that_holds_more_than_it_says(self):
         # Its array says 64 MiB and its directory 1 GiB, which is there.
         header = io.BytesIO()
@@ -158,6 +160,7 @@ class SizesTest(parameterized.TestCase):
         )
         self.assertLess(size, 16 * MIB)
 
+    @pytest.mark.exhaustive
     def test_a_pickle_that_expands_without_end(self):
         with gzip.open(self.folder / "bomb.pkl.gz", "wb", compresslevel=1) as file:
             file.write(pickle.PROTO + b"\x04" + pickle.BINBYTES8 + struct.pack("<Q", 1024 * MIB))

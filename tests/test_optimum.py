@@ -257,6 +257,7 @@ class OptimumTest(parameterized.TestCase):
     @settings(max_examples=10, deadline=None)
     @example(3275)  # In float32 its certificate comes out below 0.
     @given(st.integers(0, 10**6))
+    @pytest.mark.exhaustive
     def test_by_float32_as_far_as_that_goes(self, seed):
         self.assert_arrives(seed, 1e-3, 1e-7, rough=True)
 

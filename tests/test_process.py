@@ -74,6 +74,7 @@ class AgainTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(report.report["test_error"], expected.test_wrong / 30)
         self.assertEqual(programs.count(), made_before)
 
+    @pytest.mark.exhaustive
     def test_a_second_run_with_another_number_of_examples(self):
         loop.train(config(), made.splits(100, 40, 30))
         gc.collect()  # The variables of the first run are gone.

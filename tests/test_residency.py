@@ -153,6 +153,7 @@ class PlaceTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(rows_of(part), features)
             self.assertAllEqual(rows_of(part.take(np.array([2, 3, 17]))), features[[2, 3, 17]])
 
+    @pytest.mark.exhaustive
     def test_float64_trains_to_the_same_bits_wherever_it_lies(self):
         # Far from 0, so that what is rounded before the mean is taken off is not what is rounded after it.
         images, labels = self.pair(np.random.default_rng(0).normal(1000, 1, (60, 24)))
@@ -164,6 +165,7 @@ class PlaceTest(parameterized.TestCase, tf.test.TestCase):
             models.append(result.model.W.numpy().tobytes())
         self.assertEqual(*models)
 
+    @pytest.mark.exhaustive
     def test_a_search_finds_the_same_bits_in_a_file_that_memory_cannot_hold(self):
         self.assert_a_search_finds_the_same_bits(0)
 

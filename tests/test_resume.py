@@ -268,6 +268,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
             self.train(select=None)
         self.assertEqual(self.train().report["grid"], expected)
 
+    @pytest.mark.exhaustive
     def test_the_same_rows_are_drawn_when_it_goes_on(self):
         images, labels = made.images(120)
         np.savez(self.folder / "data.npz", images=images, labels=np.sort(labels))
@@ -549,6 +550,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertRegex(log.output[0], rf"{newest.name}: damaged: Input/output error; put aside")
         self.assert_same(result, expected)
 
+    @pytest.mark.exhaustive
     def test_the_disk_may_be_full_from_any_moment_on(self):
         expected = self.train(workdir=self.folder / "whole")
         for spans in (None, 0, 4, 9, 16):  # None: before the run begins.

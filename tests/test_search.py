@@ -286,6 +286,7 @@ class ResumeTest(parameterized.TestCase):
 
         return pathlib.Path(self.create_tempdir().full_path) / name
 
+    @pytest.mark.exhaustive
     def test_it_goes_on_to_the_same_bits_from_anywhere(self):
         whole = self.workdir("whole")
         steps = self.run_(whole).report["evaluations"]

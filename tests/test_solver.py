@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -148,6 +149,7 @@ class SecondSolverTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "solver momentum: its W, seconds would take the place of another"):
             loop.train(TrainConfig(device="cpu"), self.splits, solver=solver)
 
+    @pytest.mark.exhaustive
     def test_a_run_of_one_solver_is_none_of_another(self):
         self.train("run")
         with self.assertRaisesRegex(WorkdirError, "holds a run with .*solver=momentum, not sgd"):

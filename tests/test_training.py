@@ -54,6 +54,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         # Validations that are not at the end of an epoch.
         self.assert_stops_as_in_the_tutorial(patience=40, validation_frequency=17, improvement_threshold=1.0)
 
+    @pytest.mark.exhaustive
     def test_stopping_by_the_cost(self):
         # A rate at which the cost rises again while the error still falls.
         options = {"patience": 5, "improvement_threshold": 0.9, "learning_rate": 1.0}

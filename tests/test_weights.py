@@ -39,6 +39,7 @@ class WeightsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(first[2]["validation_cost"], second[2]["validation_cost"], rtol=1e-5)
 
     @parameterized.parameters(None, "balanced")
+    @pytest.mark.exhaustive
     def test_an_integer_weight_is_a_repeated_row_and_0_one_that_is_not_there(self, class_weight):
         weighted = trained(self.images, self.labels, self.weights, class_weight=class_weight)
         rows = np.repeat(np.arange(60), self.weights)
