@@ -110,9 +110,7 @@ class Plan(NamedTuple):
     @property
     def flags(self) -> list[str]:
         """The run as the lines of a flagfile."""
-        # Without a value the flagfile asks for the data, rather than train on other data than this run did.
-        of_data = flag_lines(self.splits.config) if self.splits.config else ["--dataset="]
-        return flag_lines(self.config) + of_data
+        return flagfile(self.config, self.splits)
 
     @property
     def data(self) -> str:
@@ -176,6 +174,12 @@ def _arithmetic(config: TrainConfig, splits: Splits, device: Device, batch_size:
         splits.n_in,
         has_int8=device.multiplies_int8,
     )
+
+
+def flagfile(config: TrainConfig, splits: Splits) -> list[str]:
+    """The lines of a flagfile that gives the same run."""
+    # Without a value it asks for the data, rather than train on other data than this run did.
+    return flag_lines(config) + (flag_lines(splits.config) if splits.config else ["--dataset="])
 
 
 def taken(splits: Splits) -> str:

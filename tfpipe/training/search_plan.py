@@ -6,7 +6,7 @@ import numpy as np
 
 from tfpipe.compute import cpu
 from tfpipe.compute.device import Device
-from tfpipe.config import TrainConfig, flag_lines, flag_value, known
+from tfpipe.config import TrainConfig, flag_value, known
 from tfpipe.data import Examples, Splits
 from tfpipe.data.folds import folds
 from tfpipe.exceptions import ConfigError
@@ -16,7 +16,7 @@ from tfpipe.solvers import lbfgs, path
 from tfpipe.solvers.objective import balanced
 from tfpipe.training.fit import Exactness
 from tfpipe.training.identity import RunIdentity
-from tfpipe.training.plan import Pace, taken
+from tfpipe.training.plan import Pace, flagfile, taken
 from tfpipe.training.trials import Units
 from tfpipe.training.versions import versions
 
@@ -159,9 +159,7 @@ class SearchPlan(NamedTuple):
     @property
     def flags(self) -> list[str]:
         """The run as the lines of a flagfile."""
-        # Without a value the flagfile asks for the data, rather than train on other data than this run did.
-        of_data = flag_lines(self.splits.config) if self.splits.config else ["--dataset="]
-        return flag_lines(self.config) + of_data
+        return flagfile(self.config, self.splits)
 
     @property
     def data(self) -> str:
