@@ -123,6 +123,11 @@ def warnings(plan: SearchPlan, settings: Settings, optimum: Optimum, saved: Save
     if taken.l2 == 0:
         gradient = f"the largest entry of its gradient is {optimum.gradient[0]:.2g}"
         lines.append(f"l2=0 has no certificate, and on separable data no optimum; {gradient}")
+    if plan.config.refit and not plan.refits:
+        lines.append(
+            "training and validation lie in files of their own that memory cannot hold: the model is that of the "
+            "training examples alone"
+        )
     if not interrupted:
         if not (optimum.converged[0] and saved.is_exact):
             lines.append(_not_converged(plan, optimum, saved))
