@@ -28,6 +28,8 @@ _MOST_AT_ONCE = 4
 _ROUGHLY = 10.0
 # Of all memory, for what heads remember: not of what is free now, or a run that goes on would try others at once.
 _SHARE_OF_MEMORY = 0.25
+# So much is taken without looking.
+_SMALL_BYTES = 64 << 20
 
 
 class SearchPlan(NamedTuple):
@@ -144,7 +146,8 @@ class SearchPlan(NamedTuple):
     @property
     def _most_heads(self) -> int:
         parameters = self.splits.n_out * (self.splits.n_in + 1)
-        return int(_SHARE_OF_MEMORY * total_memory() / lbfgs.head_bytes(parameters))
+        most = max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES)
+        return int(most / lbfgs.head_bytes(parameters))
 
     def _check_fits_memory(self) -> None:
         heads = len(self.columns)
