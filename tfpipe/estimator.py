@@ -31,26 +31,20 @@ from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.spans import SPAN_BYTES, SPAN_FLOPS, span_length
 from tfpipe.solvers.base import Group
 from tfpipe.solvers.objective import Objective, balanced
-from tfpipe.solvers.optimum import Measures, Optimum, Sample, minimize
+from tfpipe.solvers.optimum import SMALL, Measures, Optimum, Sample, minimize, sampled
 from tfpipe.solvers.passes import Passes
-from tfpipe.solvers.problem import Problems
+from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.sgd import Sgd
 
-# So many numbers, rows times columns times classes, are computed in float64 throughout, to the last digits of the cost.
-_SMALL = 50_000_000
 # Up to so many they are brought to one of few sizes, for which programs are there.
 _SMALLEST = 1_000_000
 _TIGHT, _LOOSE = 1e-13, 1e-4
 _TYPES = (np.float64, np.float32, np.uint8)
 _BLOCK_BYTES = 32 << 20
-# As far as the logit of a class is below all others that has no row of a weight above 0.
-_FAR_BELOW = 1e4
 # With the default tolerance it is said only if this is missed: less may be all that rounding allows.
 _WORTH_A_WARNING = 1e-8
 # Steps of SGD without a validation, which nobody looks at.
 _NEVER = 2**31 - 1
-# Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
-_SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
 
 
 class _Linear(ClassifierMixin, BaseEstimator):
@@ -472,7 +466,7 @@ class _Rows(NamedTuple):
     @property
     def is_small(self) -> bool:
         """Whether float64 is cheap enough throughout."""
-        return self.size <= _SMALL
+        return self.size <= SMALL
 
     def with_weight(self) -> Self:
         """Those that have any."""
@@ -484,7 +478,7 @@ class _Rows(NamedTuple):
     def can_start_at(self, W: np.ndarray, b: np.ndarray) -> bool:
         """Whether parameters are of such rows, and leave out no class that these have."""
         of_these = b[np.unique(self.labels)] if W.shape == (len(self.classes), self.X.shape[1]) else [0, np.inf]
-        return bool(np.ptp(of_these) < _FAR_BELOW / 2)
+        return bool(np.ptp(of_these) < FAR_BELOW / 2)
 
 
 class _Scaled(NamedTuple):
@@ -529,10 +523,8 @@ class _Scaled(NamedTuple):
 
     def sample(self) -> Sample:
         """At most some thousands of the rows that have weight, evenly."""
-        counted = np.flatnonzero(self.weights.any(axis=0))
-        most = min(len(counted), _SAMPLE_ROWS if self.n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
-        chosen = counted[np.linspace(0, len(counted) - 1, most).astype(int)]
-        return Sample(self.scaling.apply(self.images[chosen]), self.weights[:, chosen], is_all=most == len(counted))
+        chosen, is_all = sampled(self.weights, self.n_in)
+        return Sample(self.scaling.apply(self.images[chosen]), self.weights[:, chosen], is_all)
 
     def scaled(self, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parameters `[K, D]`, `[K]` for rows as they are -> `[1, n_out, E]`, `[1, n_out]` for scaled ones."""
@@ -544,7 +536,7 @@ class _Scaled(NamedTuple):
     def as_they_are(self, W: np.ndarray, b: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The way back, from `[n_out, E]` and `[n_out]`; `there`, `[n_out]` bool, tells the classes that have rows."""
         W, b = self.scaling.fold(W.T, b)
-        b = np.where(there, b, b[there].min() - _FAR_BELOW)
+        b = np.where(there, b, b[there].min() - FAR_BELOW)
         return np.ascontiguousarray(W[: self.n_in, : self.n_classes].T), b[: self.n_classes]
 
 
@@ -663,4 +655,4 @@ def _scaling(X: np.ndarray) -> Scaling:
     if not np.isfinite(deviation).all():
         column = int(np.argmin(np.isfinite(deviation)))
         raise ValueError(f"column {column} of X holds values whose squares float64 cannot hold; scale it")
-    return Scaling(mean, 1 / np.where(deviation == 0, 1.0, deviation))
+    return scaling.by_moments(mean, deviation)

@@ -55,6 +55,11 @@ def standardization(blocks: Iterable[np.ndarray]) -> Scaling:
             "float32, will be less exact than the training; take the mean off beforehand",
             _FAR_FROM_0,
         )
+    return by_moments(mean, deviation)
+
+
+def by_moments(mean: np.ndarray, deviation: np.ndarray) -> Scaling:
+    """Gives columns of these means and standard deviations, `[D]`, mean 0 and variance 1; a constant one becomes 0."""
     return Scaling(mean, 1 / np.where(deviation == 0, 1.0, deviation))
 
 

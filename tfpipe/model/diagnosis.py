@@ -52,6 +52,11 @@ class Diagnosis(NamedTuple):
         confidence = np.concatenate([p.max(axis=1) for p in parts])
         return cls(examples.labels, predicted, confidence, len(model.class_names))
 
+    @property
+    def error(self) -> float:
+        """The share of wrong predictions, in [0, 1]."""
+        return float((self.predicted != self.labels).mean())
+
     def confusion_matrix(self) -> np.ndarray:
         """`[K, K]` int64: how many examples of class (row) were taken for class (column)."""
         pairs = self.labels.astype(np.int64) * self.n_out + self.predicted

@@ -30,6 +30,10 @@ _OF_A_DESCENT = (
     "rough", "_point", "_error", "_renews", "_at_intercepts", "_certificate", "_gradient", "_iterations",
     "_evaluations", "_converged", "_tried", "_idle", "_lowest", "_best",
 )  # fmt: skip
+# So many numbers, rows times columns times classes, are computed in float64 throughout: it takes no longer.
+SMALL = 50_000_000
+# Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
+_SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
 # Beyond, to solve for the intercepts takes longer than to search.
 _MOST_CLASSES = 1000
 
@@ -46,6 +50,16 @@ class Sample(NamedTuple):
     x: np.ndarray
     weights: np.ndarray
     is_all: bool
+
+
+def sampled(weights: np.ndarray, n_in: int) -> tuple[np.ndarray, bool]:
+    """The rows of a sample, evenly among those with weight in `[C, N]`: their numbers, and whether these are all.
+
+    `n_in` is D.
+    """
+    counted = np.flatnonzero(weights.any(axis=0))
+    most = min(len(counted), _SAMPLE_ROWS if n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
+    return counted[np.linspace(0, len(counted) - 1, most).astype(int)], most == len(counted)
 
 
 class Optimum(NamedTuple):
@@ -109,7 +123,7 @@ class Descent:
         self._error, self.rough = error, error > 0
         self._renews = np.zeros(n_heads, bool)  # The next point is where it is, to be evaluated in float64.
         self._at_intercepts = np.zeros(n_heads, bool)  # The next point has the same V, and better intercepts.
-        self._at_zero, self._guess = problems.at_zero, np.log(problems.there.sum(axis=1))
+        self._guess = _guess(problems)
         self._certificate, self._gradient = np.full(n_heads, np.inf), np.full(n_heads, np.inf)
         self._iterations, self._evaluations = np.zeros(n_heads, np.int64), np.zeros(n_heads, np.int64)
         self._converged, self._tried = np.zeros(n_heads, bool), np.zeros(n_heads, bool)
@@ -151,8 +165,7 @@ class Descent:
         self._iterations[heads] += moved & ~renews & ~begins
         self._certificate[heads[moved]] = certificate[moved]
         self._gradient[heads[moved]] = np.abs(flat[moved]).max(axis=1)
-        target = self._tolerance * np.maximum(cost, _SMALLEST_COST * self._at_zero[heads])
-        target = np.maximum(target, _NOISE[1] * self._guess[heads])  # Less cannot be told.
+        target = _target(problems, cost, self._tolerance)
         is_small = np.where(problems.l2 > 0, certificate <= target, np.abs(flat).max(axis=1) <= self._tolerance)
         self._converged[heads] = moved & is_small & (not is_rough)
 
@@ -265,6 +278,17 @@ class Descent:
         return point.ravel()
 
 
+def _guess(problems: Problems) -> np.ndarray:
+    """`[H]`: the cost of a guess among all classes."""
+    return np.log(problems.there.sum(axis=1))
+
+
+def _target(problems: Problems, cost: np.ndarray, tolerance: float) -> np.ndarray:
+    """`[H]`: the certificate at which heads of this cost have arrived."""
+    target = tolerance * np.maximum(cost, _SMALLEST_COST * problems.at_zero)
+    return np.maximum(target, _NOISE[1] * _guess(problems))  # Less cannot be told.
+
+
 class Measures(NamedTuple):
     """How heads are measured: by passes over the rows, exactly, and roughly where that will do.
 
@@ -293,6 +317,14 @@ class Measures(NamedTuple):
         rows = self._filled(len(v))
         W, b = problems.parameters(v)
         return [array[: len(v)] for array in passes.losses(objective, W[rows], b[rows])]
+
+    def certified(self, problems: Problems, v: np.ndarray, tolerance: float) -> tuple[np.ndarray, ...]:
+        """How good heads are at v, `[H, K, D + 1]`: cost and certificate `[H]`, and whether that is small enough."""
+        sums = self.sums(self.exact, problems, v)
+        cost, gradient = problems.cost_and_gradient(v, sums)
+        certificate, _ = problems.certificate(v, sums, np.zeros(len(v)))
+        is_flat = np.abs(gradient).max(axis=(1, 2)) <= tolerance
+        return cost, certificate, np.where(problems.l2 > 0, certificate <= _target(problems, cost, tolerance), is_flat)
 
     def _filled(self, count: int) -> np.ndarray:
         """Numbers of heads, of one of few lengths: each of `count`, and the first once more where there is room."""

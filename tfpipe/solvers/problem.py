@@ -16,6 +16,8 @@ from tfpipe.solvers.passes import Moments, Sums
 
 # A class that a head gives no weight to is left out of its softmax: exp of this is 0 also in float32.
 _LEFT_OUT = -1e30
+# As far as its logit is below all others in a model that is kept, which must be finite.
+FAR_BELOW = 1e4
 
 
 class Problems(NamedTuple):

@@ -11,18 +11,12 @@ from tfpipe.data.scaling import Scaling
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.pipeline import residency
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.optimum import Descent, Measures, Sample
+from tfpipe.solvers.optimum import SMALL, Descent, Measures, Sample, sampled
 from tfpipe.solvers.passes import Passes
-from tfpipe.solvers.problem import Problems
+from tfpipe.solvers.problem import FAR_BELOW, Problems
 
-# So many numbers, rows times columns times classes, are computed in float64 throughout: it takes no longer.
-_SMALL = 50_000_000
 # So many, times heads, take no longer than a call of a program.
 _CHEAP = 50_000_000
-# Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
-_SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
-# As far as the logit of a class is below all others that a head leaves out.
-_FAR_BELOW = 1e4
 _BLOCK_BYTES = 32 << 20
 
 
@@ -69,7 +63,7 @@ def certificate(splits: Splits, weights: np.ndarray, model: TrainedModel, l2: fl
     problems = fit.problems("none", [l2], np.zeros(1, np.int32))
     if splits.standardization is not None:  # The penalty is on W for images that are standardized already.
         problems = problems._replace(scale=np.ones_like(problems.scale))
-    return fit.certified(problems, model.W, model.b, Exactness(tolerance=1.0, most_iterations=1)).certificate
+    return fit.certified(problems, model.W, model.b, tolerance=1.0).certificate
 
 
 class Fit:
@@ -105,7 +99,7 @@ class Fit:
         weights = weights / weights.max()
         counted = np.flatnonzero(weights.any(axis=0))
         self._scaling = _coordinates(splits, examples if len(counted) == len(examples) else examples.take(counted))
-        is_small = len(examples) * splits.n_in * splits.n_out <= _SMALL
+        is_small = len(examples) * splits.n_in * splits.n_out <= SMALL
         kinds = ("float64",) if is_small or precision == "float64" else ("float64", "float32")
         objectives = [Objective.of(self._scaling, split.labels, weights, len(examples), kind) for kind in kinds]
         passes, rough = Passes(split, splits.n_out, workers), objectives[1] if len(kinds) > 1 else None
@@ -113,7 +107,7 @@ class Fit:
         self._measures = Measures(passes, objectives[0], rough, fewest)
         self.moments = self._measures.passes.moments(objectives[0])
         self._by_columns = self.moments.deviations()
-        self._sample = self._sampled(examples, weights, counted)
+        self._sample = self._sampled(examples, weights)
         self._measured_on = passes, objectives[0]
         for other in others:
             every = np.ones((1, len(other.labels)), np.float32)
@@ -150,38 +144,33 @@ class Fit:
         """
         return self._measures.losses(*self._measured_on, problems, v)
 
-    def saved(self, problems: Problems, v: np.ndarray, precision: str, exactness: Exactness) -> Saved:
+    def saved(self, problems: Problems, v: np.ndarray, precision: str, tolerance: float) -> Saved:
         """The model of a single head at v, `[1, K, D + 1]`, as it is to be kept."""
         (W,), (b,) = problems.parameters(v)
         there = problems.there[0]
         W, b = self._scaling.fold(W.T, b)
-        b = np.where(there, b, b[there].min() - _FAR_BELOW)
-        found = [self.certified(problems, W, b, exactness)]
+        b = np.where(there, b, b[there].min() - FAR_BELOW)
+        found = [self.certified(problems, W, b, tolerance)]
         if precision == "float32":
-            rounded = self.certified(problems, W.astype(np.float32), b.astype(np.float32), exactness)
+            rounded = self.certified(problems, W.astype(np.float32), b.astype(np.float32), tolerance)
             if rounded.is_exact or not found[0].is_exact:
                 return rounded
         return found[0]
 
-    def certified(self, problems: Problems, W: np.ndarray, b: np.ndarray, exactness: Exactness) -> Saved:
+    def certified(self, problems: Problems, W: np.ndarray, b: np.ndarray, tolerance: float) -> Saved:
         """How good a model is, with parameters `[D, K]` and `[K]` for images as they are stored."""
         W64, b64 = W.astype(np.float64), b.astype(np.float64)
         if self._scaling.shift is not None:
             b64 = b64 + self._scaling.shift @ W64
         factor = np.broadcast_to(self._scaling.factor, len(W64))[:, np.newaxis]
         v = problems.coordinates((W64 / factor).T[np.newaxis], b64[np.newaxis])
-        as_it_is = Descent(
-            problems, v, self._sample, np.zeros(1), tolerance=exactness.tolerance, most_iterations=1
-        )  # fmt: skip
-        self.step(as_it_is)
-        optimum = as_it_is.optimum()
-        return Saved(W, b, float(optimum.cost[0]), float(optimum.certificate[0]), bool(optimum.converged[0]))
+        cost, certificate, is_exact = self._measures.certified(problems, v, tolerance)
+        return Saved(W, b, float(cost[0]), float(certificate[0]), bool(is_exact[0]))
 
-    def _sampled(self, examples: Examples, weights: np.ndarray, counted: np.ndarray) -> Sample:
-        most = min(len(counted), _SAMPLE_ROWS if self._splits.n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
-        chosen = counted[np.linspace(0, len(counted) - 1, most).astype(int)]
+    def _sampled(self, examples: Examples, weights: np.ndarray) -> Sample:
+        chosen, is_all = sampled(weights, self._splits.n_in)
         x = self._scaling.apply(np.asarray(examples.take(chosen).images))
-        return Sample(x, weights[:, chosen], is_all=most == len(counted))
+        return Sample(x, weights[:, chosen], is_all)
 
 
 def _coordinates(splits: Splits, examples: Examples) -> Scaling:
@@ -189,4 +178,4 @@ def _coordinates(splits: Splits, examples: Examples) -> Scaling:
     if len(splits.image_shape) > 1 or splits.standardization is not None:
         return splits.scaling
     mean, deviation = scaling.moments(examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize))
-    return Scaling(mean, 1 / np.where(deviation == 0, 1.0, deviation))
+    return scaling.by_moments(mean, deviation)

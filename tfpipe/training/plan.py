@@ -139,16 +139,10 @@ class Plan(NamedTuple):
         # By default it follows from others: from patience, for one, of which more may be given.
         settings["validation_frequency"] = str(self.solver.frequency)
         settings["solver"] = self.solver.name
-        machine = {
-            "device": self.device.label,
-            "processor": cpu.processor(),
-            "cores": str(cpu.cores()),
-            "threads": str(cpu.threads()),
-            "products": self.arithmetic,
-            **versions(),
-        }
         sizes = (self.n_heads, self.splits.n_out, self.splits.n_in)
-        return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine)
+        return RunIdentity(
+            settings, self.data, self.splits.fingerprint, sizes, machine(self.device, products=self.arithmetic)
+        )
 
 
 def wants_one_thread(splits: Splits, solver: Solver, device: Device) -> bool:
@@ -174,6 +168,12 @@ def _arithmetic(config: TrainConfig, splits: Splits, device: Device, batch_size:
         splits.n_in,
         has_int8=device.multiplies_int8,
     )
+
+
+def machine(device: Device, **of_run: str) -> dict[str, str]:
+    """What the last bits of a result depend on, with what else a run computes by."""
+    cores = {"cores": str(cpu.cores()), "threads": str(cpu.threads())}
+    return {"device": device.label, "processor": cpu.processor(), **cores, **of_run, **versions()}
 
 
 def flagfile(config: TrainConfig, splits: Splits) -> list[str]:

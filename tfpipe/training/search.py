@@ -207,12 +207,11 @@ def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
         way = fit.descent(problems, settings.start_of_taken(problems), plan.exactness)
         fit.step(way)
     optimum = way.optimum()
-    saved = fit.saved(way.problems, optimum.v, plan.config.precision, plan.exactness)
+    saved = fit.saved(way.problems, optimum.v, plan.config.precision, plan.exactness.tolerance)
     model = _model(plan, settings.taken, saved, fit.n, refitted=refitted)
     examples = plan.splits.test
     diagnosis = Diagnosis.of(model, examples)
-    test_error = float((diagnosis.predicted != diagnosis.labels).mean())
-    model = model._replace(summary=model.summary | {"test_error": test_error})
+    model = model._replace(summary=model.summary | {"test_error": diagnosis.error})
     if run.saving and not run.interrupted:
         run.saving.save_last_state(run.state(way, finished=True))
     if run.saving:

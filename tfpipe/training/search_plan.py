@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.compute import cpu
 from tfpipe.compute.device import Device
 from tfpipe.config import TrainConfig, flag_value, known
 from tfpipe.data import Examples, Splits
@@ -16,9 +15,8 @@ from tfpipe.solvers import lbfgs, path
 from tfpipe.solvers.objective import balanced
 from tfpipe.training.fit import Exactness
 from tfpipe.training.identity import RunIdentity
-from tfpipe.training.plan import Pace, flagfile, taken
+from tfpipe.training.plan import Pace, flagfile, machine, taken
 from tfpipe.training.trials import Units
-from tfpipe.training.versions import versions
 
 # Of fewer rows a validation split would tell too little.
 _FEW_ROWS, _FOLDS = 10_000, 5
@@ -114,6 +112,11 @@ class SearchPlan(NamedTuple):
             columns[1:] = self.fold != np.arange(self.n_folds)[:, np.newaxis]
         return self.counted(columns, self.examples)
 
+    @property
+    def weight(self) -> np.ndarray:
+        """`[N]`: the first column alone."""
+        return self.counted(np.ones((1, len(self.examples))), self.examples)[0]
+
     def counted(self, columns: np.ndarray, examples: Examples) -> np.ndarray:
         """Columns of zeros and ones `[C, n]`, times what the examples and their classes count."""
         if examples.weights is not None:
@@ -180,15 +183,8 @@ class SearchPlan(NamedTuple):
         of_scale = path.COUNT if self.config.l2 is None else len(self.config.l2)
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
         settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds), "at_once": str(self.at_once)}
-        machine = {
-            "device": self.device.label,
-            "processor": cpu.processor(),
-            "cores": str(cpu.cores()),
-            "threads": str(cpu.threads()),
-            **versions(),
-        }
         sizes = (of_scale * len(self.splits.scales), self.splits.n_out, self.splits.n_in)
-        return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine)
+        return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine(self.device))
 
 
 def _n_folds(config: TrainConfig, splits: Splits) -> int:

@@ -74,7 +74,7 @@ def build(
         for trial in settings.trials
     ]
     of_taken = {
-        "test_error": float((diagnosis.predicted != diagnosis.labels).mean()),
+        "test_error": diagnosis.error,
         "certificate": finite(saved.certificate),
         "converged": bool(optimum.converged[0]) and saved.is_exact,
         "iterations": int(optimum.iterations[0]),
@@ -85,7 +85,7 @@ def build(
         "gradient": finite(float(optimum.gradient[0])),
         "learning_rate": None,
         "train_examples": n_fitted,
-        "validation_examples": len(plan.examples if plan.n_folds else splits.validation),
+        "validation_examples": len(plan.validating),
         "test_examples": len(splits.test),
         "heads": len(grid),
         "selected": number,
@@ -152,7 +152,7 @@ def _left_out(settings: Settings) -> list[str]:
 
 def _no_better(plan: SearchPlan, settings: Settings) -> list[str]:
     """Where the answer is none."""
-    taken, weights = settings.taken, plan.weights[0]
+    taken, weights = settings.taken, plan.weight
     shares = np.bincount(plan.examples.labels, weights, plan.splits.n_out) / weights.sum()
     of_largest = float((plan.validating.labels != shares.argmax()).mean())
     if taken.error >= of_largest and plan.config.class_weight is None:
@@ -202,7 +202,7 @@ def _few_examples(plan: SearchPlan) -> list[str]:
 
 def _unknown_classes(plan: SearchPlan) -> list[str]:
     """Those of examples that validate, of which no example has weight in training."""
-    n_out, weights = plan.splits.n_out, plan.weights[0]
+    n_out, weights = plan.splits.n_out, plan.weight
     there = np.bincount(plan.examples.labels, weights, n_out) > 0
     asked = np.bincount(plan.validating.labels, minlength=n_out) > 0
     unknown = [name for name, is_one in zip(plan.splits.class_names, asked & ~there, strict=True) if is_one]

@@ -71,7 +71,8 @@ class Settings:
         self.all = [{"standardize": scale, "l2": float(self._values[scale][i])} for scale, i in order]
         self.trials: list[Trial] = []
         self.validated = 0
-        self._paths = {scale: Path(plan.units) for scale in self._scales}
+        self._units = plan.units
+        self._paths = {scale: Path(self._units) for scale in self._scales}
         self._last: dict[str, np.ndarray] = {}
         self._taken: dict[str, np.ndarray] = {}
 
@@ -125,7 +126,7 @@ class Settings:
             trial = Trial(
                 task.scale,
                 l2,
-                **trials.figures(own_loss, own_wrong, plan.validating.labels, plan.units),
+                **trials.figures(own_loss, own_wrong, plan.validating.labels, self._units),
                 certificate=float(optimum.certificate[heads].max()),
                 gradient=float(optimum.gradient[heads].max()),
                 iterations=int(optimum.iterations[heads].max()),

@@ -116,6 +116,7 @@ class Path:
       units: of the examples that are measured.
 
     Attributes:
+      best: the trial with the least cost; None before the first.
       ended: whether smaller values are not worth trying.
       best_loss: `[n]` float32, of the trial with the least cost; None before the first.
       last_loss: `[n]` float32, of the last one.
@@ -124,41 +125,36 @@ class Path:
 
     def __init__(self, units: Units):
         self._units = units
-        self._best: Trial | None = None
+        self.best: Trial | None = None
         self._first: float = 0.0
         self.ended = False
         self.best_loss: np.ndarray | None = None
         self.last_loss: np.ndarray | None = None
         self.flat = 0
 
-    @property
-    def best(self) -> Trial | None:
-        """The trial with the least cost."""
-        return self._best
-
     def take(self, trial: Trial, loss: np.ndarray) -> None:
         """Takes in the next value; `loss` is `[n]` float32."""
-        best, last = self.best_loss, self.last_loss
+        least, last = self.best_loss, self.last_loss
         self.last_loss = loss
-        if self._best is None or best is None or last is None:
-            self._best, self._first, self.best_loss = trial, trial.l2, loss
+        if self.best is None or least is None or last is None:
+            self.best, self._first, self.best_loss = trial, trial.l2, loss
             return
-        behind, by_chance = self._units.mean(loss.astype(np.float64) - best)
+        behind, by_chance = self._units.mean(loss.astype(np.float64) - least)
         # More than chance says, and more than what is not yet minimized may be worth.
-        if behind > by_chance and behind > _finite(trial.certificate) + _finite(self._best.certificate):
+        if behind > by_chance and behind > _finite(trial.certificate) + _finite(self.best.certificate):
             self.ended = True
         change, _ = self._units.mean(loss.astype(np.float64) - last)
         is_flat = trial.l2 < self._first / _FLAT_FROM and abs(change) < _FLAT * trial.cost_error
         self.flat = self.flat + 1 if is_flat else 0
         if self.flat >= _MOST_FLAT:
             self.ended = True
-        if trial.cost < self._best.cost or not np.isfinite(self._best.cost):
-            self._best, self.best_loss = trial, loss
+        if trial.cost < self.best.cost or not np.isfinite(self.best.cost):
+            self.best, self.best_loss = trial, loss
 
     def restore(self, trials: Sequence[Trial], ended: bool, flat: int, losses: np.ndarray) -> None:
         """Goes on after these trials, with what was kept: `[2, n]`, the best and the last loss."""
         if trials:
-            self._first, self._best = trials[0].l2, trials[best(trials, "cost")]
+            self._first, self.best = trials[0].l2, trials[best(trials, "cost")]
             self.best_loss, self.last_loss = losses
         self.ended, self.flat = ended, flat
 
