@@ -53,7 +53,11 @@ def log_losses(z: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     is_label = tf.range(z.shape[1], dtype=y.dtype)[:, tf.newaxis] == y
     of_label = tf.reduce_sum(tf.where(is_label, z, tf.zeros([], z.dtype)), axis=1)
     is_class = tf.reduce_any(is_label, axis=0)
-    return tf.where(is_class, tf.reduce_logsumexp(z, axis=1) - of_label, tf.constant(np.nan, z.dtype))
+    largest = tf.stop_gradient(tf.reduce_max(z, axis=1))
+    largest = tf.where(tf.math.is_finite(largest), largest, tf.zeros([], z.dtype))
+    # Not reduce_logsumexp(z) less the label's: that loses what a small loss is beside large logits.
+    above = tf.math.log(tf.reduce_sum(tf.exp(z - largest[:, tf.newaxis]), axis=1))
+    return tf.where(is_class, above + (largest - of_label), tf.constant(np.nan, z.dtype))
 
 
 def predictions(z: tf.Tensor) -> tf.Tensor:
