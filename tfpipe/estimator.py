@@ -20,8 +20,8 @@ from sklearn.utils.extmath import safe_sparse_dot, softmax
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from tfpipe.compute import cpu, processes
 from tfpipe.compute import device as devices
-from tfpipe.compute import processes
 from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
 from tfpipe.data import Examples, Splits, scaling
@@ -30,8 +30,9 @@ from tfpipe.pipeline import residency
 from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.spans import SPAN_BYTES, SPAN_FLOPS, span_length
 from tfpipe.solvers.base import Group
+from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective, balanced
-from tfpipe.solvers.optimum import SMALL, Measures, Optimum, Sample, minimize, sampled
+from tfpipe.solvers.optimum import SMALL, Measures, Optimum, Sample, minimize, sampled, sizes
 from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.sgd import Sgd
@@ -521,6 +522,13 @@ class _Scaled(NamedTuple):
         weights = weights / weights.max()
         return cls(images, labels, weights, n_out, rows.X.shape[1], n_classes, Scaling(shift, factor))
 
+    def moments(self) -> Moments:
+        """Of them, under each column of weights."""
+        step = max(1, _BLOCK_BYTES // (8 * self.images.shape[1]))
+        blocks = (self.scaling.apply(self.images[i : i + step]) for i in range(0, len(self.images), step))
+        with cpu.one_blas_thread():
+            return Moments.of(blocks, self.labels, self.weights, self.n_out)
+
     def sample(self) -> Sample:
         """At most some thousands of the rows that have weight, evenly."""
         chosen, is_all = sampled(self.weights, self.n_in)
@@ -552,7 +560,7 @@ class _Search:
 
     def __init__(self, rows: _Rows, *, standardize: bool, tolerance: float, most_iterations: int):
         processes.check_not_forked()
-        self._is_small = rows.is_small
+        self._size, self._is_small = rows.size, rows.is_small
         self._rows = _Scaled.of(rows)
         self._standardize = standardize
         self._tolerance, self._most_iterations = tolerance, most_iterations
@@ -566,12 +574,13 @@ class _Search:
             images, every = tf.constant(rows.images), np.arange(len(rows.labels))
             split = Resident(images, every, rows.labels, is_resident=True, mapped=None)
             kinds = ("float64",) if self._is_small else ("float64", "float32")
-            self._objectives = [
+            objectives = [
                 Objective.of(rows.scaling, rows.labels, rows.weights, len(rows.labels), kind, widest="float64")
                 for kind in kinds
             ]
+            self._exact, self._rough = objectives[0], objectives[1] if len(kinds) > 1 else None
             self._passes = Passes(split, rows.n_out, workers)
-            self._moments = self._passes.moments(self._objectives[0])
+            self._moments = rows.moments()
             unscaled = np.broadcast_to(rows.scaling.factor, (len(rows.weights), rows.images.shape[1]))
             self._scale = self._moments.deviations() if self._standardize else unscaled
             self._sample = rows.sample()
@@ -595,7 +604,7 @@ class _Search:
         """The optima of heads with these l2 and columns of weights, `[H]`, from v on: W and b for rows as they are."""
         problems = self._problems(l2, column)
         optimum = minimize(
-            Measures(self._passes, self._objectives[0], self._objectives[1] if len(self._objectives) > 1 else None),
+            Measures(self._passes, self._exact, self._rough, sizes(len(l2), self._size)),
             problems,
             problems.start() if v is None else v,
             self._sample,

@@ -106,6 +106,12 @@ def place(splits: Iterable[Examples]) -> list[Resident]:
     return resident
 
 
+def rounded(images: np.ndarray) -> np.ndarray:
+    """Images in the type in which they are held: in the machine's byte order, as float32 at most."""
+    dtype = np.dtype(np.float32) if images.dtype.itemsize > 4 else images.dtype.newbyteorder("=")
+    return images.astype(dtype, copy=False)
+
+
 def is_too_large(examples: Examples) -> bool:
     """Whether the images are in a file that memory cannot hold."""
     mapped = next(_maps(examples.stored), None)
@@ -136,9 +142,8 @@ def _tensor(array: np.ndarray) -> tf.Tensor:
 
 
 def _copied(images: np.ndarray) -> tf.Tensor:
-    """A tensor `[M, D]` with the images in the machine's byte order, as float32 at most, and perhaps rows of zeros."""
-    dtype = np.dtype(np.float32) if images.dtype.itemsize > 4 else images.dtype.newbyteorder("=")
-    rows = images.reshape(len(images), -1).astype(dtype, copy=False)
+    """A tensor `[M, D]` with the images `rounded`, and perhaps rows of zeros."""
+    rows = rounded(images.reshape(len(images), -1))
     room = padded(len(rows)) - len(rows) if rows.nbytes <= _SMALL_BYTES else 0
     return tf.constant(np.pad(rows, ((0, room), (0, 0))) if room else rows)
 

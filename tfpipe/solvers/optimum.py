@@ -31,9 +31,12 @@ _OF_A_DESCENT = (
     "_evaluations", "_converged", "_tried", "_idle", "_lowest", "_best",
 )  # fmt: skip
 # So many numbers, rows times columns times classes, are computed in float64 throughout: it takes no longer.
+# So many, times heads, take no longer than a call of a program.
 SMALL = 50_000_000
 # Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
 _SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
+# Where heads leave, no program is made for fewer than these, but for one.
+_FEWEST = 4
 # Beyond, to solve for the intercepts takes longer than to search.
 _MOST_CLASSES = 1000
 
@@ -296,14 +299,13 @@ class Measures(NamedTuple):
       passes: over the rows.
       exact: the objective of them, in float64.
       rough: the same in float32, which is faster: taken as long as it tells where to go. None: it is not.
-      fewest: programs are made for so many heads at least. Of few rows more heads take no longer, and another program
-        takes a second.
+      sizes: programs are made for so many heads, ascending: the last for all that are evaluated side by side.
     """
 
     passes: Passes
     exact: Objective
     rough: Objective | None = None
-    fewest: int = 1
+    sizes: tuple[int, ...] = (1,)
 
     def sums(self, objective: Objective, problems: Problems, v: np.ndarray) -> Sums:
         """The sums at v, `[h, K, D + 1]`: of as many heads as programs are made for."""
@@ -327,17 +329,18 @@ class Measures(NamedTuple):
         return cost, certificate, np.where(problems.l2 > 0, certificate <= _target(problems, cost, tolerance), is_flat)
 
     def _filled(self, count: int) -> np.ndarray:
-        """Numbers of heads, of one of few lengths: each of `count`, and the first once more where there is room."""
-        # A program takes a second to make: of four heads, where one is left, three are computed for nothing.
-        wide = 1 if count == 1 else max(4, 1 << (count - 1).bit_length())
-        return np.append(np.arange(count), np.zeros(max(self.fewest, wide) - count, np.int64))
+        """Numbers of as many heads as a program takes: each of `count`, and the first again where there is room."""
+        size = next((size for size in self.sizes if size >= count), count)
+        return np.append(np.arange(count), np.zeros(size - count, np.int64))
 
     def error(self, problems: Problems, v: np.ndarray) -> np.ndarray:
         """`[H]`: the Euclidean norm of the error of a rough gradient at v, `[H, K, D + 1]`; 0 if there is none."""
         if self.rough is None:
             return np.zeros(len(v))
-        both = [problems.cost_and_gradient(v, self.sums(one, problems, v))[1] for one in (self.rough, self.exact)]
-        return np.linalg.norm((both[0] - both[1]).reshape(len(v), -1), axis=1)
+        # Side by side, for each makes its program: one value of MNIST took XX s, and XX if one comes after the other.
+        both = self.passes.workers.map(lambda one: self.sums(one, problems, v), (self.rough, self.exact))
+        of_rough, of_exact = (problems.cost_and_gradient(v, sums)[1] for sums in both)
+        return np.linalg.norm((of_rough - of_exact).reshape(len(v), -1), axis=1)
 
     def step(self, descent: Descent) -> None:
         """Evaluates all heads that are on their way, once."""
@@ -352,6 +355,22 @@ class Measures(NamedTuple):
                 sums = self.sums(objective, problems, points)
                 with cpu.one_blas_thread():
                     descent.take(heads, sums)
+
+
+def sizes(most: int, numbers: int) -> tuple[int, ...]:
+    """For how many heads programs are made; see `Measures`.
+
+    Another program takes a second to make. So where that is more than evaluations take, all are for the most heads;
+    else also for the half, the quarter, and so on, down to four, and for one.
+
+    Args:
+      most: heads that are evaluated side by side.
+      numbers: rows times columns times classes.
+    """
+    if most * numbers <= SMALL:
+        return (most,)
+    halves = {-(-most // (1 << power)) for power in range(most.bit_length())}
+    return tuple(sorted({size for size in halves if size >= min(most, _FEWEST)} | {1}))
 
 
 def minimize(

@@ -4,7 +4,7 @@ The rows are cut into sixteen blocks, whose sums are added two by two, as in a b
 the bit however many threads, or machines, have a part of the blocks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,32 +40,6 @@ class Sums(NamedTuple):
     r: np.ndarray
 
 
-class Moments(NamedTuple):
-    """Of the rows, for each of C columns of weights w.
-
-    Attributes:
-      total: `[C]` float64, the sum of w.
-      x: `[C, D]` float64, of w x.
-      squares: `[C, D]` float64, of w x^2.
-      of_class: `[C, K]` float64, of w y, where y is 1 for the class of a row.
-      x_of_class: `[C, K, D]` float64, of w y x.
-    """
-
-    total: np.ndarray
-    x: np.ndarray
-    squares: np.ndarray
-    of_class: np.ndarray
-    x_of_class: np.ndarray
-
-    def deviations(self) -> np.ndarray:
-        """`[C, D]`, the standard deviation of each column under each column of weights; 1 for one that is constant."""
-        mean = self.x / self.total[:, np.newaxis]
-        variance = self.squares / self.total[:, np.newaxis] - mean**2
-        # What rounding leaves of a constant column.
-        spread = variance > 1e-12 * self.squares / self.total[:, np.newaxis]
-        return np.sqrt(np.where(spread, variance, 1))
-
-
 class Passes:
     """Sums over the training rows, minibatch by minibatch, by as many threads as the device runs programs.
 
@@ -73,6 +47,9 @@ class Passes:
       split: the training rows.
       n_out: K.
       workers: who run the programs.
+
+    Attributes:
+      workers: likewise.
     """
 
     def __init__(self, split: Resident, n_out: int, workers: Workers):
@@ -81,7 +58,7 @@ class Passes:
         self._per_block = max(1, round(of_block * n_in * tf.float32.size / _MINIBATCH_BYTES))
         sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
         self._n, self._n_out = n, n_out
-        self._workers = workers
+        self.workers = workers
         bytes_of_block = split.bytes_per_image * sampler.batch_size * self._per_block
         # A power of two, so that each span is a branch of the tree.
         blocks = BLOCKS
@@ -97,11 +74,13 @@ class Passes:
         """The sums for heads with parameters `[H, K, D]` and `[H, K]`, and columns of weights `[H]` int32."""
         dtype = parameter_type(objective.arithmetic)
         arguments = tf.constant(W, dtype), tf.constant(b, dtype), tf.constant(column)
-        return Sums(*self._over_all(_sums, objective, *arguments))
-
-    def moments(self, objective: Objective) -> Moments:
-        """The moments under each column of weights."""
-        return Moments(*self._over_all(_moments, objective, self._n_out))
+        branches: list[list[np.ndarray]] = []
+        for _ in range(self._n_spans):
+            parts = self._parts(self._whole or next(self._spans))
+            shape = self._blocks // len(parts), tf.constant(self._per_block)
+            calls = self.workers.map(lambda part, of=shape: _sums(part, *of, objective, *arguments), parts)
+            branches += [[_tree(array.numpy()) for array in call] for call in calls]
+        return Sums(*(_tree(np.stack(of_branches)) for of_branches in zip(*branches, strict=True)))
 
     def losses(self, objective: Objective, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each head, as in `sums`, loses on each of the n rows, and whether it is wrong there.
@@ -114,26 +93,16 @@ class Passes:
         found: list[tuple[np.ndarray, ...]] = []
         for _ in range(self._n_spans):
             parts = self._parts(self._whole or next(self._spans))
-            calls = self._workers.map(lambda part: _losses(part, objective, *arguments), parts)
+            calls = self.workers.map(lambda part: _losses(part, objective, *arguments), parts)
             for part, arrays in zip(parts, calls, strict=True):
                 counted = slice(int(part.begin), int(part.end))
                 found.append(tuple(np.moveaxis(array.numpy()[counted], 1, 0).reshape(len(W), -1) for array in arrays))
         loss, wrong = (np.concatenate(arrays, axis=1)[:, : self._n] for arrays in zip(*found, strict=True))
         return loss, wrong
 
-    def _over_all(self, program: Program, *arguments: Any) -> list[np.ndarray]:
-        branches: list[list[np.ndarray]] = []
-        for _ in range(self._n_spans):
-            span = self._whole or next(self._spans)
-            parts = self._parts(span)
-            shape = self._blocks // len(parts), tf.constant(self._per_block)
-            calls = self._workers.map(lambda part, of=shape: program(part, *of, *arguments), parts)
-            branches += [[_tree(array.numpy()) for array in call] for call in calls]
-        return [_tree(np.stack(of_branches)) for of_branches in zip(*branches, strict=True)]
-
     def _parts(self, span: Span) -> list[Span]:
         """The span in branches of the tree, one for each thread."""
-        n_parts = min(1 << (self._workers.device.programs.bit_length() - 1), self._blocks)
+        n_parts = min(1 << (self.workers.device.programs.bit_length() - 1), self._blocks)
         length = self._blocks // n_parts * self._per_block
         end = int(span.end)
         return [span.part(min(i * length, end), min((i + 1) * length, end)) for i in range(n_parts)]
@@ -157,30 +126,20 @@ def _sums(
             loss = objective.loss(span, i, W, b, column)
         return loss, *tape.gradient(loss, (W, b))
 
-    return _of_blocks(span, n_blocks, per_block, of_minibatch, [tf.zeros(b.shape[:1], W.dtype), W * 0, b * 0])
+    def block(j: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
+        begin = span.begin + j * per_block
+        end = tf.minimum(begin + per_block, span.end)
+        _, *sums = tf.while_loop(
+            lambda i, *_: i < end,
+            lambda i, *sums: (i + 1, *(a + b for a, b in zip(sums, of_minibatch(i), strict=True))),
+            (begin, *nothing),
+        )
+        return j + 1, *(a.write(j, tf.cast(b, tf.float64)) for a, b in zip(found, sums, strict=True))
 
-
-@Program
-def _moments(
-    span: Span, n_blocks: int, per_block: tf.Tensor, objective: Objective, n_out: int
-) -> tuple[tf.Tensor, ...]:
-    """Of each block, `[n_blocks, ...]`: as Moments has them."""
-    columns, n_in = objective.total.shape[0], span.images.shape[1]
-
-    def of_minibatch(i: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        x, y, weights = objective.rows(span, i, tf.range(columns))
-        is_class = tf.cast(tf.range(n_out)[:, tf.newaxis] == y, x.dtype)
-        of_class = weights[:, tf.newaxis] * is_class
-        rows = tf.reshape(of_class, [columns * n_out, -1])
-        x_of_class = tf.reshape(tf.matmul(rows, x), [columns, n_out, n_in])
-        return (
-            tf.reduce_sum(weights, axis=1), tf.matmul(weights, x), tf.matmul(weights, tf.square(x)),
-            tf.reduce_sum(of_class, axis=2), x_of_class,
-        )  # fmt: skip
-
-    shapes = [[columns], [columns, n_in], [columns, n_in], [columns, n_out], [columns, n_out, n_in]]
-    nothing = [tf.zeros(shape, parameter_type(objective.arithmetic)) for shape in shapes]
-    return _of_blocks(span, n_blocks, per_block, of_minibatch, nothing)
+    nothing = tf.zeros(b.shape[:1], W.dtype), W * 0, b * 0
+    arrays = [tf.TensorArray(tf.float64, size=n_blocks, element_shape=part.shape) for part in nothing]
+    _, *found = tf.while_loop(lambda j, *_: j < n_blocks, block, (tf.constant(0), *arrays))
+    return tuple(array.stack() for array in found)
 
 
 @Program
@@ -199,30 +158,6 @@ def _losses(span: Span, objective: Objective, W: tf.Tensor, b: tf.Tensor) -> tup
     _, *found = tf.while_loop(lambda i, *_: i < span.end, of_minibatch, (span.begin, *arrays))
     loss, wrong = (array.stack() for array in found)
     return loss, wrong
-
-
-def _of_blocks(
-    span: Span,
-    n_blocks: int,
-    per_block: tf.Tensor,
-    of_minibatch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
-    nothing: Sequence[tf.Tensor],
-) -> tuple[tf.Tensor, ...]:
-    """The sums of what `of_minibatch` gives, block by block: `[n_blocks, ...]` float64 each."""
-
-    def block(j: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
-        begin = span.begin + j * per_block
-        end = tf.minimum(begin + per_block, span.end)
-        _, *sums = tf.while_loop(
-            lambda i, *_: i < end,
-            lambda i, *sums: (i + 1, *(a + b for a, b in zip(sums, of_minibatch(i), strict=True))),
-            (begin, *nothing),
-        )
-        return j + 1, *(a.write(j, tf.cast(b, tf.float64)) for a, b in zip(found, sums, strict=True))
-
-    arrays = [tf.TensorArray(tf.float64, size=n_blocks, element_shape=part.shape) for part in nothing]
-    _, *found = tf.while_loop(lambda j, *_: j < n_blocks, block, (tf.constant(0), *arrays))
-    return tuple(array.stack() for array in found)
 
 
 def _tree(array: np.ndarray) -> np.ndarray:

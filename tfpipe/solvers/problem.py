@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.solvers.passes import Moments, Sums
+from tfpipe.solvers.moments import Moments
+from tfpipe.solvers.passes import Sums
 
 # A class that a head gives no weight to is left out of its softmax: exp of this is 0 also in float32.
 _LEFT_OUT = -1e30

@@ -5,18 +5,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfpipe.compute import cpu
 from tfpipe.compute.workers import Workers
 from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.pipeline import residency
+from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.optimum import SMALL, Descent, Measures, Sample, sampled
+from tfpipe.solvers.optimum import SMALL, Descent, Measures, Sample, sampled, sizes
 from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 
-# So many, times heads, take no longer than a call of a program.
-_CHEAP = 50_000_000
 _BLOCK_BYTES = 32 << 20
 
 
@@ -99,13 +99,15 @@ class Fit:
         weights = weights / weights.max()
         counted = np.flatnonzero(weights.any(axis=0))
         self._scaling = _coordinates(splits, examples if len(counted) == len(examples) else examples.take(counted))
-        is_small = len(examples) * splits.n_in * splits.n_out <= SMALL
-        kinds = ("float64",) if is_small or precision == "float64" else ("float64", "float32")
+        numbers = len(examples) * splits.n_in * splits.n_out
+        kinds = ("float64",) if numbers <= SMALL or precision == "float64" else ("float64", "float32")
         objectives = [Objective.of(self._scaling, split.labels, weights, len(examples), kind) for kind in kinds]
         passes, rough = Passes(split, splits.n_out, workers), objectives[1] if len(kinds) > 1 else None
-        fewest = most_heads if len(examples) * splits.n_in * splits.n_out * most_heads <= _CHEAP else 1
-        self._measures = Measures(passes, objectives[0], rough, fewest)
-        self.moments = self._measures.passes.moments(objectives[0])
+        self._measures = Measures(passes, objectives[0], rough, sizes(most_heads, numbers))
+        blocks = examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize)
+        with cpu.one_blas_thread():
+            rows = (self._scaling.apply(residency.rounded(block)) for block in blocks)
+            self.moments = Moments.of(rows, examples.labels, weights, splits.n_out)
         self._by_columns = self.moments.deviations()
         self._sample = self._sampled(examples, weights)
         self._measured_on = passes, objectives[0]
