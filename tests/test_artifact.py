@@ -48,6 +48,16 @@ class ArtifactTest(parameterized.TestCase):
                 artifact.save(self.path, model(summary={"cost": value}))
         self.assertEqual(artifact.load(self.path).summary, summary)
 
+    @parameterized.parameters(255.0, ([1.0, 0.5, 2.0, 1e-30, 1e30, 3.0],))
+    def test_the_scale_is_loaded_where_there_is_one(self, scale):
+        artifact.save(self.path, model(scale=np.array(scale)))
+        loaded = artifact.load(self.path)
+        np.testing.assert_array_equal(loaded.scale, np.array(scale), strict=True)
+        artifact.save(self.path, model())  # As every file was, before there was one.
+        with np.load(self.path) as arrays:
+            self.assertNotIn("scale", arrays)
+        self.assertIsNone(artifact.load(self.path).scale)
+
     def test_whether_a_file_would_be_refused_is_told_without_one(self):
         for names in (("a", "a"), ("a", "a\0")):  # NumPy does not keep the zero.
             content = artifact.encode(model(class_names=names))
@@ -82,6 +92,10 @@ class ArtifactTest(parameterized.TestCase):
         ({"white": np.inf}, "white inf do not fit"),
         ({"image_shape": (-2, -3)}, "cannot be right"),
         ({"class_names": ("cat", "cat")}, "two classes of one name, cannot be right"),
+        ({"scale": np.ones(5)}, r"scale is float64 \(5,\); expected float64, \(\) or \(6,\)"),
+        ({"scale": np.ones(6, np.float32)}, r"scale is float32 \(6,\); expected float64"),
+        ({"scale": np.array([1, 1, 1, 1, 1, 0.0])}, "scale holds a value that is not a finite number above 0"),
+        ({"scale": np.array(np.nan)}, "scale holds a value"),
         ({"W": np.zeros((6, 2), int)}, "W is int64 and b float32; expected float32, or float64"),
     )
     def test_parts_that_do_not_fit_are_refused(self, changes, message):

@@ -4,6 +4,7 @@ Against SciPy and scikit-learn, in float64.
 """
 
 import os
+import pathlib
 import unittest
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfpipe
-from tests import made, problems
+from tests import made, problems, test_readme
 from tests.problems import Data
 from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.config import DataConfig
@@ -168,6 +169,45 @@ class ExactnessTest(parameterized.TestCase):
         gap = cost - best + np.square(x.T @ (p - one_hot) / len(x) + l2 * W).sum() / (2 * l2)
         self.assertLess(gap, 1e-6 * cost)
         self.assertTrue(result.report["converged"])
+
+
+class CheckTest(parameterized.TestCase):
+    """What docs/search.md says about checking the certificate, from the files alone."""
+
+    def assert_figures(self, rows, **options):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        np.savez(folder / "rows.npz", **rows)
+        splits = tfpipe.load(folder / "rows.npz", standardize=(options.pop("standardize"),))
+        config = TrainConfig(solver="lbfgs", folds=0, device="cpu", tensorboard=False, **options)
+        tfpipe.train(config, splits, folder)
+        before = pathlib.Path.cwd()
+        os.chdir(folder)
+        self.addCleanup(os.chdir, before)
+        (program,) = test_readme.blocks("docs/search.md")
+        self.assertNotIn("tfpipe", program)
+        found = test_readme.run(program)
+        summary = found["summary"]
+        np.testing.assert_allclose(found["total_weight"], summary["total_weight"], rtol=1e-15)
+        np.testing.assert_allclose(found["cost"], summary["cost"], rtol=1e-13)
+        np.testing.assert_allclose(found["certificate"], summary["certificate"], rtol=1e-6, atol=1e-15)
+        return found
+
+    @pytest.mark.exhaustive
+    def test_images(self):
+        x, y = made.images(N, shape=(2, 3))
+        rows = {"x_train": x, "y_train": y, "x_test": x[:8], "y_test": y[:8]}
+        found = self.assert_figures(rows, standardize="none", l2=1e-3)
+        self.assertEqual(found["model"]["scale"], 255.0)
+
+    @parameterized.parameters(("none", False), ("columns", False), ("columns", True))
+    def test_features_under_weights(self, standardize, leaves_out):
+        data = problems.drawn(5, n=N, n_in=N_IN, n_out=3)
+        w = np.where(data.y == 2, 0.0, np.arange(N) % 4) if leaves_out else np.arange(N) % 4 / 2
+        rows = {"x_train": data.x, "y_train": np.array(["a", "b", "c"])[data.y], "sample_weight_train": w}
+        rows |= {"x_test": data.x[:8], "y_test": rows["y_train"][:8]}
+        found = self.assert_figures(rows, standardize=standardize, l2=1e-2)
+        unit = deviation(Data(found["x"], data.y, w, 3)) if standardize == "columns" else 1.0
+        np.testing.assert_allclose(found["model"]["scale"], unit, rtol=1e-9)
 
 
 class RowsTest(parameterized.TestCase):

@@ -31,6 +31,8 @@ class TrainedModel(NamedTuple):
       image_shape: the shape of one image; its product is D.
       white: the value of a white pixel in the images that it takes, above 0: 255 for bytes. Black is 0.
       summary: figures of the training, by name, as JSON can hold them.
+      scale: `[D]`, or `[]` for one number, float64 above 0: what the columns of images as they were stored are measured
+        in, s in what was minimized (see docs/search.md). None: not known, as in files of before there was one.
     """
 
     W: np.ndarray
@@ -39,6 +41,7 @@ class TrainedModel(NamedTuple):
     image_shape: tuple[int, ...]
     white: float
     summary: dict[str, Any]
+    scale: np.ndarray | None = None
 
     @property
     def color_mode(self) -> str | None:
@@ -92,6 +95,8 @@ def load(path: pathlib.Path | str) -> TrainedModel:
 def encode(model: TrainedModel) -> bytes:
     """The content of a file. It holds anything; `decode` refuses what cannot be right."""
     buffer = io.BytesIO()
+    # Programs of before there was a scale read this file too: they look for the others alone.
+    known: dict[str, Any] = {} if model.scale is None else {"scale": model.scale}
     np.savez(
         buffer,
         W=model.W,
@@ -102,6 +107,7 @@ def encode(model: TrainedModel) -> bytes:
         resize=np.array(RESIZE),
         white=np.array(model.white, np.float64),
         summary=np.array(json.dumps(model.summary, allow_nan=False)),
+        **known,
         format_version=np.array(FORMAT_VERSION, np.int64),
     )
     return buffer.getvalue()
@@ -125,6 +131,7 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
             tuple(int(size) for size in arrays["image_shape"]),
             float(arrays["white"]),
             dict(json.loads(str(arrays["summary"]))),
+            arrays.get("scale"),
         )
         stated = str(arrays["color_mode"]), str(arrays["resize"])
     except (DataError, MemoryError):
@@ -142,7 +149,16 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
         raise DataError(f"{where}: W {W.shape} and b {b.shape} do not fit {shape}")
     if not (np.isfinite(W).all() and np.isfinite(b).all()):
         raise DataError(f"{where}: W or b holds a value that is not finite")
+    if model.scale is not None:
+        _check_scale(where, model.scale, len(W))
     if stated != (model.color_mode or "none", RESIZE) or not 0 < model.white < math.inf:
         how = f"color_mode {stated[0]}, resize {stated[1]}, white {model.white:g}"
         raise DataError(f"{where}: {how} do not fit images {model.image_shape}")
     return model
+
+
+def _check_scale(where: str, scale: np.ndarray, n_in: int) -> None:
+    if scale.dtype != np.float64 or scale.shape not in ((), (n_in,)):
+        raise DataError(f"{where}: scale is {scale.dtype} {scale.shape}; expected float64, () or ({n_in},)")
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise DataError(f"{where}: scale holds a value that is not a finite number above 0")

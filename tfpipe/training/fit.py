@@ -80,6 +80,7 @@ class Fit:
 
     Attributes:
       n: N.
+      total_weight: the sum of the first column.
       moments: of the rows, under each column.
     """
 
@@ -95,6 +96,7 @@ class Fit:
     ):
         split, *others = residency.place([examples] if validation is None else [examples, validation])
         self.n = len(examples)
+        self.total_weight = float(weights[0].sum(dtype=np.float64))
         self._splits = splits
         weights = weights / weights.max()
         counted = np.flatnonzero(weights.any(axis=0))
@@ -125,6 +127,12 @@ class Fit:
             unit = np.broadcast_to(self._scaling.factor * self._splits.pixel_max, self._splits.n_in)
             measured = np.broadcast_to(unit, self._by_columns.shape)
         return Problems.of(self.moments, np.asarray(l2, np.float64), column, measured[column])
+
+    def scale_of_images(self, scale: str) -> np.ndarray:
+        """What V is measured in, for images as they are stored and the first column: `[D]`, or `[]` for one number."""
+        if scale == "columns":
+            return np.asarray(self._by_columns[0] / self._scaling.factor)
+        return np.array(self._splits.pixel_max, np.float64)
 
     def descent(self, problems: Problems, start: np.ndarray, exactness: Exactness) -> Descent:
         """Heads on their way from `start`, `[H, K, D + 1]`."""

@@ -208,7 +208,7 @@ def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
         fit.step(way)
     optimum = way.optimum()
     saved = fit.saved(way.problems, optimum.v, plan.config.precision, plan.exactness.tolerance)
-    model = _model(plan, settings.taken, saved, fit.n, refitted=refitted)
+    model = _model(plan, settings.taken, saved, fit, refitted=refitted)
     examples = plan.splits.test
     diagnosis = Diagnosis.of(model, examples)
     model = model._replace(summary=model.summary | {"test_error": diagnosis.error})
@@ -230,17 +230,20 @@ def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
     return Result(SoftmaxRegression.from_arrays(model.W, model.b), content, run.history)
 
 
-def _model(plan: SearchPlan, trial: Trial, saved: Saved, n_fitted: int, *, refitted: bool) -> TrainedModel:
+def _model(plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, *, refitted: bool) -> TrainedModel:
     splits = plan.splits
     summary = {
         "standardize": trial.standardize,
         "l2": trial.l2,
         "solver": "lbfgs",
         "validation_error": trial.error,
-        "certificate": saved.certificate if np.isfinite(saved.certificate) else None,
-        "train_examples": n_fitted,
+        "cost": saved.cost,
+        "certificate": report.finite(saved.certificate),
+        "train_examples": fit.n,
+        "total_weight": report.finite(fit.total_weight),
         "fingerprint": splits.fingerprint,
         "refit": refitted,
         "tfpipe": __version__,
     }
-    return TrainedModel(saved.W, saved.b, splits.class_names, splits.image_shape, splits.white_pixel, summary)
+    of_data = splits.class_names, splits.image_shape, splits.white_pixel
+    return TrainedModel(saved.W, saved.b, *of_data, summary, fit.scale_of_images(trial.standardize))
