@@ -140,6 +140,12 @@ class WrongUsageTest(CommandTest):
             ("--standardize=columns,none: are scales for solver=lbfgs; sgd takes one",),
         ),
         (("train", "--standardize", "--pixel_max=3"), ("--pixel_max=3.0: does not go with standardize",)),
+        (("train", "--test_split=0.0"), ("--test_split=0.0: must be a number", "; 0, an integer, takes none")),
+        (
+            ("train", "--test_split=0", "--solver=sgd"),
+            ("--test_split=0: goes with solver=lbfgs; sgd measures its models on test examples: take at least 1",),
+        ),
+        (("train", "--epochs=3", "--test_split=0"), ("--test_split=0: goes with solver=lbfgs; sgd measures",)),
     )
     def test_one_line_and_status_2(self, arguments, words):
         self.assert_fails(tfpipe(*arguments), WRONG_USAGE, *words)

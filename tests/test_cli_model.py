@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -370,6 +371,43 @@ class EvaluateTest(ModelTest):
         for _ in range(2):
             self.assertEqual(train(data, workdir), summary)
             self.assertEqual(flags.read_text().splitlines(), lines)
+
+    @pytest.mark.exhaustive
+    def test_a_run_without_test_examples(self):
+        workdir = self.scratch / "run"
+        images, labels = made.images(120, (6, 5))
+        labels[::5] = (labels[::5] + 1) % 3  # Some are wrong, so that no error is 0.
+        np.savez(self.scratch / "data.npz", images=images, labels=labels)
+        flags = (f"--dataset={self.scratch}/data.npz", "--test_split=0", "--l2=1e-2", f"--workdir={workdir}")
+        process = tfpipe("train", *flags, "--device=cpu")
+        summary = result(process)
+        self.assertEqual((summary["test_error"], summary["test_examples"]), (None, 0))
+        self.assertIn("120 training examples in 5 folds, no test examples of 6 x 5 uint8", process.stderr)
+        self.assertIn("; validation drawn by split_seed=0\n", process.stderr)
+        model = artifact.load(workdir / "model.npz")
+        self.assertIsNone(model.summary["test_error"])
+        # Its page and its event files tell of no test.
+        page = (workdir / "report.html").read_text()
+        self.assertIn(f"<h1>tfpipe: validation error {summary['validation_error']:.2%}</h1>", page)
+        self.assertIn("<td>test error</td><td>-</td>", page)
+        self.assertIn("What each class looks for", page)
+        for words in ("nan", "0.00%", "worst classes", "What is taken for what", "mistakes", "probabilities"):
+            self.assertNotIn(words, re.sub('src="[^"]*"', "", page))
+        runs = {path.parent.relative_to(workdir / "tensorboard").parts for path in workdir.rglob("events.out.*")}
+        self.assertEqual(runs, {(), ("train",), ("validation",), ("heads", "0")})
+        # flags.txt gives the run again, which is finished.
+        again = result(tfpipe("train", f"--flagfile={workdir}/flags.txt", f"--workdir={workdir}"))
+        self.assertEqual(again, summary)
+        words = "--split=test: has no examples, as test_split=0 says; there are train and validation, or all"
+        for flags in ((), ("--split=test",), (f"--dataset={self.scratch}/data.npz",)):
+            self.assert_fails(tfpipe("evaluate", f"--workdir={workdir}", *flags), 1, words)
+        for split, examples in (("all", 120), ("train", 96), ("validation", 24)):
+            process = tfpipe("evaluate", f"--workdir={workdir}", f"--split={split}")
+            self.assertEqual(result(process)["examples"], examples)
+            self.assertNotIn("drawn", process.stderr)
+        # On other data it is measured as ever.
+        process = tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={self.folder}/data")
+        self.assert_fails(process, 1, "has the classes c, d, e")
 
     def test_a_split_that_is_drawn_from_other_data_is_warned_of(self):
         data = self.folder / "data" / "test"  # Without train and test in it: 30 pictures, of which 6 become the test.

@@ -93,6 +93,7 @@ class ConfigTest(parameterized.TestCase):
         self.assertIs(type(rates[0]), float)
         self.assertEqual(TrainConfig(epochs=np.int64(5), shuffle=np.bool_(False)), TrainConfig(epochs=5, shuffle=False))
         self.assertEqual(DataConfig(test_split=np.int32(7)).test_split, 7)
+        self.assertEqual(DataConfig(test_split=np.int32(0)).test_split, 0)
 
     @parameterized.parameters(
         ("batch_size", 0),
@@ -140,6 +141,8 @@ class ConfigTest(parameterized.TestCase):
         ("validation_split", 1.0),
         ("validation_split", -0.1),
         ("test_split", True),
+        ("test_split", 0.0),
+        ("test_split", -1),
         ("dataset", ""),
         ("dataset", "a\nb"),
         ("dataset", "a "),
@@ -174,6 +177,7 @@ class ConfigTest(parameterized.TestCase):
         self.assertNotIn("--pixel_max=None", lines)
         self.assertNotIn("folds", "".join(lines))
         self.assertContainsSubset(["--split_order=stratified", "--split_seed=0"], lines)
+        self.assertIn("--test_split=0", flag_lines(DataConfig(test_split=0)))
         lines = flag_lines(TrainConfig(folds=0).settled())
         self.assertContainsSubset(
             ["--solver=lbfgs", "--select=cost", "--max_iter=1000", "--tolerance=0.0001", "--folds=0", "--refit"], lines

@@ -98,6 +98,16 @@ class DescriptionTest(absltest.TestCase):
         self.assertEqual(found["splits"]["test"]["classes"], np.bincount(labels[15:], minlength=3).tolist())
         self.assertIsNone(found["split_seed"])
 
+    def test_without_test_examples(self):
+        found = description.describe(load("digits", test_split=0))
+        none = {"examples": 0, "range": None, "classes": [0] * 10, "weight": None, "groups": None, "split_order": None}
+        self.assertEqual(found["splits"]["test"], none)
+        self.assertEqual(found["splits"]["train"]["examples"], 1438)
+        lines = [line.split() for line in description.table(found).splitlines()]
+        self.assertIn(["all", "1438", "359", "0"], lines)
+        self.assertIn(["values", "0", "to", "16", "0", "to", "16", "-"], lines)
+        self.assertEqual(lines[-1], ["split", "order", "-", "stratified", "-"])
+
     def test_a_sheet_that_cannot_be_written(self):
         process = tfpipe("describe", "--contact_sheet=/no/such/folder/sheet.png")
         self.assertEqual(process.returncode, 1)

@@ -105,7 +105,7 @@ class TakeTest(parameterized.TestCase):
         self.assertFalse(np.shares_memory(self.whole.take([4, 6]).images, self.images))
 
     @parameterized.parameters(
-        ([], r"float64 \(0,\) as numbers of examples"),
+        (5, r"int64 \(\) as numbers of examples"),
         ([[1, 2]], r"int64 \(1, 2\) as numbers of examples"),
         ([1.0, 2.0], r"float64 \(2,\) as numbers of examples"),
         ([True] * 20, r"bool \(20,\) as numbers of examples"),
@@ -118,6 +118,12 @@ class TakeTest(parameterized.TestCase):
     def test_other_numbers_are_refused(self, numbers, message):
         with self.assertRaisesRegex(DataError, f"^these: {message}; expected integers from 0 to 19, ascending, none"):
             self.whole.take(numbers)
+
+    def test_no_examples(self):
+        for numbers in ([], np.arange(0)):
+            none = self.whole.take(numbers)
+            self.assertEqual((len(none), none.images.shape, none.labels.shape), (0, (0, *self.images.shape[1:]), (0,)))
+            self.assertEqual(list(none.blocks()), [])
 
     def test_the_walk_in_blocks(self):
         numbers = [1, 2, 3, 8, 10, 11]
@@ -154,6 +160,17 @@ class SplitsTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, "^these: the weight of every training example is 0; expected one above"):
             Splits(train, others, others, ("a", "b", "c"))
         Splits(others, train, train, ("a", "b", "c"))
+
+    def test_the_test_split_alone_may_be_empty(self):
+        whole = Examples(*made.images(20), "these", weights=np.ones(20), groups=np.arange(20))
+        train, validation, none = whole.take(np.arange(12)), whole.take(np.arange(12, 20)), whole.take([])
+        splits = Splits(train, validation, none, ("a", "b", "c"))
+        self.assertEqual((len(splits.test), splits.taken), (0, ("validation",)))
+        others = dataclasses.replace(splits, validation=validation.take(np.arange(7)), test=validation.take([7]))
+        self.assertNotEqual(splits.fingerprint, others.fingerprint)
+        for parts, what in (((none, validation, none), "training"), ((train, none, validation), "validation")):
+            with self.assertRaisesRegex(DataError, f"^these: no {what} examples; expected at least one"):
+                Splits(*parts, ("a", "b", "c"))
 
     def test_a_group_is_in_one_split(self):
         train = Examples(*made.images(3), "train.npz", groups=[4, 1, 4])

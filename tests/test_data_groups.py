@@ -214,6 +214,21 @@ class DivideTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, message):
             divide(self.source([1, 1, 1, 2, 2, 2]), DataConfig(validation_split=1, test_split=1))
 
+    def test_without_test_examples(self):
+        labels, groups = patients(30)
+        source = self.source(groups, labels)
+        splits = divide(source, DataConfig(validation_split=61, test_split=0))
+        expected = in_whole_groups(labels, groups, {"validation": 61}, 0)
+        for name in ("validation", "train"):
+            np.testing.assert_array_equal(getattr(splits, name).rows, expected[name])
+        self.assertEqual((len(splits.test), splits.test.groups.tolist()), (0, []))
+        source = self.source([3, 3, 3, 1, 1, 7, 7, 7, 0, 0])
+        splits = divide(source, DataConfig(validation_split=5, test_split=0, split_order="end"))
+        self.assertEqual((splits.validation.rows.tolist(), len(splits.test)), ([5, 6, 7, 8, 9], 0))
+        message = "^these: 1 groups for training and validation; expected at least one for each$"
+        with self.assertRaisesRegex(DataError, message):
+            divide(self.source([1, 1, 1, 1]), DataConfig(validation_split=1, test_split=0))
+
     def test_from_the_end_between_groups(self):
         source = self.source([3, 3, 3, 1, 1, 7, 7, 7, 0, 0])
         splits = divide(source, DataConfig(validation_split=3, test_split=2, split_order="end"))

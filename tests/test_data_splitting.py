@@ -64,6 +64,20 @@ class DivideTest(parameterized.TestCase):
             {"test": [7, 8], "validation": [4, 5, 6], "train": [0, 1, 2, 3]},
         )
 
+    def test_no_test_examples_are_taken(self):
+        source = Source(numbered(10), None, None, 1.0)
+        parts = self.numbers(source, validation_split=2, test_split=0, split_order="end")
+        self.assertEqual(parts, [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9], []])
+        train, validation, test = self.numbers(source, validation_split=0.2, test_split=0)
+        self.assertEqual((sorted(train + validation), test), (list(range(10)), []))
+        self.assertEqual([number % 2 for number in validation].count(1), 1)
+        self.assertEqual(divide(source, DataConfig(test_split=0)).taken, ("validation",))
+        # What the data brings stays.
+        parts = self.numbers(Source(numbered(3), numbered(2), None, 1.0), test_split=0)
+        self.assertEqual(parts, [[0, 1, 2], [0, 1], []])
+        parts = self.numbers(Source(numbered(3), numbered(2), numbered(4), 1.0), test_split=0)
+        self.assertEqual(parts, [[0, 1, 2], [0, 1], [0, 1, 2, 3]])
+
     @settings(deadline=None)
     @given(data=st.data())
     def test_every_example_is_in_one_split(self, data):
@@ -205,6 +219,8 @@ class ClassesTest(absltest.TestCase):
             "these: every example of the classes 2 went to validation and test; none is left for training; "
             "split_order=stratified gives each split its share of every class",
         )
+        (line,) = self.warnings([0, 1, 0, 1, 2, 2], validation_split=2, test_split=0, split_order="end")
+        self.assertIn("of the classes 2 went to validation; none is left for training", line)
         self.assertEqual(self.warnings([0, 1, 0, 1, 2, 2], validation_split=1, test_split=1), [])
         (line,) = self.warnings([0, 1, 2, 3], validation_split=1, test_split=1)
         self.assertRegex(

@@ -163,6 +163,32 @@ class PathTest(parameterized.TestCase):
         self.assertLess(len(values), 23)
         self.assertIn("the least validation cost", report["why"])
 
+    def test_without_test_examples(self):
+        data = tfpipe.load("digits", test_split=0)
+        for n_folds, counts in ((None, (1797, 1797, 5)), (0, (1797, 359, 0))):
+            report = tfpipe.train(TrainConfig(l2=1e-3, folds=n_folds), data).report
+            found = tuple(report[name] for name in ("train_examples", "validation_examples", "folds"))
+            self.assertEqual(found, counts)
+            found = tuple(report[name] for name in ("test_examples", "test_error", "confusion_matrix"))
+            self.assertEqual(found, (0, None, None))
+            self.assertGreater(report["validation_error"], 0)
+
+    def test_own_splits_without_test_examples(self):
+        config, workdir = TrainConfig(l2=1e-2, tensorboard=False), self.create_tempdir().full_path
+        calls = itertools.count()
+        data = dataclasses.replace(splits(), test=splits().train.take([]))
+        expected = tfpipe.train(config, splits())
+        part = tfpipe.train(config, data, workdir, should_stop=lambda: next(calls) == 3).report
+        self.assertEqual((part["interrupted"], part["test_error"]), (True, None))
+        found = tfpipe.train(config, data, workdir)
+        self.assertFalse(found.report["interrupted"])
+        np.testing.assert_array_equal(found.model.W, expected.model.W)
+        self.assertEqual((found.report["test_examples"], found.report["test_error"]), (0, None))
+        message = "^test_split=0: goes with solver=lbfgs; sgd measures its models on test examples: take at least 1$"
+        for refused in (data, tfpipe.load("digits", test_split=0)):
+            with self.assertRaisesRegex(tfpipe.exceptions.ConfigError, message):
+                tfpipe.train(TrainConfig(solver="sgd"), refused)
+
     def test_errors_may_decide(self):
         report = tfpipe.train(TrainConfig(solver="lbfgs", select="error"), made.splits()).report
         errors = [head["validation_error"] for head in report["grid"]]

@@ -12,6 +12,8 @@ from tfpipe.exceptions import ConfigError, OptionError
 
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**127
 Check = Callable[[Any], str | None]
+# Why it does not go without test examples.
+SGD_TESTS = "goes with solver=lbfgs; sgd measures its models on test examples: take at least 1"
 Value = TypeVar("Value")
 
 
@@ -83,6 +85,11 @@ def _split(value: Any) -> str | None:
     return "must be a number of examples (an integer of at least 1) or a fraction between 0 and 1"
 
 
+def _test_split(value: Any) -> str | None:
+    problem = None if _is_integer(value) and value == 0 else _split(value)
+    return problem and f"{problem}; 0, an integer, takes none"
+
+
 def _folds(value: Any) -> str | None:
     if _is_integer(value) and value >= 0 and value != 1:
         return None
@@ -152,7 +159,12 @@ class DataConfig:
         "fewer than 10,000 examples (see folds)",
         _or_none(_split),
     )
-    test_split: float | int = _option(0.2, "the same for the test split", _split)
+    test_split: float | int = _option(
+        0.2,
+        "the same for the test split; 0, for lbfgs alone: none are taken, so no test error is told; a test split that "
+        "the data brings is used all the same",
+        _test_split,
+    )
     split_order: str = _option(
         "stratified",
         "which examples these are; stratified: drawn at random, of each class its share; end: the last ones of the "
@@ -368,7 +380,11 @@ class TrainConfig:
 
     def check_goes_with(self, data: DataConfig) -> None:
         """Raises ConfigError if the solver cannot train on data that is loaded so."""
-        if self.settled_solver == "sgd" and data.standardize and len(data.standardize) > 1:
+        if self.settled_solver != "sgd":
+            return
+        if data.test_split == 0:
+            raise ConfigError("test_split", 0, SGD_TESTS)
+        if data.standardize and len(data.standardize) > 1:
             scales = flag_value(data.standardize)
             raise ConfigError("standardize", scales, "are scales for solver=lbfgs; sgd takes one, none or columns")
 

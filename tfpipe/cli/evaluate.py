@@ -159,7 +159,11 @@ def _evaluate(
 
     model = model_flags.load(model_path, top_k)
     splits = load(model)
-    chosen = _SPLITS if split == "all" else (split,)
+    there = [name for name in _SPLITS if len(getattr(splits, name))]
+    if split not in (*there, "all"):
+        others = f"{' and '.join(there)}, or all"
+        raise ConfigError("split", split, f"has no examples, as test_split=0 says; there are {others}")
+    chosen = there if split == "all" else [split]
     parts = {name: scores.predict(model, splits, getattr(splits, name)) for name in chosen}
     if _may_leak(splits, split, model):
         logging.warning(

@@ -23,10 +23,10 @@ def describe(splits: Splits) -> dict[str, Any]:
 
     Returns:
       `form` (what follows, in words), `image_shape`, `dtype`, `pixel_max`, `standardized`; `splits`: for each the
-      number of examples, the range of the values `[min, max]`, the number of examples of each class, in the order
-      of `class_names`, the sum of their weights and the number of their groups, null where they have none, and by which
-      `split_order` they were taken from the data, null if it brings them or that is not known; `split_seed`, null
-      unless some were drawn; `fingerprint`, as `Splits` has it.
+      number of examples, the range of the values `[min, max]`, null without examples, the number of examples of each
+      class, in the order of `class_names`, the sum of their weights and the number of their groups, null where they
+      have none, and by which `split_order` they were taken from the data, null if it brings them, there are none, or
+      that is not known; `split_seed`, null unless some were drawn; `fingerprint`, as `Splits` has it.
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
     taken, config = splits.taken, splits.config
@@ -42,7 +42,7 @@ def describe(splits: Splits) -> dict[str, Any]:
         "splits": {
             name: {
                 "examples": len(part),
-                "range": list(part.value_range()),
+                "range": list(part.value_range()) if len(part) else None,
                 "classes": np.bincount(part.labels, minlength=splits.n_out).tolist(),
                 "weight": None if part.weights is None else float(part.weights.sum()),
                 "groups": None if part.groups is None else len(np.unique(part.groups)),
@@ -66,7 +66,8 @@ def table(description: dict[str, Any]) -> str:
         if any(part[of_some] is not None for part in parts.values()):
             of_each = [part[of_some] for part in parts.values()]
             rows.append((of_some, *("-" if value is None else f"{value:.6g}" for value in of_each)))
-    rows.append(("values", *("{:g} to {:g}".format(*part["range"]) for part in parts.values())))
+    ranges = [part["range"] for part in parts.values()]
+    rows.append(("values", *("-" if values is None else "{:g} to {:g}".format(*values) for values in ranges)))
     rows.append(("split order", *(part["split_order"] or "-" for part in parts.values())))
     return "\n".join([f"{description['dataset']}: {description['form']}", *aligned(rows)])
 

@@ -25,7 +25,7 @@ class Examples:
     Attributes:
       stored: `[M, ...]`, finite in these rows; the shape of one image is free (`[H, W]`, `[H, W, C]`, `[D]`). uint8,
         float16 or float32; a memory map stays one, and may then be float64 or of another byte order as well.
-      rows: `[N]` int64, at least one: the numbers of these examples in `stored`, ascending, none twice.
+      rows: `[N]` int64: the numbers of these examples in `stored`, ascending, none twice; N is 0 for no examples.
       labels: `[N]` int32, the numbers of their classes, at least 0.
       name: what error messages call these examples, e.g. the file they come from.
       weights: `[N]` float64, finite, at least 0: what each example counts in the cost; None: 1.
@@ -85,7 +85,7 @@ class Examples:
         return blocks(self.stored, self.rows, most_bytes, itemsize or self.stored.itemsize)
 
     def value_range(self) -> tuple[float, float]:
-        """The least and the largest value of the images."""
+        """The least and the largest value of the images. There must be one."""
         ranges = [(block.min().item(), block.max().item()) for block in self.blocks()]
         return min(low for low, _ in ranges), max(high for _, high in ranges)
 
@@ -93,15 +93,17 @@ class Examples:
         """Some of these examples. No image is copied.
 
         Args:
-          numbers: `[n]` integers in [0, N), at least one: the places of the wanted examples among these, ascending,
-            none twice.
+          numbers: `[n]` integers in [0, N): the places of the wanted examples among these, ascending, none twice;
+            `[]` for no examples.
 
         Raises:
           DataError: the numbers are others.
         """
         numbers = np.asarray(numbers)
+        if numbers.shape == (0,):  # Of `[]` NumPy makes float64.
+            numbers = np.arange(0)
         expected = f"expected integers from 0 to {len(self) - 1}, ascending, none twice"
-        if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
             raise DataError(f"{self.name}: {numbers.dtype} {numbers.shape} as numbers of examples; {expected}")
         wrong = (numbers < 0) | (numbers >= len(self))
         wrong[1:] |= numbers[1:] <= numbers[:-1]
@@ -217,7 +219,8 @@ class Splits:
     """A data set, divided.
 
     Attributes:
-      train, validation, test: examples with images of one shape and type, and labels in `[0, K)`.
+      train, validation, test: examples with images of one shape and type, and labels in `[0, K)`; there may be no test
+        examples.
       class_names: the K >= 2 classes, by number: different texts that a model file can hold.
       pixel_max: images are divided by it before they reach the model; above 0, and within float32.
       standardization: takes the place of pixel_max if there is one; of D finite numbers.
@@ -225,8 +228,9 @@ class Splits:
       white: the value of a white pixel, where it is another than pixel_max; see `white_pixel`.
 
     Raises:
-      DataError: on construction, when the splits do not fit together, no training example has a weight above 0, one
-        group is in two splits, or a model file could not hold what they say.
+      DataError: on construction, when the splits do not fit together, there are no examples for training or for
+        validation, no training example has a weight above 0, one group is in two splits, or a model file could not hold
+        what they say.
     """
 
     train: Examples
@@ -247,6 +251,9 @@ class Splits:
                 raise DataError(f"{name}: {field} is {value}; expected a number above 0 that float32 can hold")
         if self.standardization is not None:
             _check_standardization(self.standardization, self.n_in, name)
+        for what, split in (("training", self.train), ("validation", self.validation)):
+            if not len(split):
+                raise DataError(f"{name}: no {what} examples; expected at least one; those for the test may be none")
         for split in (self.train, self.validation, self.test):
             check_same_form(self.train, split)
             check_labels_below(split, len(self.class_names))
@@ -276,7 +283,8 @@ class Splits:
     @property
     def taken(self) -> tuple[str, ...]:
         """The names of the splits that the data did not bring: rows of the array that has the training examples."""
-        return tuple(name for name in ("validation", "test") if getattr(self, name).stored is self.train.stored)
+        others = {"validation": self.validation, "test": self.test}
+        return tuple(name for name, split in others.items() if len(split) and split.stored is self.train.stored)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -380,6 +388,8 @@ def check_same_form(first: Examples, other: Examples) -> None:
 
 def check_labels_below(examples: Examples, n_classes: int) -> None:
     """Raises DataError unless every label is the number of one of `n_classes` classes."""
+    if not len(examples):
+        return
     row = int(np.argmax(examples.labels))
     if examples.labels[row] >= n_classes:
         raise DataError(

@@ -31,7 +31,7 @@ def fingerprint(facts: str, parts: Iterable[Part]) -> str:
     for array, numbers in parts:
         rows = np.arange(len(array)) if numbers is None else numbers
         digest.update(f"\n{array.dtype.str} {(len(rows), *array.shape[1:])}\n".encode())
-        step = max(1, _BLOCK_BYTES // max(1, array[0].nbytes))
+        step = max(1, _BLOCK_BYTES // max(1, array[:1].nbytes))
         starts = np.arange(0, len(rows), step)
         if len(starts) > _MOST_BLOCKS:
             starts = np.linspace(0, len(rows) - step, _MOST_BLOCKS).astype(np.int64)

@@ -46,7 +46,7 @@ def load(
       download: whether it may download what is not prepared there.
       validation_split: number (int) or fraction (float) of the training examples that are taken from these to
         validate; used where the data brings no validation split. None: 0.2, and `lbfgs` may take folds.
-      test_split: the same for the test split.
+      test_split: the same for the test split; 0 takes none, for `lbfgs` alone.
       split_order: which ones they are; `stratified`: drawn at random, of each class its share; `end`: the last ones,
         the test split after the other.
       split_seed: determines which ones `stratified` draws.

@@ -10,8 +10,10 @@ def chosen(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
     Args:
       array: `[M, ...]`.
-      rows: `[n]` int64, at least one, ascending, in [0, M).
+      rows: `[n]` int64, ascending, in [0, M).
     """
+    if not len(rows):
+        return array[:0]
     first, last = int(rows[0]), int(rows[-1])
     return array[first : last + 1] if last - first + 1 == len(rows) else array[rows]
 

@@ -23,7 +23,7 @@ def divide(source: Source, config: DataConfig) -> Splits:
 
     Raises:
       DataError: the training examples are of one class, of too many, or of too few groups.
-      ConfigError: a split would be empty, leave nothing to train on, or divide a group.
+      ConfigError: a split would be empty that was not to be, leave nothing to train on, or divide a group.
     """
     n_classes = len(source.class_names or ()) or int(source.train.labels.max()) + 1
     if n_classes > _MOST_CLASSES:
@@ -34,7 +34,9 @@ def divide(source: Source, config: DataConfig) -> Splits:
         raise DataError(f"{source.train.name}: every label is {n_classes - 1}; expected at least two classes")
 
     brought = {"test": source.test, "validation": source.validation}
-    sizes = _sizes(len(source.train), [name for name, examples in brought.items() if examples is None], config)
+    lacking = [name for name, examples in brought.items() if examples is None]
+    wanted = [name for name in lacking if name != "test" or config.test_split]
+    sizes = _sizes(len(source.train), wanted, config)
     if config.split_order == "end":
         numbers = from_the_end(len(source.train), sizes)
         if source.train.groups is not None:
@@ -43,12 +45,13 @@ def divide(source: Source, config: DataConfig) -> Splits:
         numbers = stratified(source.train.labels, sizes, config.split_seed)
     else:
         numbers = _in_whole_groups(source.train, sizes, config.split_seed)
+    numbers.setdefault("test", np.arange(0))
     parts = {name: source.train.take(of_split) for name, of_split in numbers.items()}
     parts |= {name: examples for name, examples in brought.items() if examples is not None}
 
     class_names = source.class_names or tuple(str(number) for number in range(n_classes))
     train = parts["train"]
-    _report_missing_classes(source.train, train, class_names, config.split_order)
+    _report_missing_classes(source.train, train, class_names, [*reversed(sizes)], config.split_order)
     _report_classes_without_weight(train, class_names)
     as_float64 = train.blocks(_STANDARDIZATION_BYTES, np.dtype(np.float64).itemsize)
     return Splits(
@@ -237,8 +240,18 @@ def _pixel_max(source: Source, config: DataConfig) -> float:
     return config.pixel_max
 
 
-def _report_missing_classes(source: Examples, train: Examples, class_names: tuple[str, ...], order: str) -> None:
-    """Says which classes have no example: in the data at all, or in what is left for training."""
+def _report_missing_classes(
+    source: Examples, train: Examples, class_names: tuple[str, ...], taken: list[str], order: str
+) -> None:
+    """Says which classes have no example: in the data at all, or in what is left for training.
+
+    Args:
+      source: the training examples before splits are taken.
+      train: and after it.
+      class_names: by number.
+      taken: the names of these splits.
+      order: by which they are taken.
+    """
     everywhere, left = (np.bincount(e.labels, minlength=len(class_names)) > 0 for e in (source, train))
     if not everywhere.all():
         missing = [class_names[k] for k in np.flatnonzero(~everywhere)]
@@ -247,9 +260,10 @@ def _report_missing_classes(source: Examples, train: Examples, class_names: tupl
     if (everywhere & ~left).any():
         missing = [class_names[k] for k in np.flatnonzero(everywhere & ~left)]
         log.warning(
-            "%s: every example of the classes %s went to validation and test; none is left for training%s",
+            "%s: every example of the classes %s went to %s; none is left for training%s",
             source.name,
             enumeration(missing),
+            " and ".join(taken),
             remedy,
         )
     elif order == "end" and len(train) < len(source) and _is_sorted_by_class(source.labels):

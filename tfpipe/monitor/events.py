@@ -82,14 +82,14 @@ class Selected(NamedTuple):
       iteration: the last one that was trained when it was chosen, from 0.
       made: its head, and the iteration after which it was made.
       model: it.
-      diagnosis: what it does on the test examples.
+      diagnosis: what it does on the test examples; None: there are none.
       examples: these.
     """
 
     iteration: int
     made: tuple[int, int]
     model: TrainedModel
-    diagnosis: Diagnosis
+    diagnosis: Diagnosis | None
     examples: Examples
 
 

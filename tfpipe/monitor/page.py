@@ -55,8 +55,9 @@ def save(path: pathlib.Path, event: Finished, drawn: Mapping[str, bytes]) -> Non
       OSError: the file cannot be written.
     """
     parts = [_section(words, _picture(words, drawn[name])) for name, words in _PICTURES.items() if name in drawn]
-    if event.selected:
-        parts.append(_section("The worst classes", _table(tables.worst_classes(event.selected))))
+    if event.selected and event.selected.diagnosis:
+        worst = tables.worst_classes(event.selected.model, event.selected.diagnosis)
+        parts.append(_section("The worst classes", _table(worst)))
     parts += [_section(words, _table(event.tables[name])) for name, words in _TABLES.items()]
     parts.append(_section("Flags", f"<pre>{html.escape(chr(10).join(event.flags))}</pre>"))
     page = _PAGE.substitute(title=_title(event.report), data=html.escape(event.data), body="\n".join(parts))
@@ -66,8 +67,9 @@ def save(path: pathlib.Path, event: Finished, drawn: Mapping[str, bytes]) -> Non
 def _title(report: dict[str, Any]) -> str:
     if report["validation_error"] is None:
         return "tfpipe: no model"
-    errors = (f"{name} error {report[f'{name}_error']:.2%}" for name in ("validation", "test"))
-    return f"tfpipe: {', '.join(errors)}"
+    errors = {name: report[f"{name}_error"] for name in ("validation", "test")}
+    told = (f"{name} error {error:.2%}" for name, error in errors.items() if error is not None)
+    return f"tfpipe: {', '.join(told)}"
 
 
 def _section(words: str, content: str) -> str:

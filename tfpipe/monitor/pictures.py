@@ -40,14 +40,19 @@ def prepare() -> None:
 
 
 def of_model(event: Selected) -> dict[str, bytes]:
-    """The pictures of a model, by name, as PNG; `templates` and `mistakes` where the examples are pictures."""
+    """The pictures of a model, by name, as PNG; `templates` and `mistakes` where the examples are pictures.
+
+    Without test examples there are `templates` alone.
+    """
     model, diagnosis = event.model, event.diagnosis
+    shows = is_picture(model.image_shape)
+    drawn = {"templates": _encoded(sheet(*templates(model)))} if shows else {}
+    if diagnosis is None:
+        return drawn
     names = [shortened(name) for name in model.class_names]
-    drawn = {"confusion_matrix": png(confusion_matrix(diagnosis.confusion_matrix(), names))}
-    if is_picture(model.image_shape):
-        drawn["templates"] = _encoded(sheet(*templates(model)))
-        if (diagnosis.labels != diagnosis.predicted).any():
-            drawn["mistakes"] = _encoded(sheet(*mistakes(diagnosis, event.examples, names)))
+    drawn["confusion_matrix"] = png(confusion_matrix(diagnosis.confusion_matrix(), names))
+    if shows and (diagnosis.labels != diagnosis.predicted).any():
+        drawn["mistakes"] = _encoded(sheet(*mistakes(diagnosis, event.examples, names)))
     return drawn | {"reliability": png(reliability(diagnosis.calibration()))}
 
 

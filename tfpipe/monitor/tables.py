@@ -4,17 +4,18 @@ import html
 import re
 from collections.abc import Sequence
 
-from tfpipe.model import diagnosis
-from tfpipe.monitor.events import Selected
+from tfpipe.model.artifact import TrainedModel
+from tfpipe.model.diagnosis import Diagnosis
+from tfpipe.model.diagnosis import worst_classes as by_error
 
 _MOST_CLASSES = 20
 
 
-def worst_classes(event: Selected) -> list[tuple[str, ...]]:
+def worst_classes(model: TrainedModel, diagnosis: Diagnosis) -> list[tuple[str, ...]]:
     """The classes with the largest errors, 20 at most."""
-    names = event.model.class_names
+    names = model.class_names
     rows: list[tuple[str, ...]] = [("class", "test examples", "error", "most often taken for")]
-    for one in diagnosis.worst_classes(event.diagnosis.confusion_matrix())[:_MOST_CLASSES]:
+    for one in by_error(diagnosis.confusion_matrix())[:_MOST_CLASSES]:
         error = f"{one.error:.2%}" if one.examples else "-"
         taken_for = "-" if one.taken_for is None else names[one.taken_for]
         rows.append((names[one.number], str(one.examples), error, taken_for))

@@ -1,8 +1,9 @@
 """A run for TensorBoard: event files below one folder, which `tensorboard --logdir` shows.
 
 Runs: `train`, `validation` and `test` hold the curves of the leading head, the one with the best validation so
-far, and the pictures of its model. In a grid `lowest` and `highest` hold the range of all heads, and `heads/NUMBER`
-the best values of each, for the tab HParams.
+far, and the pictures of its model; without test examples there is no `test`, and `validation` holds its pictures and
+tables. In a grid `lowest` and `highest` hold the range of all heads, and `heads/NUMBER` the best values of each, for
+the tab HParams.
 
 TensorBoard orders groups of tags by name, and opens the first two: `cost` and `error`. So the pictures stand in the
 group `error`, and what one looks up rather than watches in `training`, `trials` and `weights`.
@@ -122,7 +123,8 @@ class TensorBoard:
         for run, values in curves.items():
             # The leader may have stopped already, and is tested at a new best only.
             scalars = [scalar_pb(tag, float(value)) for tag, value in values.items() if not math.isnan(value)]
-            self._write(run, event.iteration, scalars, at=at)
+            if scalars:
+                self._write(run, event.iteration, scalars, at=at)
 
     def selected(self, event: Selected, of_model: Mapping[str, bytes]) -> None:
         """A new best model, and its pictures."""
@@ -132,8 +134,11 @@ class TensorBoard:
         model = event.model
         self._write("train", event.iteration, [histogram_pb("weights/W", model.W), histogram_pb("weights/b", model.b)])
         images = [_image_pb(f"error/{name}", picture) for name, picture in of_model.items()]
-        table = text_pb("worst_classes", tables.markdown(tables.worst_classes(event)))
-        self._write("test", event.iteration, [*images, table])
+        if event.diagnosis:
+            table = tables.worst_classes(model, event.diagnosis)
+            self._write("test", event.iteration, [*images, text_pb("worst_classes", tables.markdown(table))])
+        else:
+            self._write("validation", event.iteration, images)
         self._flush()
 
     def finished(self, event: Finished, of_model: Mapping[str, bytes], of_grid: Mapping[str, bytes]) -> None:
@@ -144,7 +149,7 @@ class TensorBoard:
         step = max(0, event.last)
         images = [_image_pb(f"error/{name}", picture) for name, picture in of_grid.items()]
         texts = [text_pb(name, tables.markdown(rows)) for name, rows in event.tables.items()]
-        self._write("test", step, [*images, *texts])
+        self._write("test" if event.report["test_examples"] else "validation", step, [*images, *texts])
         digits = len(str(len(event.report["grid"]) - 1))
         for n, head in enumerate(event.report["grid"]):
             number = f"{n:0{digits}}"  # TensorBoard sorts runs and trials by their letters.

@@ -212,7 +212,7 @@ def _finish(
         record.patience,
         steps=steps,
         test_error=record.best.test_error,
-        confusion_matrix=selected.diagnosis.confusion_matrix() if selected else None,
+        confusion_matrix=selected.diagnosis.confusion_matrix() if selected and selected.diagnosis else None,
         certificate=distance,
         warnings=warnings,
         seconds=seconds,

@@ -9,7 +9,7 @@ import numpy as np
 from tfpipe.compute import cpu
 from tfpipe.compute.device import Device
 from tfpipe.compute.programs import padded
-from tfpipe.config import TrainConfig, flag_lines, flag_value, known
+from tfpipe.config import SGD_TESTS, TrainConfig, flag_lines, flag_value, known
 from tfpipe.data import Examples, Splits
 from tfpipe.exceptions import ConfigError
 from tfpipe.monitor import DrawingPace, Validated
@@ -83,6 +83,8 @@ class Plan(NamedTuple):
           ConfigError: the hyper-parameters do not fit the data.
           ValueError: the solver names something as a field of a validation or of a state is named.
         """
+        if not len(splits.test):
+            raise ConfigError("test_split", 0, SGD_TESTS)
         settings = {*solver.settings[0]}
         taken = {*solver.reports} & {*Validated._fields, *settings} | {*solver.slots(1, 1, 1)} & {"W", "b"}
         taken |= settings & {*OF_A_HEAD}

@@ -210,8 +210,8 @@ def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
     saved = fit.saved(way.problems, optimum.v, plan.config.precision, plan.exactness.tolerance)
     model = _model(plan, settings.taken, saved, fit, refitted=refitted)
     examples = plan.splits.test
-    diagnosis = Diagnosis.of(model, examples)
-    model = model._replace(summary=model.summary | {"test_error": diagnosis.error})
+    diagnosis = Diagnosis.of(model, examples) if len(examples) else None
+    model = model._replace(summary=model.summary | {"test_error": diagnosis.error if diagnosis else None})
     if run.saving and not run.interrupted:
         run.saving.save_last_state(run.state(way, finished=True))
     if run.saving:

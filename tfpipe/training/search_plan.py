@@ -174,7 +174,7 @@ class SearchPlan(NamedTuple):
         counts = [f"{len(splits.train)} training", f"{len(splits.validation)} validation"]
         if self.n_folds:
             counts = [f"{len(self.examples)} training examples in {self.n_folds} folds"]
-        counts.append(f"{len(splits.test)} test examples")
+        counts.append(f"{len(splits.test) or 'no'} test examples")
         return f"{', '.join(counts)} of {splits.form}; {splits.n_out} classes{taken(splits)}"
 
     @property

@@ -30,7 +30,7 @@ def build(
     n_fitted: int,
     optimum: Optimum,
     saved: Saved,
-    diagnosis: Diagnosis,
+    diagnosis: Diagnosis | None,
     *,
     steps: int,
     seconds: float,
@@ -46,7 +46,7 @@ def build(
       n_fitted: how many examples the model was fitted to.
       optimum: where the head of the setting that was taken ended.
       saved: its model as it is kept.
-      diagnosis: of that, on the test split.
+      diagnosis: of that, on the test split; None: that has no examples.
       steps: evaluations that were made.
       seconds: that the search took.
       workdir: of the run.
@@ -74,7 +74,7 @@ def build(
         for trial in settings.trials
     ]
     of_taken = {
-        "test_error": diagnosis.error,
+        "test_error": diagnosis.error if diagnosis else None,
         "certificate": finite(saved.certificate),
         "converged": bool(optimum.converged[0]) and saved.is_exact,
         "iterations": int(optimum.iterations[0]),
@@ -97,7 +97,7 @@ def build(
         "columns": ["standardize", "l2", *_COLUMNS],
         "grid": grid,
         "class_names": list(splits.class_names),
-        "confusion_matrix": diagnosis.confusion_matrix().tolist(),
+        "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
         "image_shape": list(splits.image_shape),
         "pixel_max": None if taken.standardize == "columns" else splits.pixel_max,
         "standardized": taken.standardize == "columns",
