@@ -8,9 +8,11 @@ What is minimized is the mean log loss plus l2/2 times the squared norm of W, fo
 chooses among eight values, 1e-1 to 1e-5, by its own cross-validation, and fits all rows with the one it chose.
 
 An objective must be within 1e-4 of the least, relative to it; which is known within 1e-6 from a run of tfpipe
-beforehand, by its certificate. tfpipe gets 1e-4 as its tolerance. What the others call so says nothing of that: for
-them the largest tolerance that reaches it is searched for beforehand, value by value, in half decades. With --folds
+beforehand, by its certificate. tfpipe is asked for that. What the others call a tolerance says nothing of it: for
+them the largest one that reaches it is searched for beforehand, value by value, in half decades. With --folds
 they get the smallest of those; there the objective is that of the final fit, and the log loss over the folds is told.
+The others fit one value after the other, each from the last one's end, as their users would; tfpipe tries all in one
+`tfpipe.train`, which validates them too, and fits the one that it takes to 1e-5. For one value it is SoftmaxClassifier.
 
 Each runs in a process of its own, in turn. `seconds` are of the fits, with all that is compiled, without imports and
 loading. Libraries that are not installed are named and left out. NAME: a part of the names of those that shall run.
@@ -84,8 +86,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--publish", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
-    if arguments.publish and (arguments.names or arguments.values == "one"):
-        parser.error("--publish is for a run with all contestants, and not for --values=one")
+    if arguments.publish and arguments.names:
+        parser.error("--publish is for a run with all contestants")
     for part in arguments.names:
         if not any(part.lower() in name.lower() for name in CONTESTANTS):
             parser.error(f"no contestant {part}; there are: {'; '.join(CONTESTANTS)}")
@@ -114,11 +116,14 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(arguments.rounds):
         for name, of_name in runs.items():
+            # Several values are for its own search.
+            by_search = {"search": True} if name == OURS and len(l2) > 1 else {}
             if arguments.folds:
-                figures = run(name, rows=rows, l2=l2, folds=arguments.folds, tolerance=min(tolerances[name]))
+                exact = min(tolerances[name])
+                figures = run(name, rows=rows, l2=l2, folds=arguments.folds, tolerance=exact, **by_search)
                 bounds = [below[int(np.argmin(np.abs(np.log(l2) - np.log(figures["l2"]))))]]
             else:
-                figures, bounds = run(name, rows=rows, l2=l2, tolerances=tolerances[name]), below
+                figures, bounds = run(name, rows=rows, l2=l2, tolerances=tolerances[name], **by_search), below
             above = max(F / bound - 1 for F, bound in zip(figures["objectives"], bounds, strict=True))
             if above > ABOVE_LEAST + 2 * OF_REFERENCE:
                 raise SystemExit(f"{name}: an objective is {above:.2g} above the least, expected {ABOVE_LEAST:g}")

@@ -12,7 +12,7 @@ from tfpipe.training.trials import Path, Trial, Units
 
 
 def trial(l2, cost, *, cost_error=0.1, error=0.2, certificate=0.0, standardize="none"):
-    return Trial(standardize, l2, cost, cost_error, error, error, certificate, 0.0, 5, 6, True, 0)
+    return Trial(standardize, l2, cost, cost_error, error, error, cost, certificate, 0.0, 5, 6, True, 0)
 
 
 def around(mean, n=1000):

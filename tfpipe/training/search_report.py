@@ -64,6 +64,7 @@ def build(
             "standard_error": finite(trial.cost_error),
             "balanced_error": finite(trial.balanced_error),
             "test_error": None,
+            "train_cost": finite(trial.train_cost),
             "certificate": finite(trial.certificate),
             "converged": trial.converged,
             "epochs": None,
@@ -75,6 +76,7 @@ def build(
     ]
     of_taken = {
         "test_error": diagnosis.error if diagnosis else None,
+        "train_cost": finite(saved.cost),
         "certificate": finite(saved.certificate),
         "converged": bool(optimum.converged[0]) and saved.is_exact,
         "iterations": int(optimum.iterations[0]),

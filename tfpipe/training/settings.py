@@ -127,6 +127,7 @@ class Settings:
                 task.scale,
                 l2,
                 **trials.figures(own_loss, own_wrong, plan.validating.labels, self._units),
+                train_cost=float(optimum.cost[heads].mean()),
                 certificate=float(optimum.certificate[heads].max()),
                 gradient=float(optimum.gradient[heads].max()),
                 iterations=int(optimum.iterations[heads].max()),

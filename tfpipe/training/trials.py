@@ -25,7 +25,8 @@ class Trial(NamedTuple):
       cost_error: the standard error of that.
       error: share of wrong predictions, in [0, 1].
       balanced_error: the mean of that over the classes.
-      certificate: by how much the training cost may be above the least; the largest over its folds.
+      train_cost: what was minimized, l2 included; the mean over its folds.
+      certificate: by how much that may be above the least; the largest over its folds.
       gradient: the largest entry of the gradient of what was minimized, likewise.
       iterations, evaluations: of its heads, the largest.
       converged: whether all its heads did.
@@ -38,6 +39,7 @@ class Trial(NamedTuple):
     cost_error: float
     error: float
     balanced_error: float
+    train_cost: float
     certificate: float
     gradient: float
     iterations: int
