@@ -25,6 +25,18 @@ def splits(n_train=100, n_validation=40, n_test=30, shape=(4, 6), n_classes=3, p
     return Splits(*parts, class_names=tuple(map(str, range(n_classes))), pixel_max=pixel_max)
 
 
+def rare_classes(of_class=(200, 40, 10)):
+    """Rows of features `[n, 6]` float32 around one mean for each class, so many of it in each split."""
+    means = np.random.default_rng(77).normal(0, 1, (len(of_class), 6))
+    parts = []
+    for seed in (11, 12, 13):
+        random = np.random.default_rng(seed)
+        labels = random.permutation(np.repeat(np.arange(len(of_class)), of_class)).astype(np.int32)
+        x = means[labels] + random.normal(0, 1.6, (len(labels), 6))
+        parts.append(Examples(x.astype(np.float32), labels))
+    return Splits(*parts, class_names=tuple(map(str, range(len(of_class)))))
+
+
 def as_float64(examples, pixel_max):
     """What the oracle takes: x [N, D] float64, y [N]."""
     return examples.images.reshape(len(examples), -1).astype(np.float64) / pixel_max, examples.labels

@@ -29,6 +29,11 @@ def measure(W, b, x, y):
     return int((log_p.argmax(axis=1) != y).sum()), float(-log_p[np.arange(len(y)), y].mean())
 
 
+def balanced_error(predicted, y):
+    """The mean over the classes that occur of the share of wrong predictions."""
+    return float(np.mean([(predicted[y == k] != k).mean() for k in np.unique(y)]))
+
+
 @dataclasses.dataclass
 class Run:
     W: np.ndarray
@@ -85,7 +90,11 @@ def train(
             if (iteration + 1) % validation_frequency == 0:
                 wrong, cost = measure(W, b, *validation)
                 best.path.append((iteration, wrong, cost))
-                figure = wrong / len(validation[1]) if select == "error" else cost
+                predicted = (validation[0] @ W + b).argmax(axis=1)
+                figure = {
+                    "error": wrong / len(validation[1]), "cost": cost,
+                    "balanced_error": balanced_error(predicted, validation[1]),
+                }[select]  # fmt: skip
                 if figure < best_figure:
                     if figure < best_figure * improvement_threshold:
                         patience = max(patience, iteration * patience_increase)

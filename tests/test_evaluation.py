@@ -10,6 +10,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.pipeline import residency
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.solvers.objective import Objective
+from tfpipe.solvers.weights import balance
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Parameters
 
@@ -24,6 +25,7 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         self.b = random.normal(size=(5, 3)).astype(np.float32)
         self.column = np.zeros(5, np.int32)
         self.masks = np.ones((1, 40), np.float32)
+        self.balance = None
 
     def evaluation(
         self, length, programs=1, *, batch_size=9, arithmetic="float32", drop_remainder=False, is_resident=True
@@ -32,7 +34,7 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         (split,) = residency.place([self.examples])
         # By default minibatches of 9, of which the last has 4.
         sampler = Sampler(40, batch_size, drop_remainder=drop_remainder)
-        objective = Objective.of(BY_255, split.labels, self.masks, sampler.examples, arithmetic)
+        objective = Objective.of(BY_255, split.labels, self.masks, sampler.examples, arithmetic, balance=self.balance)
         return Evaluation(split._replace(is_resident=is_resident), objective, sampler, length, workers)
 
     def groups(self, sizes, padding=0):
@@ -95,6 +97,18 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(
             found.predicted, oracle.log_probabilities(self.W[0].T, self.b[0], self.x[:36]).argmax(axis=1)
         )
+
+    # All in one span, and in three; of the second 36 examples count.
+    @parameterized.parameters((9, False), (2, True))
+    def test_balanced_errors(self, length, drop_remainder):
+        self.balance = balance(self.y[:36] if drop_remainder else self.y)
+        found = self.evaluation(length, 2, drop_remainder=drop_remainder).measure(self.groups((3, 2), 1))
+        n = 36 if drop_remainder else 40
+        self.assert_measures(found[:2], n)
+        x, y = self.x[:n], self.y[:n]
+        self.assertGreater(len(set(np.bincount(y))), 1)
+        expected = [oracle.balanced_error((x @ W.T + b).argmax(axis=1), y) for W, b in zip(self.W, self.b, strict=True)]
+        self.assertAllClose(found[2], expected, rtol=0, atol=1e-13)
 
     def test_images_that_come_with_each_span(self):
         self.assert_measures(self.evaluation(2, is_resident=False).measure(self.groups((5,), 1)))

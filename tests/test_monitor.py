@@ -348,13 +348,31 @@ class PaceTest(tf.test.TestCase):
         W, b = np.eye(2, 3, dtype=np.float32), np.zeros(3, np.float32)
         model = artifact.TrainedModel(W, b, ("a", "b", "c"), (2,), 1.0, {})
         diagnosis = Diagnosis(np.array([0, 1]), np.array([0, 2]), np.array([0.5, 0.9]), 3)
-        tensorboard = TensorBoard(folder, [{"rate": 0.1}], monitor.Written({}, None))
+        tensorboard = TensorBoard(folder, [{"rate": 0.1}], "cost", monitor.Written({}, None))
         for iteration, key in ((500, (0, 499)), (600, (1, 299)), (700, (1, 299))):
             tensorboard.selected(Selected(iteration, key, model, diagnosis, None), {})
         # Without waiting for the end: it can be seen at once.
         events = EventAccumulator(str(folder / "train"), {"tensors": 0}).Reload()
         self.assertEqual([event.step for event in events.Tensors("weights/W")], [500, 600])
         tensorboard.close()
+
+    def test_balanced_errors_have_a_curve_of_their_own(self):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        tensorboard = TensorBoard(folder, [{"rate": 0.1}, {"rate": 0.2}], "balanced_error", monitor.Written({}, None))
+        tensorboard.started(monitor.Started([], "", lambda: b""))
+        two = np.array([0.5, 0.25])
+        figures = [two, two, {}, two, two, two, 1, 0.25, np.array([0.75, 0.625])]
+        tensorboard.validated([monitor.Validated(7, 1, 0.1, 100.0, *figures)])
+        head = dict.fromkeys(("validation_error", "validation_cost", "test_error", "best_iteration", "iterations"))
+        grid = [head | {"rate": 0.1, "diverged": False, "balanced_error": figure} for figure in (0.75, None)]
+        tensorboard.finished(monitor.Finished("", [], 7, {"grid": grid}, {}, None), {}, {})
+        tensorboard.close()
+        for run, tag, value in (
+            ("validation", "error/balanced", 0.625), ("lowest", "error/balanced", 0.625),
+            ("highest", "error/balanced", 0.75), ("heads/0", "trials/balanced_error", 0.75),
+        ):  # fmt: skip
+            points = EventAccumulator(str(folder / run), {"tensors": 0}).Reload().Tensors(tag)
+            self.assertEqual([tf.make_ndarray(point.tensor_proto).item() for point in points], [value], (run, tag))
 
     def test_cells_of_tables_are_no_markup(self):
         rows = [("class", "error"), ("a|b", "*x*"), ("<b>\nc", "")]

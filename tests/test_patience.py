@@ -128,6 +128,22 @@ class PatienceTest(absltest.TestCase):
         self.assertEqual(patience.best_steps.tolist(), [4, 5, 5])
         self.assertEqual(patience.selected(), 2)
 
+    def test_by_balanced_errors(self):
+        patience = Patience(3, patience=4, patience_increase=2, improvement_threshold=0.9, select="balanced_error")
+        self.assertEqual(patience.best.tolist(), [np.inf] * 3)
+        patience.observe(4, np.array([0.2, 0.2, 0.2]), np.array([0.5, 0.5, 0.4]), np.array([0.5, 0.5, 0.5]))
+        self.assertEqual(patience.selected(), 2)  # Of equals the smaller cost.
+        # Error and cost are better alone; it is better, a little; by far.
+        improved = patience.observe(
+            5, np.array([0.0, 0.3, 0.3]), np.array([0.1, 0.6, 0.6]), np.array([0.5, 0.49, 0.25])
+        )
+        self.assertEqual(improved.tolist(), [False, True, True])
+        self.assertEqual(patience.allowed.tolist(), [7, 7, 9])  # max(4, 2 * 3) + 1, and 2 * 4 + 1.
+        self.assertEqual(patience.best.tolist(), [0.5, 0.49, 0.25])
+        self.assertEqual(patience.best_error.tolist(), [0.2, 0.3, 0.3])
+        self.assertEqual(patience.best_cost.tolist(), [0.5, 0.6, 0.6])
+        self.assertEqual(patience.selected(), 2)
+
     def test_of_equal_costs_the_smaller_error_is_selected_then_the_first(self):
         patience = Patience(4, patience=9, patience_increase=2, improvement_threshold=0.995, select="cost")
         patience.observe(1, np.array([0.1, 0.3, 0.2, 0.2]), np.array([0.5, 0.4, 0.4, 0.4]))

@@ -107,6 +107,8 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         ("until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, BESIDE),
         ("grid", GRID, BESIDE),
         ("float64", {"precision": "float64", "learning_rate": (0.1, 0.2)}, BESIDE),
+        ("by_balanced_errors", GRID | {"select": "balanced_error"}, BESIDE),
+        ("inside_by_balanced_errors", GRID | {"select": "balanced_error"}, INSIDE),
         ("inside_until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, INSIDE),
     )
     @pytest.mark.exhaustive
@@ -263,7 +265,8 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         new = ("select", "max_iter", "tolerance", "folds", "refit")
         settings = {name: value for name, value in identity["settings"].items() if name not in new}
         facts = saved.facts | {"identity": identity | {"settings": settings}}
-        states.save(saved.facts["steps"], saved._replace(facts=facts))
+        arrays = {name: array for name, array in saved.arrays.items() if name != "best_balanced_error"}
+        states.save(saved.facts["steps"], saved._replace(facts=facts, arrays=arrays))
         with self.assertRaisesRegex(WorkdirError, "holds a run with select=error, not cost; give another workdir"):
             self.train(select=None)
         self.assertEqual(self.train().report["grid"], expected)

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import tfpipe
-from tests import made
+from tests import made, oracle
 from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.data.folds import folds
 from tfpipe.disk.checkpoints import Checkpoints
@@ -194,6 +194,26 @@ class PathTest(parameterized.TestCase):
         errors = [head["validation_error"] for head in report["grid"]]
         self.assertEqual(report["validation_error"], min(errors))
 
+    def test_of_rare_classes_each_figure_takes_another_setting(self):
+        data, found = made.rare_classes(), {}
+        for select in ("cost", "error", "balanced_error"):
+            config = TrainConfig(solver="lbfgs", select=select, folds=0, refit=False)
+            found[select] = tfpipe.train(config, data)
+        self.assertLen({result.report["selected"] for result in found.values()}, 3)
+        result = found["balanced_error"]
+        report, heads = result.report, result.report["grid"]
+        self.assertEqual(report["balanced_error"], min(head["balanced_error"] for head in heads))
+        self.assertIn("the least validation balanced error of", report["why"])
+        self.assertIn(f"balanced error {report['balanced_error']:.2%}", report["why"])
+        self.assertIn("balanced_error", report["columns"])
+        self.assertNotIn("balanced_error", found["error"].report["columns"])
+        predicted = result.model.predict(data.validation.images).numpy()
+        expected = oracle.balanced_error(predicted, data.validation.labels)
+        # The model that is saved was minimized further than the one that was tried.
+        self.assertAlmostEqual(report["balanced_error"], expected, delta=1 / (3 * 10) + 1e-9)
+        events = [event.balanced_error for event in result.history]
+        self.assertEqual(np.nanmin(events), report["balanced_error"])
+
     def test_small_data_is_cross_validated_unless_a_split_is_asked_for(self):
         self.assertEqual(tfpipe.train(TrainConfig(l2=1e-3), tfpipe.load("digits")).report["folds"], 5)
         data = tfpipe.load("digits", validation_split=300)
@@ -216,6 +236,14 @@ class WordsTest(parameterized.TestCase):
         report = tfpipe.train(TrainConfig(), Splits(*shuffled, ("a", "b", "c"))).report
         words = "no better than to name the largest class always"
         self.assertTrue(any(words in line for line in report["warnings"]), report["warnings"])
+
+    def test_no_better_than_one_class_on_the_mean_over_the_classes(self):
+        data = made.rare_classes()
+        for l2, words in ((1e6, ["no better than to name one class always, which has a balanced error of 66.67%"]),
+                          (1e-2, [])):  # fmt: skip
+            config = TrainConfig(l2=l2, solver="lbfgs", select="balanced_error", folds=0)
+            lines = [line for line in tfpipe.train(config, data).report["warnings"] if "no better" in line]
+            self.assertEqual([word in line for word, line in zip(words, lines, strict=True)], [True] * len(words))
 
     def test_nothing_is_said_where_all_is_well(self):
         self.assertEqual(tfpipe.train(TrainConfig(), splits()).report["warnings"], [])

@@ -17,6 +17,7 @@ from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
 from tfpipe.model import artifact
 from tfpipe.training import loop
+from tfpipe.training import report as table
 from tfpipe.training.evaluation import Evaluation
 
 # Validations beside the training, one at a time, as of large splits.
@@ -62,6 +63,14 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         by_error = by_oracle(made.splits(95, 41, 30), batch_size=10, **options)
         self.assertEqual((by_cost.iterations, by_cost.best_iteration), (6, 1))
         self.assertEqual((by_error.iterations, by_error.best_iteration), (7, 3))
+
+    @pytest.mark.exhaustive
+    def test_stopping_by_the_balanced_error(self):
+        options = {"patience": 12, "improvement_threshold": 0.9, "learning_rate": 0.05}
+        found = self.assert_stops_as_in_the_tutorial(select="balanced_error", **options)
+        by_error = by_oracle(made.splits(95, 41, 30), batch_size=10, epochs=30, **options)
+        self.assertEqual((found.iterations, found.best_iteration), (191, 95))
+        self.assertEqual((by_error.iterations, by_error.best_iteration), (35, 23))
 
     @parameterized.parameters(
         {"patience": 23, "patience_increase": 1.0},  # Ends inside an epoch.
@@ -171,6 +180,64 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
             mean = np.mean(expected.costs[first : event.iteration + 1])
             self.assertAllClose(event.reports["cost"][0], mean, rtol=2e-7, atol=of_cost)
             first = event.iteration + 1
+
+
+class SelectTest(tf.test.TestCase, parameterized.TestCase):
+    """Classes of 200, 40 and 10 examples, for which each figure would have another model."""
+
+    def test_each_figure_takes_the_model_that_is_best_by_it(self):
+        self.assert_each_figure_takes_its_best(loop.Pace(), drop_remainder=False)
+
+    # By `drop_remainder` 240 of the 250 validation examples count.
+    @parameterized.product(pace=[loop.Pace(), BESIDE], drop_remainder=[False, True])
+    @pytest.mark.exhaustive
+    def test_each_figure_takes_its_best_in_every_way(self, pace, drop_remainder):
+        self.assert_each_figure_takes_its_best(pace, drop_remainder=drop_remainder)
+
+    def assert_each_figure_takes_its_best(self, pace, *, drop_remainder):
+        splits = made.rare_classes()
+        options = {
+            "batch_size": 60, "learning_rate": (0.003, 0.03, 0.3), "l2": (0.0, 0.05), "epochs": 20,
+            "drop_remainder": drop_remainder,
+        }  # fmt: skip
+        n = 240 if drop_remainder else 250
+        x, y = splits.validation.images[:n].astype(np.float64), splits.validation.labels[:n]
+        found = {}
+        for select in ("cost", "error", "balanced_error"):
+            result = loop.train(config(select=select, **options), splits, pace=pace)
+            W, b = (part.numpy().astype(np.float64) for part in (result.model.W, result.model.b))
+            wrong, cost = oracle.measure(W, b, x, y)
+            balanced = oracle.balanced_error((x @ W + b).argmax(axis=1), y)
+            found[select] = {"cost": cost, "error": wrong / n, "balanced_error": balanced}
+            report = result.report
+            self.assertEqual(report["validation_examples"], n)
+            self.assertEqual(report["validation_error"], wrong / n)
+            self.assertAllClose(report["validation_cost"], cost, rtol=1e-6)
+            head, heads = report["grid"][report["selected"]], report["grid"]
+            if select != "balanced_error":
+                self.assertEqual({one["balanced_error"] for one in heads}, {None})
+                self.assertTrue(all(event.balanced_error is None for event in result.history))
+                self.assertNotIn("balanced", table.table(report) + table.summary(report))
+                continue
+            self.assertAllClose([report["balanced_error"], head["balanced_error"]], [balanced] * 2, rtol=0, atol=1e-12)
+            least = np.nanmin([event.balanced_error for event in result.history], axis=0)
+            self.assertAllEqual([one["balanced_error"] for one in heads], least)
+            self.assertEqual(report["balanced_error"], least.min())
+            self.assertIn(f"{balanced:.2%}", table.table(report).splitlines()[1])
+            self.assertEqual(json.loads(table.summary(report))["balanced_error"], report["balanced_error"])
+        for select, other in itertools.permutations(found, 2):
+            self.assertLess(found[select][select], found[other][select])
+
+    @pytest.mark.exhaustive
+    def test_of_classes_alike_it_is_the_error(self):
+        splits = made.rare_classes((30, 30, 30))
+        by_error, balanced = (
+            loop.train(config(select=select, learning_rate=(0.01, 0.3)), splits)
+            for select in ("error", "balanced_error")
+        )
+        for one, other in zip(by_error.history, balanced.history, strict=True):
+            self.assertAllEqual(one.validation_error, other.balanced_error)
+        self.assertEqual(by_error.model.W.numpy().tobytes(), balanced.model.W.numpy().tobytes())
 
 
 class RunTest(tf.test.TestCase, parameterized.TestCase):

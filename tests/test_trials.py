@@ -42,7 +42,20 @@ class UnitsTest(parameterized.TestCase):
         found = trials.figures(loss, wrong, labels, Units.of(None))
         self.assertAlmostEqual(found["cost"], 0.5)
         self.assertAlmostEqual(found["error"], 0.6)
-        self.assertAlmostEqual(found["balanced_error"], (1 / 3 + 1 + 1) / 3)
+        self.assertAlmostEqual(found["balanced_error"], (1 / 3 + 1 + 1) / 3, delta=1e-14)
+
+    def test_balanced_errors_are_equal_to_the_bit_where_they_are_equal(self):
+        labels = np.repeat([0, 1, 3, 4], [7, 11, 3, 979])
+        random, loss = np.random.default_rng(0), np.zeros(1000)
+        found = set()
+        for _ in range(20):  # Of each class as many, in whatever places.
+            wrong = np.concatenate([random.permutation(n) < n // 2 for n in (7, 11, 3, 979)])
+            found.add(trials.figures(loss, wrong, labels, Units.of(None))["balanced_error"])
+        self.assertLen(found, 1)
+        self.assertAlmostEqual(found.pop(), (3 / 7 + 5 / 11 + 1 / 3 + 489 / 979) / 4, delta=1e-11)
+        alike = np.repeat([0, 1, 2], 7)
+        wrong = np.arange(21) % 5 == 0
+        self.assertEqual(trials.figures(loss[:21], wrong, alike, Units.of(None))["balanced_error"], 5 / 21)
 
 
 class PathTest(parameterized.TestCase):
@@ -92,6 +105,9 @@ class PathTest(parameterized.TestCase):
         ]
         self.assertEqual(trials.best(made, "cost"), 1)  # Of equals the larger l2.
         self.assertEqual(trials.best(made, "error"), 2)
+        balanced = [one._replace(balanced_error=figure) for one, figure in zip(made, (0.2, 0.3, 0.3, 0.3), strict=True)]
+        self.assertEqual(trials.best(balanced, "balanced_error"), 0)
+        self.assertEqual(trials.best(balanced[1:], "balanced_error"), 0)  # Of equals the smaller cost, then the l2.
 
     def test_a_scale_that_is_behind_leaves_after_twelve_values(self):
         good = [trial(1, 0.3)]

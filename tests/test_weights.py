@@ -9,8 +9,8 @@ from absl.testing import parameterized
 
 from tests import made, oracle
 from tfpipe import Examples, TrainConfig, train
-from tfpipe.solvers.objective import example_weights
 from tfpipe.solvers.sgd import Sgd
+from tfpipe.solvers.weights import example_weights
 
 SPLITS = made.splits(60, 40, 30)
 

@@ -239,8 +239,9 @@ class TrainConfig:
     select: str | None = _option(
         None,
         "the figure of the validation by which the best models, the patience of sgd and the choice among heads go; "
-        "error, the share of wrong predictions, is the Theano tutorial's; default: cost",
-        choices=("cost", "error"),
+        "error, the share of wrong predictions, is the Theano tutorial's; balanced_error, its mean over the classes, "
+        "lets rare ones count as much as others; default: cost",
+        choices=("cost", "error", "balanced_error"),
     )
     batch_size: int | None = _option_of("sgd", 600, "examples in a minibatch", _integer(1))
     learning_rate: tuple[float, ...] | None = _option_of(

@@ -31,11 +31,12 @@ from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.spans import SPAN_BYTES, SPAN_FLOPS, span_length
 from tfpipe.solvers.base import Group
 from tfpipe.solvers.moments import Moments
-from tfpipe.solvers.objective import Objective, balanced
+from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.optimum import SMALL, Measures, Optimum, Sample, minimize, sampled, sizes
 from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.sgd import Sgd
+from tfpipe.solvers.weights import balanced
 
 # Up to so many they are brought to one of few sizes, for which programs are there.
 _SMALLEST = 1_000_000

@@ -74,7 +74,7 @@ class Monitor:
         if workdir and config.tensorboard:
             from tfpipe.monitor import tensorboard  # Not above: the package need not be there.
 
-            self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, settings, written, clock)
+            self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, settings, config.select, written, clock)
         self._profiler: Profiler | None = None
         if workdir and config.profile:
             from tfpipe.monitor import profiler  # TensorFlow, which the state of a run can be read without.

@@ -59,6 +59,7 @@ class Validated(NamedTuple):
       test_error: share in [0, 1]; NaN also for a head whose validation is no new best.
       leader: the head with the best validation so far; None while there is none.
       best_error: the validation error of its best; infinity while there is none.
+      balanced_error: the mean of the validation error over the classes; None: it was not measured.
     """
 
     iteration: int
@@ -73,6 +74,7 @@ class Validated(NamedTuple):
     test_error: np.ndarray
     leader: int | None
     best_error: float
+    balanced_error: np.ndarray | None = None
 
 
 class Selected(NamedTuple):

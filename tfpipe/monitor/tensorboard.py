@@ -47,6 +47,7 @@ class TensorBoard:
     Args:
       folder: for the files.
       settings: of each head, by name.
+      select: the figure of the validation by which the run goes; None: that is not told.
       written: what the files hold already, of a run that goes on.
       clock: seconds, from any time on.
 
@@ -58,11 +59,13 @@ class TensorBoard:
         self,
         folder: pathlib.Path,
         settings: Sequence[Mapping[str, Any]],
+        select: str | None,
         written: Written,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._folder = folder
         self._settings = settings
+        self._best = (*_BEST, "balanced_error") if select == "balanced_error" else _BEST
         self._clock = clock
         self._written = written
         self._files: dict[str, _EventFile] = {}
@@ -80,7 +83,7 @@ class TensorBoard:
             self._write("train", 0, [], graph=graph)
         experiment = hparams.hparams_config_pb(
             hparams=[hparams.HParam(name) for name in self._settings[0]],
-            metrics=[hparams.Metric(f"trials/{name}", display_name=name.replace("_", " ")) for name in _BEST],
+            metrics=[hparams.Metric(f"trials/{name}", display_name=name.replace("_", " ")) for name in self._best],
         )
         self._write(".", 0, [experiment])
         self._flush()
@@ -101,6 +104,9 @@ class TensorBoard:
         leader = event.leader
         if leader is None:
             return
+        of_validation = {"cost": event.validation_cost, "error": event.validation_error}
+        if event.balanced_error is not None:
+            of_validation["error/balanced"] = event.balanced_error
         of_solver = {name: values[leader] for name, values in event.reports.items()}
         of_solver |= {name: value for name, value in self._settings[leader].items() if not isinstance(value, str)}
         curves = {
@@ -111,15 +117,12 @@ class TensorBoard:
                 "training/examples_per_second": event.examples_per_second,
                 "weights/norm": event.W_norm[leader],
             },
-            "validation": {"cost": event.validation_cost[leader], "error": event.validation_error[leader]},
+            "validation": {tag: values[leader] for tag, values in of_validation.items()},
             "test": {"error": event.test_error[leader]},
         }
         if len(event.validation_cost) > 1 and not np.isnan(event.validation_error).all():
             for run, extreme in (("lowest", np.nanmin), ("highest", np.nanmax)):
-                curves[run] = {
-                    "cost": extreme(event.validation_cost),
-                    "error": extreme(event.validation_error),
-                }
+                curves[run] = {tag: extreme(values) for tag, values in of_validation.items()}
         for run, values in curves.items():
             # The leader may have stopped already, and is tested at a new best only.
             scalars = [scalar_pb(tag, float(value)) for tag, value in values.items() if not math.isnan(value)]
@@ -153,7 +156,7 @@ class TensorBoard:
         digits = len(str(len(event.report["grid"]) - 1))
         for n, head in enumerate(event.report["grid"]):
             number = f"{n:0{digits}}"  # TensorBoard sorts runs and trials by their letters.
-            best = [scalar_pb(f"trials/{name}", float(head[name])) for name in _BEST if head[name] is not None]
+            best = [scalar_pb(f"trials/{name}", float(head[name])) for name in self._best if head[name] is not None]
             settings = {name: head[name] for name in self._settings[n]}
             status = api_pb2.STATUS_FAILURE if head["diverged"] else api_pb2.STATUS_SUCCESS
             session = [hparams.hparams_pb(settings, trial_id=number), *best, sessions.session_end_pb(status)]

@@ -40,7 +40,7 @@ class Inside(NamedTuple):
       validation, test: all minibatches of both splits.
       of_validation, of_test: how heads are measured on them.
       column: `[H]` int32, the columns of validation rows of the heads.
-      figure: `[]` int32, by which of a validation's figures models are chosen; 0: the error; 1: the cost.
+      figure: `[]` int32, by which of FIGURES models are chosen.
       to_beat: `[H]` float64, below which that of a head is better than ever: minus infinity for one that has ended.
     """
 
@@ -72,7 +72,7 @@ class Inside(NamedTuple):
         test_sums = tf.cond(
             tf.reduce_any(improved),
             lambda: self.of_test.sums(self.test, W, b, tf.zeros_like(self.column)),
-            lambda: tf.fill([2, b.shape[0]], tf.constant(np.nan, tf.float64)),
+            lambda: tf.fill([self.of_test.n_figures, b.shape[0]], tf.constant(np.nan, tf.float64)),
         )
         norm = tf.norm(tf.cast(W, tf.float64), axis=(1, 2))
         to_beat = tf.where(improved, figure, to_beat)
@@ -88,7 +88,7 @@ class Advance(NamedTuple):
       costs: `[T, H]`, the cost that was minimized, before each step, without any penalty. XLA drops assertions, so
         whether a cost is finite is the caller's to look at.
       reports: what the solver reports, by name: `[T, H]`, of which the rows at validations count.
-      sums: `[T, 2, H]` float64, see `Objective.sums`, on the validation split; of which the rows at validations count.
+      sums: `[T, F, H]` float64, see `Objective.sums`, on the validation split; of which the rows at validations count.
         None if they were not made inside.
       test_sums: the same on the test split, where a head was better than ever; elsewhere NaN.
       norm: `[T, H]` float64, the norm of W there.

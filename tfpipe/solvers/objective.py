@@ -5,6 +5,7 @@ Conventions as in `model.softmax`. With w[h, n] the weight of example n for head
     cost of a minibatch = sum_n w[h, n] loss[h, n] / (examples in it * mean w[h])
     cost on a split     = sum_n w[h, n] loss[h, n] / sum_n w[h, n]
     error on a split    = the same with 1 for a wrong prediction and 0 for a right one in the place of the loss
+    balanced error      = the error with balance[n] w[h, n] in the place of the weights in the upper sum
 
 So the mean of the first over an epoch of full minibatches is the second, and l2 means the same for all weights.
 """
@@ -17,7 +18,6 @@ import tensorflow as tf
 
 from tfpipe.compute import int8
 from tfpipe.compute.programs import padded
-from tfpipe.data import Examples
 from tfpipe.data.scaling import Scaling
 from tfpipe.model import softmax
 from tfpipe.pipeline.spans import Span
@@ -27,6 +27,9 @@ from tfpipe.pipeline.spans import Span
 # 33.5, 33.1, 27.8, 28.9. Of 200: 16.3 ms as a whole, 16.5 in 2 parts. With 40 rows of W 48 and 46, with 80 72 and 76.
 _LARGEST_WHOLE = 1 << 20
 _MOST_ROWS_IN_PARTS = 40
+
+# What is measured on a split, in the order of `Objective.sums`; the last where there is a balance.
+FIGURES = ("error", "cost", "balanced_error")
 
 # What is computed in which type: the inputs, and all else (parameters, costs, gradients).
 _TYPES = {
@@ -56,27 +59,6 @@ def arithmetic(precision: str, scaling: Scaling, dtype: np.dtype, batch_size: in
     return "int8" if stay_bytes and int8.pay(batch_size, n_in) else precision
 
 
-def example_weights(examples: Examples, class_weight: str | None, n_out: int) -> np.ndarray:
-    """What each of N training examples counts in the cost, by its weight and `TrainConfig.class_weight`: `[N]` float32.
-
-    By the largest of their weights, for the cost takes them by their mean: so float32 holds weights of any scale.
-    """
-    labels = examples.labels
-    weights = np.ones(len(labels)) if examples.weights is None else examples.weights / examples.weights.max()
-    if class_weight is not None:
-        weights = weights * balanced(np.bincount(labels, weights, minlength=n_out))[labels]
-    return weights.astype(np.float32)
-
-
-def balanced(counts: np.ndarray) -> np.ndarray:
-    """What an example of each class counts, so that classes with these sums of weights, `[K]`, count alike: `[K]`.
-
-    A class without any counts for none of the others, and its examples, if they have no weight, once.
-    """
-    there = counts > 0  # As scikit-learn does, which knows the classes of the examples alone.
-    return np.where(there, counts.sum() / (there.sum() * np.where(there, counts, 1)), 1)
-
-
 def parameter_type(arithmetic: str) -> tf.DType:
     """Of W and b: float64 if that is what is multiplied, else float32."""
     return _TYPES[arithmetic][1]
@@ -95,6 +77,7 @@ class Objective(NamedTuple):
       arithmetic: see there.
       widest: float32 or float64, to which images are rounded before all else: those of a run are float32 at most,
         wherever they lie.
+      balance: `[N]` float64, by which a wrong prediction counts in the balanced error; None: that is not measured.
     """
 
     shift: tf.Tensor | None
@@ -105,6 +88,7 @@ class Objective(NamedTuple):
     mean: tf.Tensor
     arithmetic: str
     widest: str
+    balance: tf.Tensor | None
 
     @classmethod
     def of(
@@ -115,8 +99,12 @@ class Objective(NamedTuple):
         examples: int,
         arithmetic: str,
         widest: str = "float32",
+        balance: np.ndarray | None = None,
     ) -> Self:
-        """The objective on labels `[n]` with weights `[C, n]`; where it measures, the first `examples` count."""
+        """The objective on labels `[n]` with weights `[C, n]`; where it measures, the first `examples` count.
+
+        `balance` is of these, `[examples]`.
+        """
         dtype = parameter_type(arithmetic)
         total = weights[:, :examples].sum(axis=1, dtype=np.float64)
         room = padded(len(labels)) - len(labels)
@@ -129,7 +117,13 @@ class Objective(NamedTuple):
             tf.constant(weights.mean(axis=1, dtype=np.float64), dtype),
             arithmetic,
             widest,
+            None if balance is None else tf.constant(np.pad(balance, (0, padded(len(labels)) - examples))),
         )
+
+    @property
+    def n_figures(self) -> int:
+        """F: how many of FIGURES it measures."""
+        return len(FIGURES) - (self.balance is None)
 
     def cost(self, span: Span, i: tf.Tensor, W: tf.Tensor, b: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
         """`[H]`, the costs of minibatch number i, without any penalty: differentiable in W and b.
@@ -158,11 +152,14 @@ class Objective(NamedTuple):
         return whole
 
     def sums(self, span: Span, W: tf.Tensor, b: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-        """`[2, H]` float64, over a span: the weights of wrong predictions, and the weighted log losses."""
+        """`[F, H]` float64, over a span: sums by which FIGURES, times the total, are found.
+
+        The weights of wrong predictions, the weighted log losses, and, with a balance, the former times that.
+        """
         _, sums = tf.while_loop(
             lambda i, _: i < span.end,
             lambda i, sums: (i + 1, sums + _sums_of_minibatch(self, span, i, W, b, column)),
-            (span.begin, tf.zeros([2, b.shape[0]], tf.float64)),
+            (span.begin, tf.zeros([self.n_figures, b.shape[0]], tf.float64)),
         )
         return sums
 
@@ -232,7 +229,12 @@ def _sums_of_minibatch(
     # An example that does not count has no part in it, even if its loss is infinite.
     losses = tf.math.multiply_no_nan(softmax.log_losses(z, y), tf.broadcast_to(weights, wrong.shape))
     of_each = tf.stack([wrong, losses])
-    return tf.cast(tf.reduce_sum(of_each, axis=2), tf.float64)
+    sums = tf.cast(tf.reduce_sum(of_each, axis=2), tf.float64)
+    if objective.balance is None:
+        return sums
+    balance = tf.gather(objective.balance, tf.gather(span.examples, i))
+    balanced = tf.reduce_sum(tf.cast(wrong, tf.float64) * balance, axis=1)
+    return tf.concat([sums, balanced[tf.newaxis]], axis=0)
 
 
 def _predictions_of_minibatch(

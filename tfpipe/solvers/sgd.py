@@ -20,7 +20,8 @@ from tfpipe.pipeline.sampler import Sampler
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers import curvature
 from tfpipe.solvers.base import Advance, Group, Inside, Solver, Tensors
-from tfpipe.solvers.objective import Objective, example_weights
+from tfpipe.solvers.objective import Objective
+from tfpipe.solvers.weights import example_weights
 
 
 class Sgd(Solver):
@@ -169,10 +170,11 @@ def _advance(
     """A step on each minibatch of `span` that counts, up to one validation after the other; see `Solver.advance`."""
     n_heads, dtype = group.b.shape[0], group.W.dtype
     heads = (dtype, [n_heads])
-    sums = (tf.float64, [2, n_heads])
-    of_validations = [] if inside is None else [sums, sums, (tf.float64, [n_heads])]
+    of_validations: list[tuple[tf.DType, list[int]]] = []
     best: Tensors = ()
     if inside is not None:
+        figures_of = [one.n_figures for one in (inside.of_validation, inside.of_test)]
+        of_validations = [(tf.float64, shape) for shape in (*([n, n_heads] for n in figures_of), [n_heads])]
         best = inside.to_beat, tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)
     costs, *found = (
         tf.TensorArray(of, size=span.rows.shape[0], element_shape=shape) for of, shape in [heads] * 3 + of_validations

@@ -15,6 +15,7 @@ from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.pipeline.spans import Spans, span_length
 from tfpipe.solvers.objective import Objective, parameter_type
+from tfpipe.solvers.weights import balance
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Heads, Parameters
 from tfpipe.training.meter import Meter
@@ -95,12 +96,18 @@ def _evaluations(plan: Plan, placed: list[Resident], workers: Workers) -> list[E
     minibatches = max(sampler.per_epoch for sampler in samplers)
     length = _length(plan, minibatches, plan.test.batch_size, max(split.bytes_per_image for split in placed))
 
-    def evaluation(split: Resident, sampler: Sampler) -> Evaluation:
-        mask = np.ones((1, len(split.labels)), np.float32)
-        objective = Objective.of(plan.splits.scaling, split.labels, mask, sampler.examples, plan.arithmetic)
+    def evaluation(split: Resident, sampler: Sampler, *, balanced: bool) -> Evaluation:
+        mask, n = np.ones((1, len(split.labels)), np.float32), sampler.examples
+        objective = Objective.of(
+            plan.splits.scaling, split.labels, mask, n, plan.arithmetic,
+            balance=balance(split.labels[:n]) if balanced else None,
+        )  # fmt: skip
         return Evaluation(split, objective, sampler, length, workers)
 
-    return [evaluation(split, sampler) for split, sampler in zip(placed, samplers, strict=True)]
+    (validation, test), by_balance = placed, plan.config.select == "balanced_error"
+    return [
+        evaluation(validation, plan.validation, balanced=by_balance), evaluation(test, plan.test, balanced=False)
+    ]  # fmt: skip
 
 
 def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int) -> int:

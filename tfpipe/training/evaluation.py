@@ -61,8 +61,8 @@ class Evaluation:
         diagnoses = [functools.partial(self._predictions_of, self._nothing, group) for group in to_diagnose]
         self._workers.map(lambda call: call(), [*calls, *diagnoses])
 
-    def measure(self, groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:
-        """`[H]` shares of wrong predictions in [0, 1] and `[H]` mean costs: sums over all examples, divided once."""
+    def measure(self, groups: Sequence[Parameters]) -> np.ndarray:
+        """`[F, H]`, as FIGURES names them, errors as shares in [0, 1]: sums over all examples, divided once."""
         with self._one_pass() as spans:
             parts = [
                 np.concatenate(self._workers.map(self._sums_of, itertools.repeat(span, len(groups)), groups), axis=1)
@@ -71,11 +71,10 @@ class Evaluation:
         column = np.concatenate([group.column.numpy()[: group.n_heads] for group in groups])
         return self.figures(np.sum(parts, axis=0), column)
 
-    def figures(self, sums: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Errors and costs `[H]` of sums `[2, H]`, as `Objective.sums` gives them for heads of these columns, `[H]`."""
+    def figures(self, sums: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """`[F, H]`, of sums as `Objective.sums` gives them for heads of these columns, `[H]`."""
         total = self.objective.total.numpy()
-        error, cost = sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
-        return error, cost
+        return sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
 
     def diagnose(self, model: Parameters) -> Diagnosis:
         """What a single head, `[1, K, D]` and `[1, K]`, does on each example."""

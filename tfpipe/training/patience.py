@@ -1,4 +1,4 @@
-"""The tutorial's early stopping, for H heads at once; by errors, or by costs in their place. NumPy only.
+"""The tutorial's early stopping, for H heads at once; by errors, or by another figure in their place. NumPy only.
 
 In the Theano tutorial's words, with `iter` counted from 0: a validation error below the best one is the new best; if
 it is also below `best * improvement_threshold`, patience becomes `max(patience, iter * patience_increase)`; and after
@@ -22,13 +22,14 @@ class Patience:
     Args:
       heads: H.
       patience, patience_increase, improvement_threshold: as in the tutorial.
-      select: the figure by which it goes, `error` or `cost`.
+      select: the figure by which it goes, `error`, `cost` or `balanced_error`.
       state: from which the run goes on.
 
     Attributes:
       patience: float64, as in the tutorial.
       best_error: float64, the validation error at the best validation, a share in [0, 1]; infinity before the first.
       best_cost: float64, the validation cost then.
+      best_balanced_error: float64, the balanced error then; infinity also where that is not measured.
       best_steps: int64, how many steps were done then; 0 before the first.
       diverged: bool, the head was stopped because its cost was no longer finite.
       diverged_at: int64, after how many steps.
@@ -46,10 +47,11 @@ class Patience:
     ):
         self._increase = patience_increase
         self._threshold = improvement_threshold
-        self._by_cost = select == "cost"
+        self._select = select
         self.patience = np.full(heads, float(patience))
         self.best_error = np.full(heads, np.inf)
         self.best_cost = np.full(heads, np.inf)
+        self.best_balanced_error = np.full(heads, np.inf)
         self.best_steps = np.zeros(heads, np.int64)
         self.diverged = np.zeros(heads, bool)
         self.diverged_at = np.zeros(heads, np.int64)
@@ -69,13 +71,16 @@ class Patience:
 
     def arrays(self) -> dict[str, Any]:
         """All that it has to remember, copied: by name, as State has it."""
-        names = ("patience", "best_error", "best_cost", "best_steps", "diverged", "diverged_at")
+        names = (
+            "patience", "best_error", "best_cost", "best_balanced_error", "best_steps", "diverged", "diverged_at",
+        )  # fmt: skip
         return {name: getattr(self, name).copy() for name in names}
 
     @property
     def best(self) -> np.ndarray:
-        """`[H]` float64: the smallest of the figures seen, errors or costs, by which it goes."""
-        return self.best_cost if self._by_cost else self.best_error
+        """`[H]` float64: the smallest seen of the figure by which it goes."""
+        figure: np.ndarray = getattr(self, f"best_{self._select}")
+        return figure
 
     @property
     def allowed(self) -> np.ndarray:
@@ -102,23 +107,29 @@ class Patience:
         open_ends = allowed[allowed >= validation]
         return int(open_ends.min() if open_ends.size else allowed.max(initial=steps))
 
-    def observe(self, steps: int, error: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    def observe(
+        self, steps: int, error: np.ndarray, cost: np.ndarray, balanced_error: np.ndarray | None = None
+    ) -> np.ndarray:
         """Takes in a validation made after `steps`; heads that did not do the last of them are left alone.
 
         Args:
           steps: how many were done.
           error: `[H]` validation errors, shares in [0, 1].
           cost: `[H]` validation costs.
+          balanced_error: `[H]` balanced errors, shares too; None where it does not go by them.
 
         Returns:
-          `[H]` bool: the heads whose error, or cost, is a new best.
+          `[H]` bool: the heads of which the figure by which it goes is a new best.
         """
-        figure = cost if self._by_cost else error
+        figure = {"error": error, "cost": cost, "balanced_error": balanced_error}[self._select]
+        assert figure is not None
         improved = self.active(steps) & (figure < self.best)
         clearly = improved & (figure < self.best * self._threshold)
         self.patience[clearly] = np.maximum(self.patience[clearly], (steps - 1) * self._increase)
         self.best_error[improved] = error[improved]
         self.best_cost[improved] = cost[improved]
+        if balanced_error is not None:
+            self.best_balanced_error[improved] = balanced_error[improved]
         self.best_steps[improved] = steps
         return improved
 
@@ -128,9 +139,9 @@ class Patience:
         self.diverged_at[heads] = steps[heads]
 
     def selected(self, among: np.ndarray | None = None) -> int | None:
-        """The head with the smallest best error; of equals the one with the smaller cost, then the first one.
+        """The head with the smallest best figure; of equals the one with the smaller cost, then the first one.
 
-        Or with the smallest cost, and of equals the smaller error, if it goes by costs.
+        If it goes by costs, of equals the one with the smaller error.
 
         None if no head that is still sound has been validated. A diverged head is never selected, nor one that is not
         `among` (`[H]` bool; None: all).
@@ -138,6 +149,6 @@ class Patience:
         candidates = np.flatnonzero(~self.diverged & (self.best_steps > 0) & (among is None or among))
         if not candidates.size:
             return None
-        then = self.best_error if self._by_cost else self.best_cost
+        then = self.best_error if self._select == "cost" else self.best_cost
         order = np.lexsort((then[candidates], self.best[candidates]))
         return int(candidates[order[0]])

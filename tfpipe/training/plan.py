@@ -16,13 +16,15 @@ from tfpipe.monitor import DrawingPace, Validated
 from tfpipe.pipeline import residency, spans
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.solvers.base import Solver
-from tfpipe.solvers.objective import arithmetic, example_weights
+from tfpipe.solvers.objective import arithmetic
+from tfpipe.solvers.weights import example_weights
 from tfpipe.training.identity import RunIdentity
 from tfpipe.training.versions import versions
 
 # What the report tells of each head beside its settings.
 OF_A_HEAD = (
-    "validation_error", "validation_cost", "test_error", "epochs", "iterations", "best_iteration", "diverged",
+    "validation_error", "validation_cost", "balanced_error", "test_error", "epochs", "iterations", "best_iteration",
+    "diverged",
 )  # fmt: skip
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 # Products of fewer operations are faster with one thread: to wake a second one takes 35 microseconds on an Intel Xeon,

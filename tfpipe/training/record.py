@@ -69,7 +69,7 @@ class Record:
         return self.best.model(self.leader, self.patience)
 
     def to_beat(self, numbers: np.ndarray, steps: int) -> np.ndarray:
-        """`[h]` float64: below which validation error, or cost, each of these heads is better than ever, after `steps`.
+        """`[h]` float64: below which figure of the validation each of these heads is better than ever, after `steps`.
 
         Minus infinity for those that have ended.
         """
@@ -166,8 +166,9 @@ class Record:
         self._stop_diverged(
             steps - 1, numbers, (patience.active(steps)[numbers] & ~np.isfinite(found.cost))[np.newaxis]
         )
-        active = patience.active(steps)
-        improved = patience.observe(steps, self._of_all(numbers, found.error), self._of_all(numbers, found.cost))
+        active, balanced = patience.active(steps), found.balanced_error
+        figures = [found.error, found.cost] + ([] if balanced is None else [balanced])
+        improved = patience.observe(steps, *(self._of_all(numbers, figure) for figure in figures))
         kept = improved[numbers]
         self.best.keep(numbers[kept], found.W[kept], found.b[kept], found.test_error[kept])
         leader = self.leader
@@ -190,6 +191,7 @@ class Record:
             of_those(found.test_error, improved),
             leader,
             math.inf if leader is None else float(patience.best_error[leader]),
+            None if balanced is None else of_those(balanced, active),
         )
 
     def _tell_trained(self, before: int, numbers: np.ndarray, costs: np.ndarray) -> None:

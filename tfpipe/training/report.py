@@ -74,6 +74,7 @@ def build(
             **settings,
             "validation_error": finite(patience.best_error[h]),
             "validation_cost": finite(patience.best_cost[h]),
+            "balanced_error": finite(patience.best_balanced_error[h]),
             "test_error": finite(test_error[h]),
             "epochs": solver.epoch(of_heads[h]),
             "iterations": of_heads[h],
@@ -144,7 +145,7 @@ def summary(content: dict[str, Any]) -> str:
     """The contract with scripts: one line of JSON."""
     # Of a run that has no learning rate it is null, as scripts expect.
     of_sgd = [name for name in ("learning_rate",) if name in content]
-    names = (*_MEASURED, *content["settings"], *of_sgd, *_OF_THE_RUN)
+    names = (*_MEASURED, *besides(content["select"]), *content["settings"], *of_sgd, *_OF_THE_RUN)
     return json.dumps({name: content[name] for name in names}, allow_nan=False)
 
 
@@ -158,17 +159,23 @@ def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     return {"heads": _heads(content), "report": _figures(content)}
 
 
+def besides(select: str | None) -> list[str]:
+    """What is shown beside the figures of every run: by what this one chose."""
+    return [select] if select == "balanced_error" else []
+
+
 def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:
     if "columns" in content:
         return _in_order(content)
-    columns = (*content["settings"], "validation_error", "validation_cost", "test_error", "epochs", "iterations")
-    figures = ("cost", "error") if content["select"] == "cost" else ("error", "cost")
+    figures = "validation_error", "validation_cost"
+    columns = (*content["settings"], *besides(content["select"]), *figures, "test_error", "epochs", "iterations")
+    by = *besides(content["select"]), *(figures if content["select"] == "error" else figures[::-1])
     order = sorted(
         range(content["heads"]),
         key=lambda h: (
             h != content["selected"],
             content["grid"][h]["diverged"],
-            *(_last(content["grid"][h][f"validation_{figure}"]) for figure in figures),
+            *(_last(content["grid"][h][figure]) for figure in by),
         ),
     )
     rows = [("", *(name.replace("_", " ") for name in columns), "best iteration")]

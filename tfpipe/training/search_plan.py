@@ -12,7 +12,7 @@ from tfpipe.exceptions import ConfigError
 from tfpipe.memory import total_memory
 from tfpipe.pipeline import residency
 from tfpipe.solvers import lbfgs, path
-from tfpipe.solvers.objective import balanced
+from tfpipe.solvers.weights import balanced
 from tfpipe.training.fit import Exactness
 from tfpipe.training.identity import RunIdentity
 from tfpipe.training.plan import Pace, flagfile, machine, taken

@@ -10,8 +10,9 @@ from tfpipe.compute import cpu
 from tfpipe.exceptions import enumeration
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.solvers.optimum import Optimum
+from tfpipe.solvers.weights import balance
 from tfpipe.training.fit import Saved
-from tfpipe.training.report import finite
+from tfpipe.training.report import besides, finite
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.settings import Settings
 from tfpipe.training.versions import versions
@@ -96,7 +97,7 @@ def build(
         "folds": plan.n_folds,
         "refit": refitted,
         "settings": ["standardize", "l2"],
-        "columns": ["standardize", "l2", *_COLUMNS],
+        "columns": ["standardize", "l2", *besides(config.select), *_COLUMNS],
         "grid": grid,
         "class_names": list(splits.class_names),
         "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
@@ -154,9 +155,18 @@ def _left_out(settings: Settings) -> list[str]:
 
 def _no_better(plan: SearchPlan, settings: Settings) -> list[str]:
     """Where the answer is none."""
-    taken, weights = settings.taken, plan.weight
+    taken, weights, labels = settings.taken, plan.weight, plan.validating.labels
+    if plan.config.select == "balanced_error":
+        of_class = np.bincount(labels, balance(labels))
+        of_one = (of_class.sum() - of_class.max()) / len(labels)
+        if taken.balanced_error < of_one:
+            return []
+        return [
+            f"the model is no better than to name one class always, which has a balanced error of {of_one:.2%}: its "
+            f"own is {taken.balanced_error:.2%}"
+        ]
     shares = np.bincount(plan.examples.labels, weights, plan.splits.n_out) / weights.sum()
-    of_largest = float((plan.validating.labels != shares.argmax()).mean())
+    of_largest = float((labels != shares.argmax()).mean())
     if taken.error >= of_largest and plan.config.class_weight is None:
         return [
             f"the model is no better than to name the largest class always, which is wrong in {of_largest:.2%}: its "

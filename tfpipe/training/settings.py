@@ -163,6 +163,8 @@ class Settings:
         """Which setting is taken, and why, for people."""
         taken, of = self.taken, "out-of-fold" if self._plan.n_folds else "validation"
         figures = f"{of} cost {taken.cost:.4g} ± {taken.cost_error:.2g}, error {taken.error:.2%}"
+        if self._select == "balanced_error":
+            figures += f", balanced error {taken.balanced_error:.2%}"
         least = f"the least {of} {self._select.replace('_', ' ')} of {len(self.trials)} settings"
         plainer = self.within_one_error()
         within = f"; within one standard error: l2={plainer:.3g}" if plainer > taken.l2 else ""
@@ -213,6 +215,7 @@ class Settings:
             np.full(len(self.all), np.nan),
             self._number[leader.standardize, of_scale.index(self.number)],
             leader.error,
+            spread([t.balanced_error for t in new]),
         )
 
     def arrays(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class State:
       reports: of these, what the solver reported after the last step, `[h]` by name.
       slots: of these, what the solver remembers, `[h, ...]` by name.
       best_W, best_b, test_error: of all heads at their best validation.
-      best_error, best_cost, best_steps, patience, diverged, diverged_at: see `Patience`.
+      best_error, best_cost, best_balanced_error, best_steps, patience, diverged, diverged_at: see `Patience`.
     """
 
     steps: int = 0
@@ -55,6 +55,7 @@ class State:
     test_error: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
     best_error: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
     best_cost: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
+    best_balanced_error: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
     best_steps: Any = dataclasses.field(default=None, metadata=_array(_INTEGER, "H"))
     patience: Any = dataclasses.field(default=None, metadata=_array(_FLOAT, "H"))
     diverged: Any = dataclasses.field(default=None, metadata=_array(_BOOLEAN, "H"))
@@ -76,6 +77,8 @@ class State:
         for group, prefix in _PREFIXES.items():
             names = [name for name in arrays if name.startswith(prefix)]
             of_solver[group] = {name.removeprefix(prefix): arrays.pop(name) for name in names}
+        if "best_error" in arrays:  # Of a run from before it was measured.
+            arrays.setdefault("best_balanced_error", np.full_like(arrays["best_error"], np.inf))
         state = cls(**facts, written=written, **of_solver, **arrays)  # type: ignore[arg-type]
         check(0 <= state.validated <= state.steps < _MOST_STEPS, "its steps")
         check(0 <= state.seconds < math.inf, "its seconds")

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfpipe.solvers.weights import balance
+
 # A step along the path that changes the cost by less than this share of its standard error changes nothing, ...
 _FLAT = 0.1
 # ... and the path ends after so many of them in a row, at values so far below the largest at least.
@@ -24,7 +26,7 @@ class Trial(NamedTuple):
         model leaves out.
       cost_error: the standard error of that.
       error: share of wrong predictions, in [0, 1].
-      balanced_error: the mean of that over the classes.
+      balanced_error: the mean of that over the classes that occur.
       train_cost: what was minimized, l2 included; the mean over its folds.
       certificate: by how much that may be above the least; the largest over its folds.
       gradient: the largest entry of the gradient of what was minimized, likewise.
@@ -92,8 +94,7 @@ def figures(loss: np.ndarray, wrong: np.ndarray, labels: np.ndarray, units: Unit
       units: of the examples.
     """
     cost, cost_error = units.mean(loss)
-    of_class = np.bincount(labels)
-    balanced = (np.bincount(labels, wrong) / np.maximum(of_class, 1))[of_class > 0].mean()
+    balanced = balance(labels)[wrong].sum() / len(labels)
     return {
         "cost": cost, "cost_error": cost_error, "error": float(wrong.mean()), "balanced_error": float(balanced),
         "left_out": int(np.isnan(loss).sum()),

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfpipe.compute.workers import Workers
 from tfpipe.solvers.base import Advance, Inside
+from tfpipe.solvers.objective import FIGURES
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Heads, Parameters, joined
 
@@ -20,24 +21,26 @@ class Measured(NamedTuple):
       numbers: `[h]`, which heads.
       examples_per_second: that were trained since the last one.
       reports: what the solver reports, by name, `[h]` each.
-      error: `[h]`, shares of wrong predictions in [0, 1] on the validation examples.
-      cost: `[h]`, mean costs there.
       test_error: `[h]`, shares on the test examples; NaN if no head was better than ever.
       norm: `[h]`, the Euclidean norm of W.
       W: `[h, K, D]`, b: `[h, K]`: of a head that was better than ever, as it was then, or at a later validation that
         follows at once and was better still.
+      error: `[h]`, shares of wrong predictions in [0, 1] on the validation examples.
+      cost: `[h]`, mean costs there.
+      balanced_error: `[h]`, the mean of the error over the classes; None: it was not measured.
     """
 
     steps: int
     numbers: np.ndarray
     examples_per_second: float
     reports: Mapping[str, np.ndarray]
-    error: np.ndarray
-    cost: np.ndarray
     test_error: np.ndarray
     norm: np.ndarray
     W: Any
     b: Any
+    error: np.ndarray
+    cost: np.ndarray
+    balanced_error: np.ndarray | None = None
 
 
 class Validation:
@@ -52,7 +55,7 @@ class Validation:
       validation, test: both splits.
       frequency: steps between two validations.
       validated: after how many steps the last one was made.
-      select: the figure by which models are chosen, `error` or `cost`.
+      select: the figure by which models are chosen, one of FIGURES.
       is_inside: whether the solver's program validates.
       workers: who measure beside.
     """
@@ -71,7 +74,7 @@ class Validation:
         self._validation = validation
         self._test = test
         self._frequency = frequency
-        self._figure = int(select == "cost")
+        self._figure = FIGURES.index(select)
         self._workers = workers
         self._under_way: Future[Measured] | None = None
         self.is_inside = is_inside
@@ -97,11 +100,11 @@ class Validation:
         def measure() -> Measured:
             W, b = joined(parameters)
             norm = np.linalg.norm(W.astype(np.float64).reshape(len(W), -1), axis=1)
-            error, cost = self._validation.measure(parameters)
-            test_error = np.full(len(error), np.nan)
-            if ((error, cost)[self._figure] < to_beat).any():
+            figures = self._validation.measure(parameters)
+            test_error = np.full(len(W), np.nan)
+            if (figures[self._figure] < to_beat).any():
                 test_error, _ = self._test.measure(parameters)
-            return Measured(steps, numbers, examples_per_second, reports, error, cost, test_error, norm, W, b)
+            return Measured(steps, numbers, examples_per_second, reports, test_error, norm, W, b, *figures)
 
         self._under_way = self._workers.start(measure)
 
@@ -136,13 +139,13 @@ class Validation:
         assert advance.norm is not None
         measured = []
         for row in range(self.following(first) - first - 1, len(advance.costs), self._frequency):
-            error, cost = self._validation.figures(advance.sums[row], column)
+            figures = self._validation.figures(advance.sums[row], column)
             test_error, _ = self._test.figures(advance.test_sums[row], column)
             reports = {name: array[row] for name, array in advance.reports.items()}
             measured.append(
                 Measured(
-                    first + row + 1, numbers, examples_per_second, reports, error, cost, test_error, advance.norm[row],
-                    advance.best_W, advance.best_b,
+                    first + row + 1, numbers, examples_per_second, reports, test_error, advance.norm[row],
+                    advance.best_W, advance.best_b, *figures,
                 )
             )  # fmt: skip
         if measured:
