@@ -67,7 +67,7 @@ def sums(data, W, b):
 
 def moments(data):
     one_hot = np.eye(data.n_out)[data.y] * data.w[:, np.newaxis]
-    parts = data.w.sum(), data.w @ data.x, data.w @ data.x**2, one_hot.sum(axis=0), one_hot.T @ data.x
+    parts = data.w.sum(), data.w @ data.x, one_hot.sum(axis=0), one_hot.T @ data.x
     return Moments(*(np.asarray(part)[np.newaxis] for part in parts))
 
 

@@ -224,6 +224,15 @@ class EstimatorTest(parameterized.TestCase):
         skipped = {one["check_name"] for one in results if one["status"] != "passed"}
         self.assertLessEqual(skipped, NOT_HERE.keys())
 
+    def test_a_fold_without_a_row_that_lies_far_off_is_the_fit_of_the_others(self):
+        X, y = loaded("iris")
+        far, others = X.copy(), np.arange(1, 150)
+        far[0, 0] = 1e9  # Of the logits half the digits are left.
+        options = {"cv": [(others, [0])], "scoring": "accuracy", "refit": False, "standardize": True, "tol": 1e-4}
+        expected = SoftmaxClassifier(1.0, standardize=True).fit(X[1:], y[1:])
+        model = SoftmaxClassifierCV([1.0], **options).fit(far, y)
+        np.testing.assert_allclose(model.coef_, expected.coef_, rtol=0, atol=1e-2)
+
     def test_the_choice_is_logistic_regression_cvs(self):
         X, y = loaded("wine")
         X = (X - X.mean(axis=0)) / X.std(axis=0)

@@ -78,6 +78,23 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
         # 30 products in a logit, each off by 2^-24 of a few units; the sum of 1,003 losses likewise.
         self.assertAllClose(rough.loss, exact.loss, rtol=1e-5)
 
+    @parameterized.parameters(1e7, 1e9)
+    def test_deviations_without_a_row_that_lies_far_off(self, far):
+        random = np.random.default_rng(2)
+        images = np.stack([np.zeros(100), random.normal(size=100), np.full(100, 0.1)], axis=1)
+        images[0] = far
+        labels, weights = np.arange(100, dtype=np.int32) % 3, np.ones((3, 100))
+        weights[1:, 0], weights[2, 1:] = 0, random.integers(0, 3, 99)
+        scaling = Scaling(images.mean(axis=0), 1 / images.std(axis=0))
+        blocks = np.split(scaling.apply(images), [1, 40])
+        found = Moments.of(blocks, labels, weights, 3).deviations(blocks, weights)
+        self.assertAllClose(found[0], np.ones(3), rtol=1e-12)
+        for w, deviations in zip(weights[1:], found[1:], strict=True):
+            varying = images[:, 1] * (w > 0)
+            expected = np.sqrt(np.average((varying - np.average(varying, weights=w)) ** 2, weights=w))
+            # What the shift, of far / 100, leaves of 1 in float64.
+            self.assertAllClose(deviations, [1, expected * scaling.factor[1], 1], rtol=1e-8)
+
     def test_a_row_that_weighs_nothing_may_be_impossible(self):
         self.b[:, 2] = -1e30
         self.weights[:, self.labels == 2] = 0
@@ -135,9 +152,9 @@ class CertificateTest(absltest.TestCase):
         )
 
 
-class LbfgsTest(absltest.TestCase):
-    def descend(self, functions, x, rounds=200):
-        heads = Lbfgs.at(x)
+class LbfgsTest(parameterized.TestCase):
+    def descend(self, functions, x, rounds=200, pairs=10):
+        heads = Lbfgs.at(x, pairs)
         numbers = np.arange(len(x))
         for _ in range(rounds):
             points = heads.points(numbers)
@@ -156,8 +173,9 @@ class LbfgsTest(absltest.TestCase):
     def bowl(x):
         return 0.5 * (x[0] ** 2 + 1e6 * x[1] ** 2), np.array([x[0], 1e6 * x[1]])
 
-    def test_hard_functions(self):
-        heads = self.descend([self.rosenbrock, self.bowl], np.array([[-1.2, 1.0], [5.0, 3.0]]))
+    @parameterized.parameters(10, 3, 1)
+    def test_hard_functions(self, pairs):
+        heads = self.descend([self.rosenbrock, self.bowl], np.array([[-1.2, 1.0], [5.0, 3.0]]), pairs=pairs)
         np.testing.assert_allclose(heads.x, [[1, 1], [0, 0]], atol=1e-6)
 
     def test_heads_have_nothing_to_do_with_each_other(self):

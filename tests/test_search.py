@@ -4,7 +4,9 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from tests import made, oracle
 from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.data.folds import folds
 from tfpipe.disk.checkpoints import Checkpoints
-from tfpipe.exceptions import WorkdirError
+from tfpipe.exceptions import ConfigError, WorkdirError
 from tfpipe.model import artifact
 
 # Of a report, what hangs on the clock or the place.
@@ -312,6 +314,53 @@ class WordsTest(parameterized.TestCase):
             tfpipe.train(TrainConfig(**options), splits())
 
 
+def of_size(parameters, n=120):
+    """Pictures of 20 classes, with as many pixels as make so many parameters of a head."""
+    random, size = np.random.default_rng(3), parameters // 20 - 1
+    labels = np.arange(n, dtype=np.int32) % 20
+    x = random.normal(size=(n, size)) + random.normal(size=(20, size))[labels]
+    rows = Examples(x.astype(np.float32).reshape(n, 1, size), labels)
+    return Splits(rows, rows.take(np.arange(20)), rows.take(np.arange(20)), tuple(map(str, range(20))))
+
+
+def a_small_machine():
+    """Of whose memory, 256 MiB, heads may take 64: 8,388,608 numbers."""
+    sizes = {"SC_PHYS_PAGES": 1 << 16, "SC_PAGE_SIZE": 1 << 12}
+    sysconf = os.sysconf
+    return mock.patch.object(os, "sysconf", side_effect=lambda name: sizes.get(name) or sysconf(name))
+
+
+class MemoryTest(parameterized.TestCase):
+    """A head of P numbers that keeps m pairs takes (4 m + 90) P: five of 15,800 fit with m = 3, and not with m = 5."""
+
+    CONFIG = TrainConfig(l2=1e-1, folds=5)
+
+    def test_fewer_pairs_before_a_run_is_refused(self):
+        data = of_size(15_800)
+        with a_small_machine(), self.assertLogs("absl", "INFO") as log:
+            result = tfpipe.train(self.CONFIG, data)
+        self.assertTrue(any("memory allows 3 pairs of L-BFGS a head, not 10" in line for line in log.output))
+        self.assertTrue(result.report["converged"])
+        self.assertGreater(result.report["evaluations"], 3)
+        x, y = in_float64(data.train.joined(data.validation))
+        x, W, b = x.reshape(len(x), -1), result.model.W.numpy().T, result.model.b.numpy()
+        cost = objective(x, y, W, b, 1e-1)
+        self.assertLess(result.report["certificate"], 1e-4 * cost)
+        p = np.exp(x @ W.T + b)
+        p /= p.sum(axis=1, keepdims=True)
+        gradient = (p - np.eye(20)[y]).T @ x / len(x) + 1e-1 * W
+        self.assertLess(np.square(gradient).sum() / (2 * 1e-1), 1e-4 * cost)
+
+    @parameterized.parameters(
+        (15_800, 6, "folds=6: are 6 heads of 0.0 GiB side by side; 5 would fit"),
+        (84_000, 0, "solver=lbfgs: takes 0.1 GiB a head, more than there is; sgd takes less"),
+    )
+    def test_what_does_not_fit_with_the_fewest_is_refused(self, parameters, n_folds, words):
+        config = dataclasses.replace(self.CONFIG, folds=n_folds)
+        with a_small_machine(), self.assertRaisesRegex(ConfigError, words):
+            tfpipe.train(config, of_size(parameters))
+
+
 class Died(BaseException):
     """Stands for the end of the process."""
 
@@ -401,6 +450,14 @@ class ResumeTest(parameterized.TestCase):
         except Died:
             return True
         return False
+
+    def test_it_does_not_go_on_with_other_pairs(self):
+        workdir = self.workdir("run")
+        data = of_size(15_800, n=40)
+        config = TrainConfig(l2=1e-1, folds=5, tensorboard=False)
+        tfpipe.train(config, data, workdir, should_stop=lambda: True)
+        with a_small_machine(), self.assertRaisesRegex(WorkdirError, "pairs=10, not 3"):
+            tfpipe.train(config, data, workdir)
 
     def test_the_state_of_another_search_is_refused(self):
         workdir = self.workdir("run")

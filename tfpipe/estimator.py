@@ -4,6 +4,7 @@ import contextlib
 import math
 import numbers
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,8 +21,8 @@ from sklearn.utils.extmath import safe_sparse_dot, softmax
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from tfpipe.compute import cpu, processes
 from tfpipe.compute import device as devices
+from tfpipe.compute import processes
 from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
 from tfpipe.data import Examples, Splits, scaling
@@ -523,12 +524,11 @@ class _Scaled(NamedTuple):
         weights = weights / weights.max()
         return cls(images, labels, weights, n_out, rows.X.shape[1], n_classes, Scaling(shift, factor))
 
-    def moments(self) -> Moments:
-        """Of them, under each column of weights."""
+    def blocks(self) -> Iterator[np.ndarray]:
+        """They in pieces `[n, E]` float64, in order, scaled."""
         step = max(1, _BLOCK_BYTES // (8 * self.images.shape[1]))
-        blocks = (self.scaling.apply(self.images[i : i + step]) for i in range(0, len(self.images), step))
-        with cpu.one_blas_thread():
-            return Moments.of(blocks, self.labels, self.weights, self.n_out)
+        for i in range(0, len(self.images), step):
+            yield self.scaling.apply(self.images[i : i + step])
 
     def sample(self) -> Sample:
         """At most some thousands of the rows that have weight, evenly."""
@@ -581,9 +581,9 @@ class _Search:
             ]
             self._exact, self._rough = objectives[0], objectives[1] if len(kinds) > 1 else None
             self._passes = Passes(split, rows.n_out, workers)
-            self._moments = rows.moments()
+            self._moments = Moments.of(rows.blocks(), rows.labels, rows.weights, rows.n_out)
             unscaled = np.broadcast_to(rows.scaling.factor, (len(rows.weights), rows.images.shape[1]))
-            self._scale = self._moments.deviations() if self._standardize else unscaled
+            self._scale = self._moments.deviations(rows.blocks(), rows.weights) if self._standardize else unscaled
             self._sample = rows.sample()
             self._stack = stack.pop_all()
         return self

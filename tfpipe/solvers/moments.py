@@ -1,4 +1,4 @@
-"""What is known of the training rows before any model: sums of weights, columns and squares, by class. NumPy only.
+"""What is known of the training rows before any model: sums of weights and columns, deviations. NumPy only.
 
 On the processor, also beside a GPU: a program would take longer to make than this takes for most data.
 """
@@ -9,6 +9,9 @@ from typing import NamedTuple, Self
 import numpy as np
 import scipy.sparse
 
+# Of inputs that vary by less than this share of their mean, a logit in float64 would keep less than half its digits.
+_LEAST_DEVIATION = 1e-8
+
 
 class Moments(NamedTuple):
     """Of the rows, for each of C columns of weights w.
@@ -16,14 +19,12 @@ class Moments(NamedTuple):
     Attributes:
       total: `[C]` float64, the sum of w.
       x: `[C, D]` float64, of w x.
-      squares: `[C, D]` float64, of w x^2.
       of_class: `[C, K]` float64, of w y, where y is 1 for the class of a row.
       x_of_class: `[C, K, D]` float64, of w y x.
     """
 
     total: np.ndarray
     x: np.ndarray
-    squares: np.ndarray
     of_class: np.ndarray
     x_of_class: np.ndarray
 
@@ -34,7 +35,6 @@ class Moments(NamedTuple):
         of_class = np.stack([np.bincount(labels, of_column, n_out) for of_column in weights])
         begin = 0
         x_of_class: np.ndarray = np.zeros((1, 1))
-        squares: np.ndarray = np.zeros((1, 1))
         for x in blocks:
             part = slice(begin, begin + len(x))
             begin += len(x)
@@ -43,14 +43,29 @@ class Moments(NamedTuple):
             rows = np.broadcast_to(np.arange(len(x)), row_of.shape)
             placed = weights[:, part].ravel(), (row_of.ravel(), rows.ravel())
             x_of_class = x_of_class + scipy.sparse.csr_array(placed, shape=(n_columns * n_out, len(x))) @ x
-            squares = squares + weights[:, part] @ np.square(x)
         x_of_class = x_of_class.reshape(n_columns, n_out, -1)
-        return cls(of_class.sum(axis=1), x_of_class.sum(axis=1), squares, of_class, x_of_class)
+        return cls(of_class.sum(axis=1), x_of_class.sum(axis=1), of_class, x_of_class)
 
-    def deviations(self) -> np.ndarray:
-        """`[C, D]`, the standard deviation of each column under each column of weights; 1 for one that is constant."""
-        mean = self.x / self.total[:, np.newaxis]
-        variance = self.squares / self.total[:, np.newaxis] - mean**2
-        # What rounding leaves of a constant column.
-        spread = variance > 1e-12 * self.squares / self.total[:, np.newaxis]
-        return np.sqrt(np.where(spread, variance, 1))
+    def deviations(self, blocks: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        """`[C, D]` float64, the standard deviation of each input under each column of weights; 1 for a constant one.
+
+        By the corrected two-pass algorithm of Chan, Golub and LeVeque (1983), "Algorithms for computing the sample
+        variance": inputs are at mean 0 of all rows, and those with weight may lie far off, and close together.
+
+        Args:
+          blocks: as `of` takes them.
+          weights: likewise.
+        """
+        total = self.total[:, np.newaxis]
+        mean = self.x / total
+        difference, squares, begin = np.zeros_like(mean), np.zeros_like(mean), 0
+        for x in blocks:
+            part = slice(begin, begin + len(x))
+            begin += len(x)
+            for column, w in enumerate(weights[:, part]):
+                about = x - mean[column]
+                difference[column] += w @ about
+                squares[column] += w @ np.square(about, out=about)
+        variance = squares / total - np.square(difference / total)
+        deviation = np.sqrt(np.maximum(variance, 0))
+        return np.where(deviation > _LEAST_DEVIATION * np.abs(mean), deviation, 1)

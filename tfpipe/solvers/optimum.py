@@ -7,7 +7,7 @@ import numpy as np
 
 from tfpipe.compute import cpu
 from tfpipe.solvers import metric
-from tfpipe.solvers.lbfgs import Found, Lbfgs
+from tfpipe.solvers.lbfgs import PAIRS, Found, Lbfgs
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.passes import Passes, Sums
 from tfpipe.solvers.problem import Problems
@@ -99,6 +99,7 @@ class Descent:
       error: `[H]`, the Euclidean norm of the error of a gradient in float32; 0: float64 is wanted from the beginning.
       tolerance: see `minimize`.
       most_iterations: likewise.
+      pairs: that L-BFGS keeps of each head; see `lbfgs.PAIRS`.
 
     Attributes:
       problems: see there.
@@ -114,6 +115,7 @@ class Descent:
         *,
         tolerance: float,
         most_iterations: int,
+        pairs: int = PAIRS[0],
     ):
         self.problems = problems
         self._sample = sample
@@ -121,7 +123,7 @@ class Descent:
         self._most_iterations = most_iterations
         self._shape = start.shape[1:]
         n_heads = len(start)
-        self._lbfgs = Lbfgs.at(problems.centred(start).reshape(n_heads, -1))
+        self._lbfgs = Lbfgs.at(problems.centred(start).reshape(n_heads, -1), pairs)
         self._point = self._lbfgs.x.copy()
         self._error, self.rough = error, error > 0
         self._renews = np.zeros(n_heads, bool)  # The next point is where it is, to be evaluated in float64.

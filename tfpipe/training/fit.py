@@ -1,11 +1,11 @@
 """The rows that heads are fitted to, as L-BFGS takes them: on their device, scaled, in columns of weights."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.compute import cpu
 from tfpipe.compute.workers import Workers
 from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
@@ -106,11 +106,8 @@ class Fit:
         objectives = [Objective.of(self._scaling, split.labels, weights, len(examples), kind) for kind in kinds]
         passes, rough = Passes(split, splits.n_out, workers), objectives[1] if len(kinds) > 1 else None
         self._measures = Measures(passes, objectives[0], rough, sizes(most_heads, numbers))
-        blocks = examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize)
-        with cpu.one_blas_thread():
-            rows = (self._scaling.apply(residency.rounded(block)) for block in blocks)
-            self.moments = Moments.of(rows, examples.labels, weights, splits.n_out)
-        self._by_columns = self.moments.deviations()
+        self._examples, self._weights = examples, weights
+        self.moments = Moments.of(self._rows(), examples.labels, weights, splits.n_out)
         self._sample = self._sampled(examples, weights)
         self._measured_on = passes, objectives[0]
         for other in others:
@@ -118,29 +115,38 @@ class Fit:
             objective = Objective.of(self._scaling, other.labels, every, len(other.labels), objectives[0].arithmetic)
             self._measured_on = Passes(other, splits.n_out, workers), objective
 
+    @functools.cached_property
+    def _deviations(self) -> np.ndarray:
+        return self.moments.deviations(self._rows(), self._weights)
+
+    def _rows(self) -> Iterator[np.ndarray]:
+        """The rows in pieces `[n, D]` float64, in order, scaled."""
+        for block in self._examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize):
+            yield self._scaling.apply(residency.rounded(block))
+
     def problems(self, scale: str, l2: Sequence[float] | np.ndarray, column: np.ndarray) -> Problems:
         """Of heads with `l2` and columns of weights `[H]`, whose columns are measured at this scale."""
         if scale == "columns":
-            measured = self._by_columns
+            measured = self._deviations
         else:
             # V is W for inputs divided by pixel_max, as at every other place that knows an l2.
             unit = np.broadcast_to(self._scaling.factor * self._splits.pixel_max, self._splits.n_in)
-            measured = np.broadcast_to(unit, self._by_columns.shape)
+            measured = np.broadcast_to(unit, self.moments.x.shape)
         return Problems.of(self.moments, np.asarray(l2, np.float64), column, measured[column])
 
     def scale_of_images(self, scale: str) -> np.ndarray:
         """What V is measured in, for images as they are stored and the first column: `[D]`, or `[]` for one number."""
         if scale == "columns":
-            return np.asarray(self._by_columns[0] / self._scaling.factor)
+            return np.asarray(self._deviations[0] / self._scaling.factor)
         return np.array(self._splits.pixel_max, np.float64)
 
-    def descent(self, problems: Problems, start: np.ndarray, exactness: Exactness) -> Descent:
-        """Heads on their way from `start`, `[H, K, D + 1]`."""
+    def descent(self, problems: Problems, start: np.ndarray, exactness: Exactness, pairs: int) -> Descent:
+        """Heads on their way from `start`, `[H, K, D + 1]`, each with so many pairs of L-BFGS."""
         start = problems.centred(start)
         error = self._measures.error(problems, start)
         return Descent(
             problems, start, self._sample, error,
-            tolerance=exactness.tolerance, most_iterations=exactness.most_iterations,
+            tolerance=exactness.tolerance, most_iterations=exactness.most_iterations, pairs=pairs,
         )  # fmt: skip
 
     def step(self, descent: Descent) -> None:

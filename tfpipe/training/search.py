@@ -12,13 +12,13 @@ from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
 from tfpipe.log import log
-from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.model.regression import SoftmaxRegression
 from tfpipe.monitor import Finished, Monitor, Selected, Started, Validated, warn
+from tfpipe.solvers.lbfgs import PAIRS
 from tfpipe.solvers.optimum import Descent
 from tfpipe.training import report
-from tfpipe.training.fit import Fit, Saved
+from tfpipe.training.fit import Fit
 from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.meter import Meter
 from tfpipe.training.plan import Pace
@@ -26,11 +26,9 @@ from tfpipe.training.result import Result, in_workdir
 from tfpipe.training.resume import OTHERWISE
 from tfpipe.training.saving import CheckpointManager
 from tfpipe.training.search_plan import SearchPlan
-from tfpipe.training.search_report import build
+from tfpipe.training.search_report import build, trained_model
 from tfpipe.training.search_state import SearchState
 from tfpipe.training.settings import Settings, Task
-from tfpipe.training.trials import Trial
-from tfpipe.version import __version__
 
 _OF_ALL = np.zeros(1, np.int32)
 
@@ -65,6 +63,8 @@ def search(
 def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: Callable[[], bool]) -> Result:
     """Goes on from `state`."""
     log.info("%s", plan.data)
+    if plan.pairs < PAIRS[0]:
+        log.info("memory allows %d pairs of L-BFGS a head, not %d: it may take more iterations", plan.pairs, PAIRS[0])
     with plan.device.scope(), Workers(plan.device) as workers:
         n_heads = plan.at_once * len(plan.columns)
         validation = None if plan.n_folds else plan.splits.validation
@@ -76,7 +76,7 @@ def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: 
             run = _Run(plan, workers, settings, stops, files, state, monitor)
             while task := settings.next():
                 problems = settings.problems(task)
-                way = run.begun(fit.descent(problems, settings.start(task, problems), plan.rough_exactness))
+                way = run.begun(fit.descent(problems, settings.start(task, problems), plan.rough_exactness, plan.pairs))
                 arrived = run.descend(fit, way, task.words)
                 run.validate(fit, task, way)
                 if not arrived:
@@ -84,7 +84,7 @@ def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: 
             log.info("%s", settings.why)
             last = _last_fit(plan, fit, n_heads, workers)
             problems = last.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
-            way = run.begun(last.descent(problems, settings.start_of_taken(problems), plan.exactness))
+            way = run.begun(last.descent(problems, settings.start_of_taken(problems), plan.exactness, plan.pairs))
             run.descend(last, way, "the one that is taken, to the end")
             return _finish(run, last, way)
 
@@ -204,11 +204,11 @@ def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
     refitted = way is not None and plan.refits
     if way is None:  # It ends before a setting was taken for good: the best one so far, as it is.
         problems = fit.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
-        way = fit.descent(problems, settings.start_of_taken(problems), plan.exactness)
+        way = fit.descent(problems, settings.start_of_taken(problems), plan.exactness, plan.pairs)
         fit.step(way)
     optimum = way.optimum()
     saved = fit.saved(way.problems, optimum.v, plan.config.precision, plan.exactness.tolerance)
-    model = _model(plan, settings.taken, saved, fit, refitted=refitted)
+    model = trained_model(plan, settings.taken, saved, fit, refitted=refitted)
     examples = plan.splits.test
     diagnosis = Diagnosis.of(model, examples) if len(examples) else None
     model = model._replace(summary=model.summary | {"test_error": diagnosis.error if diagnosis else None})
@@ -228,22 +228,3 @@ def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
         with files.writing(files.report.name):  # After all else: it says that a run is finished.
             report.save(files.report, content)
     return Result(SoftmaxRegression.from_arrays(model.W, model.b), content, run.history)
-
-
-def _model(plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, *, refitted: bool) -> TrainedModel:
-    splits = plan.splits
-    summary = {
-        "standardize": trial.standardize,
-        "l2": trial.l2,
-        "solver": "lbfgs",
-        "validation_error": trial.error,
-        "cost": saved.cost,
-        "certificate": report.finite(saved.certificate),
-        "train_examples": fit.n,
-        "total_weight": report.finite(fit.total_weight),
-        "fingerprint": splits.fingerprint,
-        "refit": refitted,
-        "tfpipe": __version__,
-    }
-    of_data = splits.class_names, splits.image_shape, splits.white_pixel
-    return TrainedModel(saved.W, saved.b, *of_data, summary, fit.scale_of_images(trial.standardize))

@@ -144,22 +144,28 @@ class SearchPlan(NamedTuple):
     @property
     def at_once(self) -> int:
         """How many values of L2 are tried side by side."""
-        return max(1, min(_MOST_AT_ONCE, self._most_heads // len(self.columns)))
+        return max(1, min(_MOST_AT_ONCE, self._most_heads(self.pairs) // len(self.columns)))
 
     @property
-    def _most_heads(self) -> int:
-        parameters = self.splits.n_out * (self.splits.n_in + 1)
-        most = max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES)
-        return int(most / lbfgs.head_bytes(parameters))
+    def pairs(self) -> int:
+        """That L-BFGS keeps of each head: fewer where the heads of one setting would not fit otherwise."""
+        fit = (pairs for pairs in lbfgs.PAIRS if self._most_heads(pairs) >= len(self.columns))
+        return next(fit, lbfgs.PAIRS[-1])
+
+    def _head_bytes(self, pairs: int) -> int:
+        return lbfgs.head_bytes(self.splits.n_out * (self.splits.n_in + 1), pairs)
+
+    def _most_heads(self, pairs: int) -> int:
+        return int(max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES) / self._head_bytes(pairs))
 
     def _check_fits_memory(self) -> None:
-        heads = len(self.columns)
-        if self._most_heads >= heads:
+        heads, most = len(self.columns), self._most_heads(self.pairs)
+        if most >= heads:
             return
-        size = lbfgs.head_bytes(self.splits.n_out * (self.splits.n_in + 1)) / 2**30
-        if self._most_heads < 1:
+        size = self._head_bytes(self.pairs) / 2**30
+        if most < 1:
             raise ConfigError("solver", "lbfgs", f"takes {size:.1f} GiB a head, more than there is; sgd takes less")
-        fit = f"{self._most_heads} would fit" if self._most_heads > 1 else "0, the validation split, would fit"
+        fit = f"{most} would fit" if most > 1 else "0, the validation split, would fit"
         raise ConfigError("folds", self.n_folds, f"are {heads} heads of {size:.1f} GiB side by side; {fit}")
 
     @property
@@ -182,7 +188,8 @@ class SearchPlan(NamedTuple):
         """What makes it this run and no other."""
         of_scale = path.COUNT if self.config.l2 is None else len(self.config.l2)
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
-        settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds), "at_once": str(self.at_once)}
+        settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds)}
+        settings |= {"at_once": str(self.at_once), "pairs": str(self.pairs)}
         sizes = (of_scale * len(self.splits.scales), self.splits.n_out, self.splits.n_in)
         return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine(self.device))
 
