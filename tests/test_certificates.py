@@ -199,8 +199,15 @@ class CheckTest(parameterized.TestCase):
         found = self.assert_figures(rows, standardize="none", l2=1e-3)
         self.assertEqual(found["model"]["scale"], 255.0)
 
-    @parameterized.parameters(("none", False), ("columns", False), ("columns", True))
-    def test_features_under_weights(self, standardize, leaves_out):
+    def test_features_under_weights(self):
+        self.assert_of_features("columns", leaves_out=True)
+
+    @parameterized.parameters("none", "columns")
+    @pytest.mark.exhaustive
+    def test_features_of_all_classes(self, standardize):
+        self.assert_of_features(standardize, leaves_out=False)
+
+    def assert_of_features(self, standardize, *, leaves_out):
         data = problems.drawn(5, n=N, n_in=N_IN, n_out=3)
         w = np.where(data.y == 2, 0.0, np.arange(N) % 4) if leaves_out else np.arange(N) % 4 / 2
         rows = {"x_train": data.x, "y_train": np.array(["a", "b", "c"])[data.y], "sample_weight_train": w}

@@ -78,7 +78,7 @@ class FoldsTest(parameterized.TestCase):
         self.assertLessEqual(np.ptp(found.sum(axis=1)), 1)
         np.testing.assert_array_equal(numbers, folds(labels.astype(np.int32), n_folds, seed))
 
-    @settings(deadline=None, max_examples=30)
+    @settings(deadline=None, max_examples=15)
     @given(data=st.data(), n_folds=st.integers(2, 8), seed=seeds)
     def test_groups_stay_whole(self, data, n_folds, seed):
         labels, groups = data.draw(grouped(n_folds))
@@ -133,7 +133,7 @@ class FoldsTest(parameterized.TestCase):
 
 
 class InWholeGroupsTest(absltest.TestCase):
-    @settings(deadline=None, max_examples=30)
+    @settings(deadline=None, max_examples=15)
     @given(data=st.data(), seed=seeds)
     def test_every_example_is_in_one_split_with_its_group(self, data, seed):
         labels, groups = data.draw(grouped(3))

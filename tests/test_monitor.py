@@ -365,7 +365,7 @@ class PaceTest(tf.test.TestCase):
         tensorboard.validated([monitor.Validated(7, 1, 0.1, 100.0, *figures)])
         head = dict.fromkeys(("validation_error", "validation_cost", "test_error", "best_iteration", "iterations"))
         grid = [head | {"rate": 0.1, "diverged": False, "balanced_error": figure} for figure in (0.75, None)]
-        tensorboard.finished(monitor.Finished("", [], 7, {"grid": grid}, {}, None), {}, {})
+        tensorboard.finished(monitor.Finished("", [], 7, {"grid": grid, "test_examples": 9}, {}, None), {}, {})
         tensorboard.close()
         for run, tag, value in (
             ("validation", "error/balanced", 0.625), ("lowest", "error/balanced", 0.625),

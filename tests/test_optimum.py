@@ -59,9 +59,7 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllClose(mine[head], other[0], rtol=1e-12, atol=1e-10)
 
     @parameterized.parameters(
-        {"programs": 1},
         {"programs": 3},  # As many as a power of two has.
-        {"programs": 16},
         {"programs": 2, "is_resident": False},
     )
     def test_the_same_bits_however_many_threads_and_wherever_the_images_are(self, **options):

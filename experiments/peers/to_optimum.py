@@ -6,7 +6,7 @@ TASK, a JSON object, has `rows`, how many; `l2`, the values, descending; and one
 
     tolerances       of each value: the fits are timed.
     most, tolerance  what the objective of each value may be at most, and a tolerance at which to begin: the largest
-                     that reaches it is searched for, in half decades.
+                     that reaches it is searched for, in half decades, from ten times that of the value before on.
     folds            with `tolerance`: the library's own cross-validation over the values, timed.
 
 NumPy and one library are all that is imported. All get the same rows, float32 in [0, 1]: in float64 each takes longer.
@@ -132,9 +132,9 @@ def search(
     library: Library, x: np.ndarray, y: np.ndarray, l2s: list[float], most: list[float], first: float
 ) -> dict[str, Any]:
     model = made(library.model, warm_start=True, **library.options)
-    tolerances = []
+    tolerances: list[float] = []
     for l2, enough in zip(l2s, most, strict=True):
-        tolerance = first
+        tolerance = 10 * tolerances[-1] if tolerances else first
         while True:
             attempt = copy.deepcopy(model).set_params(**library.of_value(l2, len(y), tolerance)).fit(x, y)
             if objective(x, y, attempt, l2) <= enough:
