@@ -28,6 +28,21 @@ class ExamplesTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, f"^these: .*{message}"):
             Examples(images, labels, "these")
 
+    @parameterized.parameters((1.7e9, 8.0), (1e6, 0.02))
+    def test_a_column_that_float32_would_lose_is_refused(self, mean, deviation):
+        rows = np.random.default_rng(0).normal(size=(100, 3))
+        rows[:, 1] = mean + deviation * rows[:, 1]
+        with self.assertRaisesRegex(DataError, f"these: column 1 lies at {mean / 100:.0f}.* cannot tell apart; take"):
+            Examples(rows / [1, 100, 1], np.zeros(100, int), "these")
+        rows[:, 1] -= mean
+        Examples(rows, np.zeros(100, int))
+
+    def test_columns_of_which_float32_holds_enough(self):
+        rows = np.random.default_rng(0).normal(size=(100, 3)) * [1e7, 1e-14, 1e-3] + [1.7e9, 0.1, 1.0]
+        kept = Examples(rows, np.zeros(100, int)).images
+        self.assertEqual(kept.dtype, np.float32)
+        self.assertEqual(np.unique(kept[:, 1]).tolist(), [np.float32(0.1)])  # A constant that float64 had rounded.
+
     def test_a_nan_far_down_is_found(self):
         images = np.zeros((10_000, 2), np.float32)
         images[9_999, 1] = np.inf

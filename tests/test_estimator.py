@@ -224,6 +224,25 @@ class EstimatorTest(parameterized.TestCase):
         skipped = {one["check_name"] for one in results if one["status"] != "passed"}
         self.assertLessEqual(skipped, NOT_HERE.keys())
 
+    def test_weights_count_in_the_scores_too(self):
+        X, y = loaded("iris")
+        X = X + np.random.default_rng(7).normal(0, 1.5, X.shape)
+        weights = np.random.default_rng(0).exponential(size=150) ** 2
+        options = {"Cs": [1e-3, 1e-2, 0.1, 1.0], "cv": 3}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = LogisticRegressionCV(**options, tol=1e-8, max_iter=1000, scoring="neg_log_loss").fit(X, y, weights)
+        model = SoftmaxClassifierCV(**options, scoring="neg_log_loss").fit(X, y, weights)
+        theirs_scores = theirs.scores_ if isinstance(theirs.scores_, np.ndarray) else theirs.scores_[0]
+        np.testing.assert_allclose(model.scores_, np.reshape(theirs_scores, model.scores_.shape), rtol=1e-5)
+        unweighted = SoftmaxClassifierCV(**options, scoring="neg_log_loss").fit(X, y)
+        self.assertGreater(np.abs(unweighted.scores_ - model.scores_).max(), 1e-3)
+
+    def test_sparse_rows_that_memory_cannot_hold(self):
+        X = scipy.sparse.csr_matrix((np.ones(2), ([0, 99_999], [0, 999_999])), shape=(100_000, 1_000_000))
+        with self.assertRaisesRegex(ValueError, r"X is sparse, and a dense one of its shape .* takes 745.1 GiB; there"):
+            SoftmaxClassifier().fit(X, np.arange(100_000) % 2)
+
     def test_a_fold_without_a_row_that_lies_far_off_is_the_fit_of_the_others(self):
         X, y = loaded("iris")
         far, others = X.copy(), np.arange(1, 150)

@@ -257,6 +257,22 @@ class WordsTest(parameterized.TestCase):
         report = tfpipe.train(TrainConfig(l2=1e-2, refit=False), data).report
         self.assertIn("fewer than 5 training examples: 'c'", " ".join(report["warnings"]))
 
+    @parameterized.parameters({"solver": "lbfgs", "l2": 1e-2, "refit": False}, {"solver": "sgd", "epochs": 2})
+    def test_classes_that_are_missing_from_a_split(self, **options):
+        parts = [
+            part.take(np.flatnonzero(part.labels != k))
+            for k, part in enumerate((examples(160, 1), examples(60, 2), examples(60, 3)))
+        ]
+        with self.assertLogs(level="WARNING") as log:
+            report = tfpipe.train(TrainConfig(**options), Splits(*parts, ("a", "b", "c", "d"))).report
+        for line in (
+            "no training example has weight: 'a', 'd'; such classes are wrong in validation, beside its cost",
+            "no validation example: 'b'; what is chosen is not chosen by such classes",
+            "no test example: 'c'; the test error says nothing of them",
+        ):
+            self.assertIn(line, report["warnings"])
+            self.assertIn(line, " ".join(log.output))
+
     def test_a_class_of_the_validation_alone(self):
         train = examples(160, 1)
         data = Splits(train.take(np.flatnonzero(train.labels != 2)), examples(60, 2), examples(60, 3), ("a", "b", "c"))
@@ -437,6 +453,14 @@ class ResumeTest(parameterized.TestCase):
     def is_stopped(self, workdir, after):
         return self.run_(workdir, stop_after=after).report["interrupted"]
 
+    @parameterized.parameters(({"folds": 3}, True), ({"refit": False}, False))
+    def test_one_that_is_stopped_says_whether_its_model_saw_the_validation(self, options, saw):
+        workdir = self.workdir("stopped")
+        self.config = dataclasses.replace(self.config, l2=(1.0,), **options)
+        self.assertTrue(self.run_(workdir, stop_after=2).report["interrupted"])
+        # In folds it is the mean of heads that together were fitted to all.
+        self.assertEqual(artifact.load(workdir / "model.npz").summary["saw_validation"], saw)
+
     def dies(self, workdir, after):
         calls = itertools.count()
 
@@ -479,6 +503,12 @@ def scaled_badly(random, n=600):
     return x * 10.0 ** random.uniform(-3, 4, 20) + 5, y
 
 
+def many_columns_scaled_badly(random, n=3000):
+    x = random.normal(size=(n, 54))
+    y = (x @ random.normal(size=(54, 7)) + 4 * random.gumbel(size=(n, 7))).argmax(axis=1)
+    return x * 10.0 ** random.uniform(-3, 4, 54), y
+
+
 def mostly_tiny_noise(random, n=600):
     x = random.normal(size=(n, 12))
     y = (x @ random.normal(size=(12, 4)) + 2 * random.gumbel(size=(n, 4))).argmax(axis=1)
@@ -494,6 +524,12 @@ def rare_words(random, n=800):
 def unit_norm(random, n=2000):
     centres, y = random.normal(size=(20, 128)), random.integers(0, 20, n)
     x = centres[y] + 3 * random.normal(size=(n, 128))
+    return x / np.linalg.norm(x, axis=1, keepdims=True), y
+
+
+def unit_norm_of_100_classes(random, n=5000):
+    centres, y = random.normal(size=(100, 512)), random.integers(0, 100, n)
+    x = centres[y] + 4 * random.normal(size=(n, 512))
     return x / np.linalg.norm(x, axis=1, keepdims=True), y
 
 
@@ -539,7 +575,10 @@ class WithoutAnyOptionTest(parameterized.TestCase):
     def test_more_sets(self, name):
         self.check(*getattr(sklearn.datasets, f"load_{name}")(return_X_y=True))
 
-    @parameterized.parameters(mostly_tiny_noise, rare_words, unit_norm, a_huge_column_that_says_nothing)
+    @parameterized.parameters(
+        many_columns_scaled_badly, mostly_tiny_noise, rare_words, unit_norm, unit_norm_of_100_classes,
+        a_huge_column_that_says_nothing,
+    )  # fmt: skip
     @pytest.mark.exhaustive
     def test_made_sets(self, make):
         self.check(*make(np.random.default_rng(0)))

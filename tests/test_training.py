@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tests import made, oracle
+from tests import made, oracle, problems
 from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
 from tfpipe.model import artifact
@@ -145,8 +145,36 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         splits = dataclasses.replace(splits, class_names=("0", "1", "2", "none"))
         result = loop.train(config(class_weight="balanced"), splits)
         parts = (made.as_float64(part, 255.0) for part in (splits.train, splits.validation, splits.test))
-        options = {"batch_size": 10, "epochs": 5, "learning_rate": 0.13, "class_weight": np.append(weights, 1.0)}
-        self.assert_same(result, oracle.train(*parts, 4, **options), splits)
+        options = {"batch_size": 10, "epochs": 5, "learning_rate": 0.13, "class_weight": weights}
+        expected = oracle.train(*parts, 3, **options)
+        W, b = expected.W, expected.b
+        left_out = dataclasses.replace(
+            expected, W=np.pad(W, ((0, 0), (0, 1))), b=np.append(b, result.model.b.numpy()[3])
+        )
+        self.assert_same(result, left_out, splits)
+
+    @parameterized.parameters({}, {"pace": BESIDE})
+    def test_a_class_of_the_validation_alone_is_wrong_and_in_no_cost(self, **options):
+        whole = made.splits()
+        splits = dataclasses.replace(whole, train=whole.train.take(np.flatnonzero(whole.train.labels != 1)))
+        result = loop.train(config(l2=(1e-2,)), splits, **options)
+        x, y = made.as_float64(whole.validation, 255.0)
+        W, b = result.model.W.numpy(), result.model.b.numpy()
+        log_p = oracle.log_probabilities(W.astype(np.float64) * 255, b.astype(np.float64), x)
+        self.assertEqual(np.exp(log_p[:, 1]).max(), 0)
+        self.assertEqual(np.abs(W[:, 1]).max(), 0)
+        known = y != 1
+        report = result.report
+        self.assertAlmostEqual(report["validation_error"], (log_p.argmax(axis=1) != y).mean(), places=12)
+        self.assertAlmostEqual(report["validation_cost"], -log_p[known, y[known]].mean(), places=5)
+        said = "no training example has weight: '1'; such classes are wrong in validation, beside its cost"
+        self.assertIn(said, report["warnings"])
+        # The certificate is that of the softmax of the others.
+        train, labels = made.as_float64(splits.train, 255.0)
+        data = problems.Data(train, labels, np.ones(len(labels)), 3)
+        F = problems.cost(data, 1e-2, None, 255 * W.T.astype(np.float64), b.astype(np.float64))
+        self.assertGreaterEqual(report["certificate"] * (1 + 1e-6), F - problems.least(data, 1e-2, None))
+        self.assertLess(report["certificate"], 10.0)
 
     def assert_same(self, result, expected, splits, *, batch_size=10, learning_rate=0.13):
         """The run is the oracle's, but for rounding.
@@ -180,6 +208,33 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
             mean = np.mean(expected.costs[first : event.iteration + 1])
             self.assertAllClose(event.reports["cost"][0], mean, rtol=2e-7, atol=of_cost)
             first = event.iteration + 1
+
+
+class WordsTest(parameterized.TestCase):
+    """What a run of SGD says of its answer, besides what a search says too."""
+
+    def test_the_end_of_a_list_is_taken(self):
+        report = loop.train(config(learning_rate=(0.1, 0.2), l2=(1e-3, 1e-2)), made.splits()).report
+        for name, which, other in (("learning_rate", "largest", "larger"), ("l2", "smallest", "smaller")):
+            line = f"{name}={report[name]:g} is the {which} that was tried: {other} ones may be better; give a list"
+            self.assertIn(line, " ".join(report["warnings"]))
+
+    def test_no_better_than_one_class(self):
+        whole = made.splits()
+        others = Examples(whole.train.images, (whole.train.labels + 1) % 3)
+        report = loop.train(config(), dataclasses.replace(whole, train=others)).report
+        self.assertIn("the model is no better than to name the largest class always", " ".join(report["warnings"]))
+
+    def test_a_head_that_diverged_stands_in_the_report(self):
+        report = loop.train(config(learning_rate=(0.1, 1e37)), made.splits()).report
+        said = [line for line in report["warnings"] if line.startswith("a head diverged, its cost is no longer finite")]
+        self.assertLen(said, 1)
+        self.assertIn("learning_rate=1e+37, l2=0 at iteration ", said[0])
+
+    def test_one_epoch_is_far_from_rest(self):
+        report = loop.train(config(epochs=1, l2=(1e-3,)), made.splits()).report
+        certificate = f"its training cost may be {report['certificate']:.2g} above the least"
+        self.assertIn("was still falling when the epochs ended (" + certificate, report["warnings"][0])
 
 
 class SelectTest(tf.test.TestCase, parameterized.TestCase):

@@ -27,6 +27,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
 from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
+from tfpipe.memory import available_memory
 from tfpipe.pipeline import residency
 from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.spans import SPAN_BYTES, SPAN_FLOPS, span_length
@@ -404,7 +405,7 @@ class SoftmaxClassifierCV(_Linear):
         with self._search(rows._replace(weights=columns)) as search:
             found = self._path(search, columns, values, len(rows.classes))
             self.scores_ = np.array([
-                [self._score(W[fold], b[fold], X[test], y[test], rows.classes) for W, b, _ in found]
+                [self._score(W[fold], b[fold], rows, test, sample_weight) for W, b, _ in found]
                 for fold, (_, test) in enumerate(folds)
             ])  # fmt: skip
             best = int(np.argmax(self.scores_.mean(axis=0)))
@@ -433,12 +434,14 @@ class SoftmaxClassifierCV(_Linear):
             found.append((W, b, optimum))
         return found
 
-    def _score(self, W: np.ndarray, b: np.ndarray, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> float:
-        """Of one fold's model, on the rows that it has not seen."""
+    def _score(self, W: np.ndarray, b: np.ndarray, rows: "_Rows", test: np.ndarray, sample_weight: Any) -> float:
+        """Of one fold's model, on the rows that it has not seen: with their weights, as in scikit-learn."""
         model = SoftmaxClassifier()
-        model.n_features_in_ = X.shape[1]
-        model._take(W, b, classes)
-        return float(check_scoring(model, self.scoring)(model, X, y))
+        model.n_features_in_ = rows.X.shape[1]
+        model._take(W, b, rows.classes)
+        weighted = {} if sample_weight is None else {"sample_weight": np.asarray(sample_weight)[test]}
+        score = check_scoring(model, self.scoring)
+        return float(score(model, rows.X[test], rows.classes[rows.labels[test]], **weighted))
 
 
 class _Rows(NamedTuple):
@@ -458,8 +461,16 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(cls, X: Any, labels: np.ndarray, weights: np.ndarray, classes: np.ndarray) -> Self:
-        """Of rows as `fit` has them, with weights `[N]`."""
-        return cls(X.toarray() if scipy.sparse.issparse(X) else X, labels, weights[np.newaxis], classes)
+        """Of rows as `fit` has them, with weights `[N]`. Raises ValueError if memory cannot hold them."""
+        if scipy.sparse.issparse(X):
+            dense, there = math.prod(X.shape) * X.dtype.itemsize, available_memory()
+            if dense > there:
+                raise ValueError(
+                    f"X is sparse, and a dense one of its shape {X.shape} takes {dense / 2**30:.1f} GiB; there are "
+                    f"{there / 2**30:.1f}: give fewer rows, or fewer columns"
+                )
+            X = X.toarray()
+        return cls(X, labels, weights[np.newaxis], classes)
 
     @property
     def size(self) -> int:

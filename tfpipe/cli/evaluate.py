@@ -173,11 +173,11 @@ def _evaluate(
             split,
         )
     if (
-        model.summary.get("refit")
+        model.summary.get("saw_validation")
         and split in ("validation", "all")
         and splits.fingerprint == model.summary.get("fingerprint")
     ):
-        logging.warning("%s: the model was fitted again on the validation examples too: it has seen them", model_path)
+        logging.warning("%s: the model was fitted on the validation examples too: it has seen them", model_path)
     found = scores.scores(scores.concatenated(list(parts.values())), model.class_names, top_k)
     if output is not None:
         files.write_whole(output, _lines(parts, model.class_names).encode())

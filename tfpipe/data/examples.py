@@ -15,6 +15,10 @@ from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import DataError
 
 BLOCK_BYTES = 8 << 20
+# What rounding to float32 may be of a column's standard deviation.
+_MOST_LOST = 0.1
+# A column that varies by less, relative to its mean, is a constant that float64 has rounded.
+_LEAST_VARIATION = 1e-12
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -162,6 +166,8 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
         return images
     if images.dtype.kind != "f":
         raise DataError(f"{name}: images of type {images.dtype}; expected uint8 or floating point")
+    if images.dtype.itemsize >= 8 and images.ndim == 2:
+        _check_float32_tells_apart(images, name)
     stays = images.dtype.itemsize <= 8 if isinstance(images, np.memmap) else images.dtype in (np.float16, np.float32)
     if not stays:
         with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
@@ -175,6 +181,22 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
             raise DataError(f"{name}: image {row} holds a value that is not finite (NaN or infinity)")
         start += len(block)
     return images
+
+
+def _check_float32_tells_apart(rows: np.ndarray, name: str) -> None:
+    """Raises DataError for a column of which float32, in which rows are held, would leave next to nothing."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = scaling.moments(
+            blocks(rows, np.arange(len(rows)), BLOCK_BYTES, np.dtype(np.float64).itemsize)
+        )
+        step = np.spacing(np.abs(mean).astype(np.float32))
+    lost = (step > _MOST_LOST * deviation) & (deviation > _LEAST_VARIATION * np.abs(mean))
+    if lost.any():
+        column = int(np.argmax(lost))
+        raise DataError(
+            f"{name}: column {column} lies at {mean[column]:.10g} varying by {deviation[column]:.3g}, which float32, in"
+            " which rows are held, cannot tell apart; take the mean off beforehand, or drop the column"
+        )
 
 
 def _checked_labels(labels: np.ndarray, n_images: int, name: str) -> np.ndarray:

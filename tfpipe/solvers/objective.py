@@ -7,7 +7,8 @@ Conventions as in `model.softmax`. With w[h, n] the weight of example n for head
     error on a split    = the same with 1 for a wrong prediction and 0 for a right one in the place of the loss
     balanced error      = the error with balance[n] w[h, n] in the place of the weights in the upper sum
 
-So the mean of the first over an epoch of full minibatches is the second, and l2 means the same for all weights.
+So the mean of the first over an epoch of full minibatches is the second, and l2 means the same for all weights. On a
+split, examples of a class that heads leave out are wrong, and have no part in the cost.
 """
 
 import itertools
@@ -78,6 +79,7 @@ class Objective(NamedTuple):
       widest: float32 or float64, to which images are rounded before all else: those of a run are float32 at most,
         wherever they lie.
       balance: `[N]` float64, by which a wrong prediction counts in the balanced error; None: that is not measured.
+      is_known: `[N]` bool, whether heads have the class of an example in their softmax; None: they have all.
     """
 
     shift: tf.Tensor | None
@@ -89,6 +91,7 @@ class Objective(NamedTuple):
     arithmetic: str
     widest: str
     balance: tf.Tensor | None
+    is_known: tf.Tensor | None
 
     @classmethod
     def of(
@@ -100,14 +103,19 @@ class Objective(NamedTuple):
         arithmetic: str,
         widest: str = "float32",
         balance: np.ndarray | None = None,
+        is_known: np.ndarray | None = None,
     ) -> Self:
         """The objective on labels `[n]` with weights `[C, n]`; where it measures, the first `examples` count.
 
-        `balance` is of these, `[examples]`.
+        `balance` and `is_known` are of these, `[examples]`.
         """
         dtype = parameter_type(arithmetic)
         total = weights[:, :examples].sum(axis=1, dtype=np.float64)
         room = padded(len(labels)) - len(labels)
+
+        def of_these(values: np.ndarray | None) -> tf.Tensor | None:
+            return None if values is None else tf.constant(np.pad(values, (0, padded(len(labels)) - examples)))
+
         return cls(
             None if scaling.shift is None else tf.constant(scaling.shift, tf.float64),
             tf.constant(scaling.factor, tf.float64),
@@ -117,7 +125,8 @@ class Objective(NamedTuple):
             tf.constant(weights.mean(axis=1, dtype=np.float64), dtype),
             arithmetic,
             widest,
-            None if balance is None else tf.constant(np.pad(balance, (0, padded(len(labels)) - examples))),
+            of_these(balance),
+            of_these(is_known),
         )
 
     @property
@@ -227,7 +236,11 @@ def _sums_of_minibatch(
     z = objective.logits(x, W, b)
     wrong = tf.where(softmax.predictions(z) != y, weights, tf.zeros([b.shape[0], y.shape[0]], weights.dtype))
     # An example that does not count has no part in it, even if its loss is infinite.
-    losses = tf.math.multiply_no_nan(softmax.log_losses(z, y), tf.broadcast_to(weights, wrong.shape))
+    counts = weights
+    if objective.is_known is not None:
+        known = tf.gather(objective.is_known, tf.gather(span.examples, i))
+        counts = tf.where(known, weights, tf.zeros([], weights.dtype))
+    losses = tf.math.multiply_no_nan(softmax.log_losses(z, y), tf.broadcast_to(counts, wrong.shape))
     of_each = tf.stack([wrong, losses])
     sums = tf.cast(tf.reduce_sum(of_each, axis=2), tf.float64)
     if objective.balance is None:

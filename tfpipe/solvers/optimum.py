@@ -339,7 +339,7 @@ class Measures(NamedTuple):
         """`[H]`: the Euclidean norm of the error of a rough gradient at v, `[H, K, D + 1]`; 0 if there is none."""
         if self.rough is None:
             return np.zeros(len(v))
-        # Side by side, for each makes its program: one value of MNIST took XX s, and XX if one comes after the other.
+        # Side by side, for each makes its program.
         both = self.passes.workers.map(lambda one: self.sums(one, problems, v), (self.rough, self.exact))
         of_rough, of_exact = (problems.cost_and_gradient(v, sums)[1] for sums in both)
         return np.linalg.norm((of_rough - of_exact).reshape(len(v), -1), axis=1)

@@ -24,7 +24,7 @@ def largest(problems: Problems) -> np.ndarray:
 def values(problems: Problems) -> np.ndarray:
     """`[23]`, descending: from a thousand times the `largest` of the first head on, each sqrt(10) below another.
 
-    Of columns that say nothing at all, which have no such value, from 1 on.
+    Of columns that say nothing at all, which have no such value, from 100 on.
     """
     first = largest(problems)[0]
     return _FIRST * (first if first > 0 else 0.1) / _STEP ** np.arange(COUNT)

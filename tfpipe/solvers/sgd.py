@@ -137,7 +137,8 @@ class Sgd(Solver):
     def warnings(self, reports: Mapping[str, np.ndarray], head: int) -> list[str]:
         # That it rises between two validations says little: 29 % of the time in `experiments/digits.flags`, where all
         # is well.
-        costs, begin = reports["cost"][np.isfinite(reports["cost"])], math.log(self._splits.n_out)
+        costs = reports["cost"][np.isfinite(reports["cost"])]
+        begin = math.log(len(np.unique(self._splits.train.labels)))
         above, rate = np.count_nonzero(costs > begin), self.settings[head]["learning_rate"]
         if 4 * above <= len(costs) or rate <= 2 * self.safe_rate:
             return []

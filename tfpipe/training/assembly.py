@@ -70,7 +70,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     # holds rows of both, the kernel believes what it is told last.
     length = period if inside else _length(plan, period, solver.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
-    heads = Heads(solver, plan.column, (plan.n_heads, splits.n_out, splits.n_in), dtype, state, workers)
+    heads = Heads(solver, plan.column, (plan.n_heads, splits.n_out, splits.n_in), plan.left_out, dtype, state, workers)
     steering = Validation(
         validation,
         test,
@@ -101,6 +101,7 @@ def _evaluations(plan: Plan, placed: list[Resident], workers: Workers) -> list[E
         objective = Objective.of(
             plan.splits.scaling, split.labels, mask, n, plan.arithmetic,
             balance=balance(split.labels[:n]) if balanced else None,
+            is_known=~plan.left_out[split.labels[:n]] if plan.left_out.any() else None,
         )  # fmt: skip
         return Evaluation(split, objective, sampler, length, workers)
 

@@ -17,7 +17,7 @@ from tfpipe.pipeline import inputs
 from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.pipeline.spans import Span
-from tfpipe.solvers.objective import Objective
+from tfpipe.solvers.objective import FIGURES, Objective
 from tfpipe.training.heads import Parameters
 
 _sums = Program(Objective.sums)
@@ -73,8 +73,11 @@ class Evaluation:
 
     def figures(self, sums: np.ndarray, column: np.ndarray) -> np.ndarray:
         """`[F, H]`, of sums as `Objective.sums` gives them for heads of these columns, `[H]`."""
-        total = self.objective.total.numpy()
-        return sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
+        total, is_known = self.objective.total.numpy(), self.objective.is_known
+        found = sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
+        if is_known is not None:  # Examples count alike here.
+            found[FIGURES.index("cost")] *= len(self.labels) / max(1, int(np.count_nonzero(is_known.numpy())))
+        return found
 
     def diagnose(self, model: Parameters) -> Diagnosis:
         """What a single head, `[1, K, D]` and `[1, K]`, does on each example."""

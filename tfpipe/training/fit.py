@@ -63,7 +63,12 @@ def certificate(splits: Splits, weights: np.ndarray, model: TrainedModel, l2: fl
     problems = fit.problems("none", [l2], np.zeros(1, np.int32))
     if splits.standardization is not None:  # The penalty is on W for images that are standardized already.
         problems = problems._replace(scale=np.ones_like(problems.scale))
-    return fit.certified(problems, model.W, model.b, tolerance=1.0).certificate
+    found = fit.certified(problems, model.W, model.b, tolerance=1.0)
+    if problems.there.all():
+        return found.certificate
+    # What classes without weight have of the softmax, in a run from before they were left out of it.
+    every = problems._replace(shares=np.maximum(problems.shares, np.finfo(np.float64).tiny))
+    return found.certificate + max(0.0, fit.certified(every, model.W, model.b, tolerance=1.0).cost - found.cost)
 
 
 class Fit:

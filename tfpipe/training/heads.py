@@ -16,6 +16,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers.base import Advance, Group, Inside, Solver
 from tfpipe.solvers.objective import Objective
+from tfpipe.solvers.problem import FAR_BELOW
 from tfpipe.training.state import State
 
 
@@ -41,6 +42,7 @@ class Heads:
       solver: what advances them.
       column: `[H]` int32, the column of weights of each head of the run.
       sizes: H, K and D of the run.
+      left_out: `[K]` bool, the classes without weight: heads begin, and stay, with a probability of 0 for them.
       dtype: of W and b.
       state: from which they go on.
       workers: who run the programs.
@@ -55,6 +57,7 @@ class Heads:
         solver: Solver,
         column: np.ndarray,
         sizes: tuple[int, int, int],
+        left_out: np.ndarray,
         dtype: np.dtype,
         state: State,
         workers: Workers,
@@ -67,6 +70,7 @@ class Heads:
             self._begin(state.numbers, state.reports, {"W": state.W, "b": state.b, **state.slots})
             return
         W, b = np.zeros((n_heads, n_out, n_in), dtype), np.zeros((n_heads, n_out), dtype)
+        b[:, left_out] = -FAR_BELOW  # No gradient is left in the softmax then.
         reports = {name: np.full(n_heads, np.nan) for name in solver.reports}
         self._begin(np.arange(n_heads), reports, {"W": W, "b": b, **solver.slots(*sizes)})
 

@@ -22,6 +22,7 @@ from tfpipe.training.fit import certificate
 from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.result import Result, in_workdir
+from tfpipe.training.run_warnings import warnings
 from tfpipe.training.search import search
 from tfpipe.training.state import State
 
@@ -205,7 +206,8 @@ def _finish(
             saving.save_last_model(trained)
         model = SoftmaxRegression.from_arrays(trained.W, trained.b)
         selected = parts.pictures.look(record, steps)
-    for warning in (warnings := record.warnings(steps, distance)):
+    lines = warnings(plan, record, steps, distance, interrupted=interrupted)
+    for warning in lines:
         warn(warning)
     content = report.build(
         plan,
@@ -214,7 +216,7 @@ def _finish(
         test_error=record.best.test_error,
         confusion_matrix=selected.diagnosis.confusion_matrix() if selected and selected.diagnosis else None,
         certificate=distance,
-        warnings=warnings,
+        warnings=[*record.said, *lines],
         seconds=seconds,
         programs=parts.heads.n_groups,
         workdir=files.path if files else None,

@@ -132,6 +132,11 @@ class Plan(NamedTuple):
         return example_weights(self.splits.train, self.config.class_weight, self.splits.n_out)[np.newaxis]
 
     @property
+    def left_out(self) -> np.ndarray:
+        """`[K]` bool: the classes of which no training example has weight, which heads leave out of their softmax."""
+        return np.bincount(self.splits.train.labels, self.weights[0], self.splits.n_out) == 0
+
+    @property
     def column(self) -> np.ndarray:
         """`[H]` int32: the column of weights, and of validation rows, of each head."""
         return np.zeros(self.n_heads, np.int32)

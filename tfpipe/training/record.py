@@ -17,9 +17,6 @@ from tfpipe.training.plan import Plan
 from tfpipe.training.state import State
 from tfpipe.training.validation import Measured
 
-# A cost that is below this share of what it was at three quarters of the run is still falling.
-_AT_REST = 0.98
-
 
 class Record:
     """What is known of each head: patience, its best model, and every validation so far. It tells the monitor.
@@ -35,6 +32,7 @@ class Record:
       patience: who may go on, and who was best when.
       best: the models.
       history: the validations, in order.
+      said: lines of what went wrong on the way, as they were told.
     """
 
     def __init__(self, plan: Plan, state: State, dtype: np.dtype, monitor: Monitor, meter: Meter):
@@ -52,6 +50,7 @@ class Record:
         )
         self.best = Best(plan.solver, plan.splits, dtype, state)
         self.history: list[Validated] = monitor.history()
+        self.said = [self._of_diverged(head) for head in np.flatnonzero(self.patience.diverged).tolist()]
 
     @property
     def leader(self) -> int | None:
@@ -79,34 +78,6 @@ class Record:
         """Whether heads go on to `following` steps whatever the validation after `steps` finds."""
         active = self.patience.active(steps)
         return bool((self.patience.allowed[active] >= following).all())
-
-    def warnings(self, steps: int, certificate: float | None) -> list[str]:
-        """What must be said of the leading head; nothing before the first validation.
-
-        Args:
-          steps: how many were done.
-          certificate: see `report.build`.
-        """
-        if (leader := self.leader) is None:
-            return []
-        solver = self._plan.solver
-        reports = {name: np.array([event.reports[name][leader] for event in self.history]) for name in solver.reports}
-        return solver.warnings(reports, leader) or self._still_falling(leader, steps, certificate)
-
-    def _still_falling(self, leader: int, steps: int, certificate: float | None) -> list[str]:
-        """Where the epochs ended before the validation cost had come to rest."""
-        costs = np.array([event.validation_cost[leader] for event in self.history])
-        if (
-            steps < self._plan.solver.steps
-            or len(costs) < 2
-            or not costs[-1] < _AT_REST * costs[3 * len(costs) // 4 - 1]
-        ):
-            return []
-        far = "" if certificate is None else f" (its training cost may be {certificate:.2g} above the least)"
-        return [
-            f"the validation cost of the selected head was still falling when the epochs ended{far}: give more epochs, "
-            "a larger learning_rate, or solver=lbfgs, which goes to the optimum"
-        ]
 
     def worth_going_on_with(self, numbers: np.ndarray, steps: int) -> np.ndarray | None:
         """The places among the heads `numbers`, `[h]`, of those that do not stop after `steps`; None: all go on.
@@ -223,12 +194,19 @@ class Record:
         diverged, at = np.zeros(self._plan.n_heads, bool), np.zeros(self._plan.n_heads, np.int64)
         diverged[numbers], at[numbers] = found, before + 1 + not_finite.argmax(axis=0)
         patience.diverge(diverged, at)
-        words = []
         for head in np.flatnonzero(diverged).tolist():
-            settings = ", ".join(f"{name}={value:g}" for name, value in solver.settings[head].items())
-            words.append(f"{settings} at iteration {at[head] - 1}")
-            warn(f"a head diverged, its cost is no longer finite: {words[-1]}")
+            self.said.append(self._of_diverged(head))
+            warn(self.said[-1])
         if patience.diverged.all():
             raise DivergedError(
-                f"every head diverged, the last with {words[-1]}: its cost is no longer finite; try {solver.advice()}"
+                f"every head diverged, the last with {self._how(head)}: its cost is no longer finite; try "
+                f"{solver.advice()}"
             )
+
+    def _of_diverged(self, head: int) -> str:
+        return f"a head diverged, its cost is no longer finite: {self._how(head)}"
+
+    def _how(self, head: int) -> str:
+        """With what, and when, a head diverged."""
+        settings = ", ".join(f"{name}={value:g}" for name, value in self._plan.solver.settings[head].items())
+        return f"{settings} at iteration {self.patience.diverged_at[head] - 1}"

@@ -133,7 +133,8 @@ def trained_model(plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, *, ref
         "train_examples": fit.n,
         "total_weight": finite(fit.total_weight),
         "fingerprint": splits.fingerprint,
-        "refit": refitted,
+        # In folds also the model of a search that was stopped: it is the mean of heads that together saw them all.
+        "saw_validation": refitted or plan.n_folds > 0,
         "tfpipe": __version__,
     }
     of_data = splits.class_names, splits.image_shape, splits.white_pixel

@@ -2,15 +2,12 @@
 
 import numpy as np
 
-from tfpipe.exceptions import enumeration
+from tfpipe.config import known
 from tfpipe.solvers.optimum import Optimum
-from tfpipe.solvers.weights import balance
+from tfpipe.training import diagnoses
 from tfpipe.training.fit import Saved
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.settings import Settings
-
-_FEW_EXAMPLES = 5
-_OTHERS = "{} ones may be better; without --l2 the values follow from the data"
 
 
 def warnings(plan: SearchPlan, settings: Settings, optimum: Optimum, saved: Saved, *, interrupted: bool) -> list[str]:
@@ -28,7 +25,16 @@ def warnings(plan: SearchPlan, settings: Settings, optimum: Optimum, saved: Save
         if not (optimum.converged[0] and saved.is_exact):
             lines.append(_not_converged(plan, optimum, saved))
         lines += _rough_trials(settings) + _at_the_end(plan, settings)
-    return lines + _few_examples(plan) + (_unknown_classes(plan) or _left_out(settings)) + _no_better(plan, settings)
+    weights, by_balance = plan.weight, plan.config.select == "balanced_error"
+    of_classes = diagnoses.of_classes(
+        plan.splits, plan.examples, weights, None if plan.n_folds else plan.splits.validation
+    )
+    if not any("beside its cost" in line for line in of_classes):
+        lines += _left_out(settings)
+    return [*lines, *of_classes, *diagnoses.no_better(
+        plan.splits, plan.examples, weights, plan.validating, select=known(plan.config.select),
+        figure=taken.balanced_error if by_balance else taken.error, is_balanced=plan.config.class_weight is not None,
+    )]  # fmt: skip
 
 
 def _rough_trials(settings: Settings) -> list[str]:
@@ -44,28 +50,6 @@ def _left_out(settings: Settings) -> list[str]:
     if not (count := settings.taken.left_out):
         return []
     return [f"{count} validation examples are of classes that their model has no example of: wrong, and in no cost"]
-
-
-def _no_better(plan: SearchPlan, settings: Settings) -> list[str]:
-    """Where the answer is none."""
-    taken, weights, labels = settings.taken, plan.weight, plan.validating.labels
-    if plan.config.select == "balanced_error":
-        of_class = np.bincount(labels, balance(labels))
-        of_one = (of_class.sum() - of_class.max()) / len(labels)
-        if taken.balanced_error < of_one:
-            return []
-        return [
-            f"the model is no better than to name one class always, which has a balanced error of {of_one:.2%}: its "
-            f"own is {taken.balanced_error:.2%}"
-        ]
-    shares = np.bincount(plan.examples.labels, weights, plan.splits.n_out) / weights.sum()
-    of_largest = float((labels != shares.argmax()).mean())
-    if taken.error >= of_largest and plan.config.class_weight is None:
-        return [
-            f"the model is no better than to name the largest class always, which is wrong in {of_largest:.2%}: its "
-            f"validation error is {taken.error:.2%}"
-        ]
-    return []
 
 
 def _not_converged(plan: SearchPlan, optimum: Optimum, saved: Saved) -> str:
@@ -87,34 +71,4 @@ def _at_the_end(plan: SearchPlan, settings: Settings) -> list[str]:
         if taken == of_scale[-1]:
             return [f"l2={taken:.3g} is the smallest of the path: smaller ones may be better; give them by --l2"]
         return []
-    values = plan.config.l2
-    if len(values) == 1:
-        return []
-    if taken == min(values) and taken > 0:
-        return [f"l2={taken:g} is the smallest that was tried: {_OTHERS.format('smaller')}"]
-    if taken == max(values):
-        return [f"l2={taken:g} is the largest that was tried: {_OTHERS.format('larger')}"]
-    return []
-
-
-def _few_examples(plan: SearchPlan) -> list[str]:
-    counts = np.bincount(plan.examples.labels, minlength=plan.splits.n_out)
-    few = [name for name, count in zip(plan.splits.class_names, counts, strict=True) if 0 < count < _FEW_EXAMPLES]
-    if not few:
-        return []
-    return [f"fewer than {_FEW_EXAMPLES} training examples: {_some(few)}; what is said of such classes is little worth"]
-
-
-def _unknown_classes(plan: SearchPlan) -> list[str]:
-    """Those of examples that validate, of which no example has weight in training."""
-    n_out, weights = plan.splits.n_out, plan.weight
-    there = np.bincount(plan.examples.labels, weights, n_out) > 0
-    asked = np.bincount(plan.validating.labels, minlength=n_out) > 0
-    unknown = [name for name, is_one in zip(plan.splits.class_names, asked & ~there, strict=True) if is_one]
-    if not unknown:
-        return []
-    return [f"no training example has weight: {_some(unknown)}; such classes are wrong in validation, beside its cost"]
-
-
-def _some(names: list[str]) -> str:
-    return enumeration([repr(name) for name in names[:5]]) + f" and {len(names) - 5} more" * (len(names) > 5)
+    return diagnoses.at_the_end("l2", taken, plan.config.l2, "without --l2 the values follow from the data")

@@ -151,7 +151,7 @@ class Path:
         self.flat = self.flat + 1 if is_flat else 0
         if self.flat >= _MOST_FLAT:
             self.ended = True
-        if trial.cost < self.best.cost or not np.isfinite(self.best.cost):
+        if np.isfinite(trial.cost) and not self.best.cost <= trial.cost:
             self.best, self.best_loss = trial, loss
 
     def restore(self, trials: Sequence[Trial], ended: bool, flat: int, losses: np.ndarray) -> None:

@@ -1,0 +1,91 @@
+"""What must be said of the data of a run, and of the choice that it made, whatever trained: one line each, in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfpipe.data import Examples, Splits
+from tfpipe.exceptions import enumeration
+from tfpipe.solvers.weights import balance
+
+_FEW_EXAMPLES = 5
+_MOST_NAMES = 5
+
+
+def of_classes(splits: Splits, examples: Examples, weights: np.ndarray, validating: Examples | None) -> list[str]:
+    """Classes of which there is none, or hardly any, where there should be some.
+
+    Args:
+      splits: of the run.
+      examples: that are trained on.
+      weights: `[N]`, what these count.
+      validating: the examples of a split for validation; None: those that are trained on validate, in folds.
+    """
+    n_out = splits.n_out
+    there = np.bincount(examples.labels, weights, n_out) > 0
+    counts = np.bincount(examples.labels, minlength=n_out)
+    in_validation = counts if validating is None else np.bincount(validating.labels, minlength=n_out)
+    in_test = np.bincount(splits.test.labels, minlength=n_out)
+    beside = "; such classes are wrong in validation, beside its cost" * bool((in_validation[~there] > 0).any())
+    lines = [
+        (~there, f"no training example has weight: {{}}{beside or '; the model never takes an image for one of them'}"),
+        (there & (in_validation == 0), "no validation example: {}; what is chosen is not chosen by such classes"),
+        (there & (in_test == 0) & bool(len(splits.test)), "no test example: {}; the test error says nothing of them"),
+        ((counts > 0) & (counts < _FEW_EXAMPLES),
+         f"fewer than {_FEW_EXAMPLES} training examples: {{}}; what is said of such classes is little worth"),
+    ]  # fmt: skip
+    return [words.format(_some(splits.class_names, which)) for which, words in lines if which.any()]
+
+
+def no_better(
+    splits: Splits,
+    examples: Examples,
+    weights: np.ndarray,
+    validating: Examples,
+    *,
+    select: str,
+    figure: float,
+    is_balanced: bool,
+) -> list[str]:
+    """Where the answer is no better than to name one class always.
+
+    Args:
+      splits: of the run.
+      examples: that are trained on.
+      weights: `[N]`, what these count.
+      validating: the examples that validate.
+      select: see `TrainConfig.select`.
+      figure: the balanced error of the model in validation, if that is what selects, else its error.
+      is_balanced: whether classes count alike in what is minimized: then an error says little.
+    """
+    labels = validating.labels
+    if select == "balanced_error":
+        of_class = np.bincount(labels, balance(labels))
+        of_one = (of_class.sum() - of_class.max()) / len(labels)
+        which, name, of_model = "one class", "has a balanced error of", "own"
+    else:
+        shares = np.bincount(examples.labels, weights, splits.n_out)
+        of_one = float((labels != shares.argmax()).mean())
+        which, name, of_model = "the largest class", "is wrong in", "validation error"
+    if figure < of_one or (is_balanced and select != "balanced_error"):
+        return []
+    return [
+        f"the model is no better than to name {which} always, which {name} {of_one:.2%}: its {of_model} is {figure:.2%}"
+    ]
+
+
+def at_the_end(name: str, taken: float, values: Sequence[float], otherwise: str) -> list[str]:
+    """Where the value of a setting that was taken lies at the end of those that were given; `otherwise` is a remedy."""
+    if len(set(values)) == 1 or (taken == min(values) and taken == 0):
+        return []
+    for end, which, others in ((min(values), "smallest", "smaller"), (max(values), "largest", "larger")):
+        if taken == end:
+            return [f"{name}={taken:g} is the {which} that was tried: {others} ones may be better; {otherwise}"]
+    return []
+
+
+def _some(names: Sequence[str], which: np.ndarray) -> str:
+    """Some of the names of which `[K]` says so."""
+    chosen = [repr(names[number]) for number in np.flatnonzero(which).tolist()]
+    more = len(chosen) - _MOST_NAMES
+    return enumeration(chosen[:_MOST_NAMES]) + f" and {more} more" * (more > 0)
