@@ -46,6 +46,7 @@ setup(
             "mypy>=2.0,<3",
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
+            "pandas>=2.2,<4",
             "pytest>=9.0,<10",
             "pytest-xdist>=3.6,<4",
             "ruff==0.17.*",

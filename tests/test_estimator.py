@@ -4,6 +4,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 import sklearn.datasets
@@ -23,8 +24,6 @@ from tfpipe.solvers.sgd import Sgd
 # The names of scikit-learn's checks that are skipped, and why.
 NOT_HERE = {
     "check_array_api_input": "it is for estimators that take arrays of other libraries",
-    "check_classifier_data_not_an_array": "pandas is not installed",
-    "check_sample_weights_pandas_series": "pandas is not installed",
 }
 
 
@@ -223,6 +222,20 @@ class EstimatorTest(parameterized.TestCase):
         self.assertGreater(len(results), 50)
         skipped = {one["check_name"] for one in results if one["status"] != "passed"}
         self.assertLessEqual(skipped, NOT_HERE.keys())
+
+    def test_data_frames(self):
+        X, y = loaded("iris")
+        frame, labels = (
+            pandas.DataFrame(X, columns=["a", "b", "c", "d"]),
+            pandas.Series(y).map(["x", "y", "z"].__getitem__),
+        )
+        model, expected = SoftmaxClassifier().fit(frame, labels), SoftmaxClassifier().fit(X, y)
+        np.testing.assert_allclose(model.coef_, expected.coef_, rtol=0, atol=1e-12)
+        self.assertEqual(model.feature_names_in_.tolist(), ["a", "b", "c", "d"])
+        self.assertEqual(model.classes_.tolist(), ["x", "y", "z"])
+        np.testing.assert_allclose(model.predict_proba(frame), expected.predict_proba(X), rtol=0, atol=1e-12)
+        with self.assertRaisesRegex(ValueError, "feature names should match"):
+            model.predict(frame[["b", "a", "c", "d"]])
 
     def test_weights_count_in_the_scores_too(self):
         X, y = loaded("iris")
