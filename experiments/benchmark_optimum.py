@@ -1,7 +1,7 @@
 """Softmax regression of MNIST with L2, to the optimum: tfpipe against other libraries, all to the same objective.
 
     TFPIPE_MNIST_DIR=FOLDER python experiments/benchmark_optimum.py [--values=path|one | --folds=5]
-        [--rows=50000] [--rounds=3] [--publish] [NAME ...]
+        [--rows=50000] [--rounds=3] [--tolerances=FILE] [--publish] [NAME ...]
 
 What is minimized is the mean log loss plus l2/2 times the squared norm of W, along a path of 16 values of l2, 1e-1 to
 1e-5, or for 1e-3 alone. With --folds each library chooses among eight values, 1e-1 to 1e-5, by its own
@@ -11,6 +11,8 @@ An objective must be within 1e-4 of the least, relative to it; which is known wi
 beforehand, by its certificate. tfpipe is asked for that. What the others call a tolerance says nothing of it: for
 them the largest one that reaches it is searched for beforehand, value by value, in half decades. With --folds
 they get the smallest of those; there the objective is that of the final fit, and the log loss over the folds is told.
+The search takes longer than all else: --tolerances gives them by an object of JSON, from names of libraries to a list,
+one for each value, as the output of an earlier run has them. An objective that they miss ends the run all the same.
 The others fit one value after the other, each from the last one's end, as their users would; tfpipe tries all in one
 `tfpipe.train`, which validates them too, and fits the one that it takes to 1e-5. For one value it is SoftmaxClassifier.
 
@@ -82,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--folds", type=int, default=0)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tolerances", type=pathlib.Path)
     parser.add_argument("--publish", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
@@ -111,7 +114,8 @@ def main() -> None:
 
     rows, l2 = arguments.rows, VALUES[task]
     below = least(rows, l2)
-    tolerances = {name: tolerances_of(name, rows, l2, below) for name in names}
+    given = json.loads(arguments.tolerances.read_text()) if arguments.tolerances else {}
+    tolerances = {name: given.get(name) or tolerances_of(name, rows, l2, below) for name in names}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(arguments.rounds):
         for name, of_name in runs.items():
