@@ -168,19 +168,24 @@ def train(
 ) -> dict[str, Any]:
     """By tfpipe.train; `others` are rows and labels that validate where there are no folds."""
     tfpipe: Any = importlib.import_module("tfpipe")
+    made_of = (
+        tfpipe.Examples,
+        tfpipe.Splits,
+        tfpipe.TrainConfig,
+        tfpipe.train,
+    )  # Each is imported when it is first named.
     together = np.concatenate([x, others[0]]).reshape(-1, SIDE, SIDE)
     labels = np.concatenate([y, others[1]]).astype(np.int32)
     begin = time.perf_counter()
-    examples = tfpipe.Examples(together, labels, "MNIST")
+    of_examples, of_splits, of_config, run = made_of
+    examples = of_examples(together, labels, "MNIST")
     n_fitted = len(y) - VALIDATING if folds else len(y)
     numbers = np.arange(len(y) if folds else len(labels))
     parts = numbers[:n_fitted], numbers[n_fitted:], numbers[:0]
-    splits = tfpipe.Splits(*map(examples.take, parts), tuple("0123456789"), pixel_max=1.0)
+    splits = of_splits(*map(examples.take, parts), tuple("0123456789"), pixel_max=1.0)
     # Those that are tried are fitted to ten times the tolerance.
-    config = tfpipe.TrainConfig(
-        l2=l2s, folds=folds, refit=folds > 0, tolerance=tolerance / 10, max_iter=MOST_ITERATIONS
-    )
-    result = tfpipe.train(config, splits)
+    config = of_config(l2=l2s, folds=folds, refit=folds > 0, tolerance=tolerance / 10, max_iter=MOST_ITERATIONS)
+    result = run(config, splits)
     seconds = time.perf_counter() - begin
     report = result.report
     found = objective(x, y, Linear(result.model.W.numpy().T, result.model.b.numpy()), report["l2"])
