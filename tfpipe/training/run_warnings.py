@@ -31,9 +31,7 @@ def warnings(plan: Plan, record: Record, steps: int, certificate: float | None, 
     if not lines and steps >= solver.steps:
         lines = _still_falling(plan, record, leader, certificate)
     if not interrupted:
-        for name, taken in solver.settings[leader].items():
-            values = [head[name] for head in solver.settings]
-            lines += diagnoses.at_the_end(name, taken, values, "give a list that goes on")
+        lines += _at_the_end(plan, record, leader)
     patience, weights, select = record.patience, plan.weights[0], known(config.select)
     figure = patience.best_balanced_error if select == "balanced_error" else patience.best_error
     return [
@@ -44,6 +42,17 @@ def warnings(plan: Plan, record: Record, steps: int, certificate: float | None, 
             select=select, figure=float(figure[leader]), is_balanced=config.class_weight is not None,
         ),
     ]  # fmt: skip
+
+
+def _at_the_end(plan: Plan, record: Record, leader: int) -> list[str]:
+    """Where a value lies at the end of its list. What diverged is no value that was tried, but an end."""
+    lines, settings = [], plan.solver.settings
+    for name, taken in settings[leader].items():
+        tried = [head[name] for head, is_gone in zip(settings, record.patience.diverged, strict=True) if not is_gone]
+        is_largest = taken == max(tried) and len(set(tried)) > 1
+        if not (is_largest and max(head[name] for head in settings) > taken):
+            lines += diagnoses.at_the_end(name, taken, tried, "give a list that goes on")
+    return lines
 
 
 def _still_falling(plan: Plan, record: Record, leader: int, certificate: float | None) -> list[str]:
