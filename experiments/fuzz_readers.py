@@ -129,7 +129,7 @@ def formats(folder: pathlib.Path) -> Iterator[Format]:
     yield Format("npy labels", npy(LABELS), damaged, whole, load(images, damaged))
     yield Format("npy labels, text", npy(np.array(list("abcabc"))), damaged, whole, load(images, damaged))
 
-    for kind in ("png", "jpeg", "gif", "bmp"):
+    for kind in ("png", "jpeg", "gif", "bmp", "webp", "tiff"):
         root = folder / kind
         for name in ("class", "other"):
             (root / name).mkdir(parents=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
+from tfpipe.config import AS_STORED, Reading
 from tfpipe.exceptions import DataError
 from tfpipe.model import artifact
 
@@ -58,6 +59,25 @@ class ArtifactTest(parameterized.TestCase):
             self.assertNotIn("scale", arrays)
         self.assertIsNone(artifact.load(self.path).scale)
 
+    @parameterized.parameters((Reading(),), (Reading("stored", "black", 4095),), (AS_STORED,))
+    def test_how_pictures_are_read_is_loaded(self, reading):
+        artifact.save(self.path, model(reading=reading))
+        self.assertEqual(artifact.load(self.path).reading, reading)
+
+    def test_a_file_from_before_there_was_a_choice_has_pictures_as_they_are_stored(self):
+        artifact.save(self.path, model())
+        with np.load(self.path) as file:
+            arrays = dict(file)
+        for name in ("orientation", "background", "gray_max"):
+            del arrays[name]
+        np.savez(self.path, **arrays | {"format_version": 2})
+        loaded = artifact.load(self.path)
+        self.assertEqual(loaded.reading, AS_STORED)
+        np.testing.assert_array_equal(loaded.W, model().W)
+        np.savez(self.path, **arrays)
+        with self.assertRaisesRegex(DataError, "model.npz: not a model that can be read: KeyError: .*orientation"):
+            artifact.load(self.path)
+
     def test_whether_a_file_would_be_refused_is_told_without_one(self):
         for names in (("a", "a"), ("a", "a\0")):  # NumPy does not keep the zero.
             content = artifact.encode(model(class_names=names))
@@ -89,6 +109,9 @@ class ArtifactTest(parameterized.TestCase):
         ({"W": np.zeros((6, 2))}, "W is float64 and b float32"),
         ({"b": np.array([0, np.nan], np.float32)}, "not finite"),
         ({"white": 0.0}, r"color_mode grayscale, resize bilinear, white 0 do not fit images \(2, 3\)"),
+        ({"reading": Reading("sideways")}, "ConfigError: orientation=sideways: must be one of upright, stored"),
+        ({"reading": Reading(background="pink")}, "background=pink: must be one of white, black, none"),
+        ({"reading": Reading(gray_max=0)}, "gray_max=0: must be an integer of at least 1"),
         ({"white": np.inf}, "white inf do not fit"),
         ({"image_shape": (-2, -3)}, "cannot be right"),
         ({"class_names": ("cat", "cat")}, "two classes of one name, cannot be right"),
@@ -141,10 +164,10 @@ class ArtifactTest(parameterized.TestCase):
 
     def test_another_version(self):
         np.savez(self.path, format_version=2.9)
-        with self.assertRaisesRegex(DataError, "format version 2.9; this program reads 2"):
+        with self.assertRaisesRegex(DataError, "format version 2.9; this program reads 2 and 3"):
             artifact.load(self.path)
         np.savez(self.path, format_version=1)
-        with self.assertRaisesRegex(DataError, "format version 1; this program reads 2"):
+        with self.assertRaisesRegex(DataError, "format version 1; this program reads 2 and 3"):
             artifact.load(self.path)
 
     def test_a_pickle_inside_is_not_executed(self):

@@ -21,6 +21,7 @@ from sklearn import metrics
 from tests import made
 from tests.command import python, result, tfpipe, without_root_rights
 from tfpipe import load
+from tfpipe.config import Reading
 from tfpipe.model import artifact
 
 
@@ -115,7 +116,7 @@ class PredictTest(ModelTest):
         self.assertEqual(process.returncode, 1)
         bad, fine = rows(process)
         self.assertEqual((bad["class"], bad["probability"]), ("", ""))
-        self.assertIn("is no picture of a kind that is read", bad["error"])
+        self.assertIn("is no picture that Pillow reads", bad["error"])
         self.assertEqual(fine["error"], "")
 
     def test_a_list_on_standard_input_is_answered_line_by_line(self):
@@ -348,6 +349,61 @@ class EvaluateTest(ModelTest):
         self.assertNotIn("drawn", process.stderr)
         process = tfpipe("evaluate", f"--workdir={workdir}", "--dataset=digits", "--test_split=300")
         self.assert_fails(process, 1, f"{workdir}/flags.txt: ", ", or --test_split makes it otherwise than it was, so")
+
+    @parameterized.parameters((), ("--batch_size=10", "--epochs=3"))
+    @pytest.mark.exhaustive
+    def test_training_evaluate_and_predict_read_pictures_alike(self, *more):
+        random = np.random.default_rng(0)
+        data, workdir = self.scratch / "data", self.scratch / "run"
+        for number in range(60):
+            picture = Image.fromarray(random.integers(0, 256, (6, 5, 4)).astype(np.uint8))
+            if number % 3 == 1:
+                picture = Image.fromarray(random.integers(0, 3000, (6, 5)).astype(np.uint16))
+            exif = Image.Exif()
+            exif[0x0112] = number % 8 + 1
+            path = data / "cd"[number % 2] / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path, exif=exif)
+        flags = ("--image_size=5,5", "--background=black", "--device=cpu", "--notensorboard", *more)
+        result(tfpipe("train", f"--dataset={data}", f"--workdir={workdir}", *flags))
+        self.assertEqual(artifact.load(workdir / "model.npz").reading, Reading("upright", "black", 4095))
+        output = self.scratch / "all.csv"
+        for named in ((), (f"--dataset={shutil.copytree(data, self.scratch / 'copy')}",)):
+            flags = (f"--workdir={workdir}", "--split=all", f"--output={output}", *named)
+            self.assertEqual(result(tfpipe("evaluate", *flags))["examples"], 60)
+            evaluated = sorted(float(row["probability"]) for row in csv.DictReader(output.read_text().splitlines()))
+            predicted = sorted(
+                float(row["probability"]) for row in rows(tfpipe("predict", f"--workdir={workdir}", data))
+            )
+            np.testing.assert_allclose(predicted, evaluated, rtol=0, atol=1e-12)
+
+    @pytest.mark.exhaustive
+    def test_a_run_from_before_pictures_were_turned_reads_them_as_they_are_stored(self):
+        images, labels = made.images(90, (6, 6))
+        data, workdir = self.scratch / "data", self.scratch / "run"
+        save_pictures(data, images, labels)
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        for path in sorted(data.rglob("*.png"))[::2]:  # Transparent too: what is hidden was black.
+            gray = Image.open(path)
+            alpha = gray.point(lambda value: 255 * (value > 60))
+            Image.merge("LA", [gray, alpha]).save(path, exif=turned)
+        as_stored = ("--orientation=stored", "--background=none")
+        summary = train(data, workdir, *as_stored)
+        flags, lines = workdir / "flags.txt", (workdir / "flags.txt").read_text().splitlines()
+        self.assertContainsSubset(as_stored, lines)
+        old = [line for line in lines if not line.startswith(("--orientation", "--background", "--gray_max"))]
+        flags.write_text("".join(f"{line}\n" for line in old))
+
+        for named in ((), (f"--dataset={data}",)):
+            process = tfpipe("evaluate", f"--workdir={workdir}", *named)
+            self.assertEqual(result(process)["error"], summary["test_error"])
+        process = tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={data}", "--background=white")
+        self.assert_fails(process, 1, ", or --background makes it otherwise than it was, so")
+        # The command with which it began goes on, and does so again when flags.txt names how pictures are read.
+        for _ in range(2):
+            self.assertEqual(train(data, workdir), summary)
+            self.assertContainsSubset([*as_stored, "--gray_max=65535"], flags.read_text().splitlines())
 
     @pytest.mark.exhaustive
     def test_a_run_from_before_there_was_a_split_order_was_divided_from_the_end(self):

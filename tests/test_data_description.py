@@ -37,6 +37,8 @@ class DescriptionTest(absltest.TestCase):
                     "test": {"examples": 2, "range": [6, 17], "classes": [0, 2]} | unknown,
                 },
                 "split_seed": None,
+                "reading": None,
+                "notes": [],
                 "fingerprint": splits(images).fingerprint,
             },
         )

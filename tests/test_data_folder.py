@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import pathlib
+import shutil
 import threading
 import unittest
 import zlib
@@ -9,12 +10,15 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import logging
 from absl.testing import parameterized
 from PIL import Image
 
 from tests import made
 from tfpipe import TrainConfig, load, train
+from tfpipe.data import description
 from tfpipe.exceptions import ConfigError, DataError
+from tfpipe.model import artifact, scores
 
 NAMES = ("cat", "dog", "eel")
 
@@ -113,7 +117,8 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         (self.root / ".git").mkdir()
         with self.assertLogs("absl", "INFO") as log:
             self.assertEqual(load(self.root).class_names, NAMES)
-        self.assertIn(f"{self.root}: ignored 3 files that are hidden or no pictures", log.output[0])
+        left_out = f"{self.root}: left out 1 file that is no picture: dog/notes.txt; and 2 hidden or of the system"
+        self.assertEqual(log.output, [f"WARNING:absl:{left_out}"])
 
     @parameterized.parameters(
         lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"x" * 50, lambda data: data[:50]
@@ -191,7 +196,9 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
     def test_val_and_validation(self):
         for name in ("train", "val", "validation"):
             self.write(name)
-        with self.assertRaisesRegex(DataError, "holds validation and val; expected one of them"):
+        with self.assertRaisesRegex(
+            DataError, "holds val and validation, which both stand for validation; expected one of them"
+        ):
             load(self.root)
 
     def parts(self, splits):
@@ -219,7 +226,14 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
             load(self.root)
 
     def test_the_options_are_for_pictures_alone(self):
-        for option, value in (("image_size", (8, 8)), ("color_mode", "rgb"), ("skip_bad_images", True)):
+        for option, value in (
+            ("image_size", (8, 8)),
+            ("color_mode", "rgb"),
+            ("skip_bad_images", True),
+            ("orientation", "stored"),
+            ("background", "black"),
+            ("gray_max", 4095),
+        ):
             with self.assertRaisesRegex(ConfigError, f"{option}=.*: is for .*, and digits is none"):
                 load("digits", **{option: value})
 
@@ -253,6 +267,171 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         for order in ("end", "stratified"):
             from_idx, from_folder = (load(path, validation_split=5, split_order=order) for path in (folder, self.root))
             self.assertEqual(dataclasses.replace(from_idx, class_names=NAMES).fingerprint, from_folder.fingerprint)
+
+
+class LayoutTest(parameterized.TestCase):
+    """Where splits and classes are found, and what is left out."""
+
+    def setUp(self):
+        super().setUp()
+        self.root = pathlib.Path(self.create_tempdir().full_path) / "pictures"
+
+    def write(self, folder, *classes, suffix="png", count=12):
+        """Pictures in the class folders, each of one value; returns the values, by class."""
+        for name in classes:
+            (self.root / folder / name).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                picture = Image.fromarray(np.full((2, 3), number, np.uint8))
+                picture.save(self.root / folder / name / f"{number:02}.{suffix}")
+
+    def load(self, **options):
+        """The splits, and what the log said."""
+        with self.assertLogs("absl", "INFO") as log:
+            logging.get_absl_logger().info("begin")
+            splits = load(self.root, **options)
+        return splits, "\n".join(log.output[1:])
+
+    @parameterized.parameters(
+        (("train", "validation", "test"), ""),
+        (("training", "valid", "testing"), "training for train, valid for validation, testing for test"),
+        (("Train", "VAL", "Test"), "Train for train, VAL for validation, Test for test"),
+        (("TRAINING", "dev", "test"), "TRAINING for train, dev for validation, test for test"),
+        (("train", "Eval", "Testing"), "train for train, Eval for validation, Testing for test"),
+    )
+    def test_usual_names_of_splits(self, names, said):
+        for name, count in zip(names, (12, 5, 7), strict=True):
+            self.write(name, "cat", "dog", count=count)
+        splits, log = self.load()
+        self.assertEqual(splits.class_names, ("cat", "dog"))
+        self.assertEqual([len(part) for part in (splits.train, splits.validation, splits.test)], [24, 10, 14])
+        self.assertEqual(splits.taken, ())
+        expected = (f"{self.root}: holds splits, {said}",) if said else ()
+        self.assertEqual(splits.notes, expected)
+        self.assertEqual(description.describe(splits)["notes"], list(expected))
+        self.assertIn(said, log)
+
+    def test_folders_around_the_splits_and_between_them_and_the_classes(self):
+        self.write("set/images/Train/pictures", "cat", "dog")
+        self.write("set/images/test", "cat", "dog")
+        splits, log = self.load()
+        self.assertEqual((splits.class_names, len(splits.test)), (("cat", "dog"), 24))
+        for inner, outer in (("set", ""), ("set/images", "set"), ("set/images/Train/pictures", "set/images/Train")):
+            self.assertIn(f"{self.root / inner}: the only folder in {self.root / outer}, so the classes are", log)
+
+    def test_one_class_in_folders_stays_a_class_of_the_test(self):
+        self.write("train", "cat", "dog")
+        self.write("test/cat", "monday", "tuesday")
+        splits, _ = self.load()
+        self.assertEqual(np.bincount(splits.test.labels).tolist(), [24])
+
+    @parameterized.parameters(("train", "tram"), ("test", "car"), ("dev", "ops"))
+    def test_classes_that_are_called_as_splits_are(self, *classes):
+        self.write("", *classes)
+        splits, log = self.load()
+        self.assertEqual(splits.class_names, tuple(sorted(classes)))
+        self.assertIn(f"{self.root}: {classes[0]} is read as a class, as", log)
+        self.assertLen(splits.notes, 1)
+
+    def test_a_test_without_classes(self):
+        self.write("train", "cat", "dog")
+        self.write("", "test")
+        with self.assertRaisesRegex(DataError, "test: no pictures in class folders; expected .*; 12 lie in no class"):
+            load(self.root)
+
+    @parameterized.parameters("webp", "tif", "jfif", "pgm", "avif")
+    def test_a_class_of_any_format_has_its_pictures(self, suffix):
+        self.write("", "cat")
+        self.write("", "dog", suffix=suffix)
+        splits, _ = self.load()
+        labels = np.concatenate([part.labels for part in (splits.train, splits.validation, splits.test)])
+        self.assertEqual(np.bincount(labels).tolist(), [12, 12])
+
+    def test_a_class_without_pictures(self):
+        self.write("", "cat", "dog")
+        (self.root / "eel").mkdir()
+        with self.assertRaisesRegex(DataError, "^.*/eel: a class without pictures; remove the folder, or fill it$"):
+            load(self.root)
+        for name in ("a.heic", "b.heic", "c.txt"):
+            (self.root / "eel" / name).touch()
+        with self.assertRaisesRegex(
+            DataError, r"eel: .*, but 3 files that Pillow does not read \(a.heic, b.heic, c.txt\)"
+        ):
+            load(self.root)
+
+    def test_a_class_of_which_no_picture_decodes(self):
+        self.write("", "cat", "dog")
+        (self.root / "eel").mkdir()
+        (self.root / "eel" / "a.png").write_text("no picture")
+        with self.assertRaisesRegex(DataError, "no picture of the class eel decodes; expected one at least"):
+            load(self.root, skip_bad_images=True)
+
+    def test_what_systems_leave_is_neither_a_class_nor_a_picture(self):
+        self.write("", "cat", "dog", "__MACOSX", "@eaDir", ".ipynb_checkpoints")
+        self.write("cat", "@eaDir", "__MACOSX", ".ipynb_checkpoints")
+        for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "._a.png", "Icon\r"):
+            (self.root / name).touch()
+            (self.root / "cat" / name).touch()
+        splits, log = self.load()
+        self.assertEqual(splits.class_names, ("cat", "dog"))
+        self.assertEqual(sum(len(part) for part in (splits.train, splits.validation, splits.test)), 24)
+        self.assertIn("left out 10 hidden or of the system", log)
+        self.assertNotIn("WARNING", log)
+
+    def test_pictures_beside_the_classes_are_mentioned(self):
+        self.write("", "cat", "dog")
+        for number in range(7):
+            shutil.copy(self.root / "cat" / "00.png", self.root / f"{number}.png")
+        splits, log = self.load()
+        line = "7 pictures in no class are left out: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"
+        self.assertIn(f"WARNING:absl:{self.root}: {line}", log)
+        self.assertRegex(splits.notes[0], line)
+
+    def test_two_spellings_of_a_name_are_one_class(self):
+        composed, decomposed = "caf\u00e9", "cafe\u0301"
+        self.write("train", "bar", composed)
+        self.write("train", decomposed, count=5)
+        self.write("test", "bar", decomposed)
+        splits, log = self.load(validation_split=4)
+        # As it is spelled in training, the first in the order of the characters.
+        self.assertEqual(splits.class_names, ("bar", decomposed))
+        self.assertEqual(np.bincount(splits.test.labels).tolist(), [12, 12])
+        self.assertEqual(len(splits.train) + len(splits.validation), 29)
+        self.assertIn("spelled in two ways", log)
+        # Of other data with the other spelling it is the same class.
+        random = np.random.default_rng(0)
+        W, b = random.normal(size=(6, 2)), np.zeros(2)
+        model = artifact.TrainedModel(W, b, ("bar", composed), (2, 3), 255.0, {})
+        found = scores.predict(model, splits, splits.test)
+        np.testing.assert_array_equal(found.labels, splits.test.labels)
+
+    def test_names_that_may_be_mistakes_are_one_warning(self):
+        self.write("", "Cat", "cat", "dog ", "eel")
+        splits, log = self.load()
+        self.assertLen(splits.class_names, 4)
+        self.assertRegex(log, r"^WARNING:.*: names of classes differ in .*, or end in space: 'Cat' and 'cat', 'dog '$")
+        self.assertLen(splits.notes, 1)
+
+    def test_names_of_files_and_classes_with_any_printable_or_format_character(self):
+        self.write("", "cat", "\U0001f469\u200d\U0001f4bb")
+        names = ("Screenshot 2024-01-01 at 9.41\u202fAM.png", "a\u200db.png", "a\u00a0b.png", "\u05d0\u200f.png")
+        for name in names:
+            shutil.copy(self.root / "cat" / "00.png", self.root / "cat" / name)
+        splits, _ = self.load()
+        self.assertEqual(sum(len(part) for part in (splits.train, splits.validation, splits.test)), 28)
+        for character in "\n\r\t\x1b\x85\u2028\u2029":
+            path = self.root / "cat" / f"a{character}b.png"
+            path.touch()
+            with self.assertRaisesRegex(DataError, "a name with a line break or another control character; rename it"):
+                load(self.root)
+            path.unlink()
+
+    def test_what_is_no_regular_file_is_left_out(self):
+        self.write("", "cat", "dog")
+        os.mkfifo(self.root / "cat" / "fifo.png")
+        os.mkfifo(self.root / "pipe")
+        splits, log = self.load()
+        self.assertEqual(sum(len(part) for part in (splits.train, splits.validation, splits.test)), 24)
+        self.assertIn(f"{self.root}: left out 2 files that are no pictures: pipe, cat/fifo.png", log)
 
 
 @unittest.skipUnless(os.environ.get("TFPIPE_MNIST_DIR"), "TFPIPE_MNIST_DIR names no folder with MNIST's IDX files")

@@ -18,6 +18,8 @@ from PIL import Image
 
 from tests.test_inference import model
 from tfpipe import SoftmaxRegression
+from tfpipe.config import AS_STORED, Reading
+from tfpipe.data import pictures
 from tfpipe.exceptions import DataError, OptionError
 from tfpipe.model import artifact, export
 
@@ -93,13 +95,60 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
             buffer = io.BytesIO()
             picture.save(buffer, form)
             data.append(buffer.getvalue())
-            pixels.append(np.asarray(Image.open(buffer).convert(mode)))
+            pixels.append(pictures.fitted(Image.open(buffer), (9, 7), mode, Reading()))
         found = encoded(pictures=tf.constant(data))["probabilities"]
         # Of the right size, so that nothing is resized; gray of colours may be rounded the other way.
         self.assertAllClose(
             found, trained.probabilities(np.stack(pixels)), rtol=0, atol=1e-6 if mode == "RGB" else 5e-3
         )
         self.assertAllClose(found[0], trained.probabilities(pixels[0][np.newaxis])[0], rtol=0, atol=1e-7)
+
+    @parameterized.parameters((Reading(),), (Reading(background="black", gray_max=4095),), (AS_STORED,))
+    def test_the_bytes_of_pictures_that_are_turned_transparent_or_deep(self, reading):
+        trained = model((8, 8, 3))._replace(reading=reading)
+        export.write(trained, self.folder / "saved", "saved_model")
+        encoded = tf.saved_model.load(str(self.folder / "saved")).signatures["encoded"]
+        random, data, expected = np.random.default_rng(0), [], []
+        for number, kind in enumerate(("RGBA", "LA", "P", "RGB", "L", "1", "I;16", "RGBA", "JPEG", "JPEG")):
+            colours = Image.fromarray(random.integers(0, 256, (8, 8, 4)).astype(np.uint8))
+            exif, options = Image.Exif(), {}
+            exif.endian = "<>"[number % 2]
+            exif[0x010F], exif[0x0112] = "a maker", number % 8 + 1
+            if kind == "I;16":
+                picture = Image.fromarray(random.integers(0, 4000, (8, 8)).astype(np.uint16))
+            elif kind == "P":
+                picture, options = colours.convert("RGB").quantize(16), {"transparency": 3}
+            elif kind == "JPEG":  # Flat but for two halves, of which it keeps where they are.
+                picture = Image.fromarray(np.repeat([[10, 240]], 8, 0).repeat(4, 1).astype(np.uint8))
+                options = {"quality": 100}
+            else:
+                picture = colours.convert(kind)
+                options = {"transparency": (picture.getpixel((1, 1)))} if kind in ("RGB", "L") else {}
+            path = self.folder / f"a.{'jpg' if kind == 'JPEG' else 'png'}"
+            picture.save(path, exif=exif, **options)
+            data.append(path.read_bytes())
+            expected.append(pictures.decoded(path, (8, 8), "RGB", reading))
+        found = encoded(pictures=tf.constant(data))["probabilities"]
+        wanted = trained.probabilities(np.stack(expected))
+        self.assertAllClose(found[:8], wanted[:8], rtol=0, atol=1e-6)
+        self.assertAllClose(found[8:], wanted[8:], rtol=0, atol=0.02)
+
+    def test_what_tensorflow_would_read_otherwise_is_an_error(self):
+        export.write(model((8, 8, 3)), self.folder / "saved", "saved_model")
+        encoded = tf.saved_model.load(str(self.folder / "saved")).signatures["encoded"]
+        colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8))
+        for suffix, message in (
+            ("gif", "a transparent GIF"),
+            ("webp", "no picture of a kind"),
+            ("tif", "no picture of a kind"),
+        ):
+            path = self.folder / f"a.{suffix}"
+            if suffix == "gif":
+                colours.quantize(16).save(path, transparency=3)
+            else:
+                colours.save(path)
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, message):
+                encoded(pictures=tf.constant([path.read_bytes()]))
 
     def test_pictures_of_another_size_are_resized_nearly_as_in_training(self):
         trained = model((9, 7))

@@ -7,6 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from PIL import Image
 
+from tfpipe.config import AS_STORED, Reading
 from tfpipe.data.readers import folder
 from tfpipe.model import artifact
 from tfpipe.model.inference import predict
@@ -44,6 +45,47 @@ class PicturesTest(parameterized.TestCase):
         (prediction,) = self.predict(self.save("a.png"), trained=trained)
         np.testing.assert_allclose(prediction.probabilities, by_hand(trained, self.pixels * (white / 255)), rtol=1e-12)
 
+    @parameterized.parameters((Reading(),), (Reading(background="black", gray_max=4095),), (AS_STORED,))
+    def test_pictures_are_turned_composited_and_scaled_as_the_model_says(self, reading):
+        random, paths = np.random.default_rng(3), []
+        for number, kind in enumerate(("L", "RGBA", "LA", "P", "CMYK", "I;16") * 2):
+            pixels = random.integers(0, 256, (9, 8, 4)).astype(np.uint8)
+            picture = Image.fromarray(pixels).convert("RGB" if kind == "P" else kind.removesuffix(";16"))
+            options = {"transparency": 3} if kind == "P" else {}
+            if kind == "P":
+                picture = picture.quantize(16)
+            if kind == "I;16":
+                picture = Image.fromarray(random.integers(0, 4000, (9, 8)).astype(np.uint16))
+            exif = Image.Exif()
+            exif[0x0112] = number % 8 + 1
+            path = self.folder / "data" / "cat" / f"{number:02}.{'jpg' if kind == 'CMYK' else 'png'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path, exif=exif, **options)
+            paths.append(str(path))
+        names = ("image_size", "color_mode", "skip_bad_images")
+        source = folder.read(
+            self.folder / "data", **dict(zip(names, ((4, 6), "rgb", False), strict=True)), **reading._asdict()
+        )
+        trained = model((4, 6, 3))._replace(reading=source.reading)
+        self.assertEqual(source.reading, reading)
+        found = np.stack([prediction.probabilities for prediction in self.predict(*paths, trained=trained)])
+        np.testing.assert_array_equal(found[source.listing.argsort()], trained.probabilities(source.train.images))
+
+    def test_what_is_left_out_of_a_folder_is_named(self):
+        self.save("a.png")
+        for name in ("b.heic", "c.txt", "Thumbs.db", "__MACOSX/d.png", "@eaDir/e.png"):
+            (self.folder / name).parent.mkdir(exist_ok=True)
+            (self.folder / name).touch()
+        os.mkfifo(self.folder / "fifo.png")
+        outside = self.create_tempdir().full_path
+        (self.folder / "linked").symlink_to(outside)
+        with self.assertLogs("absl", "WARNING") as log:
+            found = self.predict(str(self.folder))
+        line = "left out 3 files that are no pictures: b.heic, c.txt, fifo.png; and 1 hidden or of the system"
+        self.assertEqual(log.output, [f"WARNING:absl:{self.folder}: {line}"])
+        self.assertEqual([os.path.basename(prediction.path) for prediction in found], ["a.png", "linked"])
+        self.assertEqual(found[1].problem, "a link to a folder; expected pictures, or folders of them")
+
     @parameterized.parameters(((4, 6), "L"), ((5, 3), "L"), ((5, 3, 3), "RGB"), ((4, 6, 1), "L"))
     def test_any_size_and_kind_becomes_what_training_would_have_made_of_it(self, shape, mode):
         random = np.random.default_rng(2)
@@ -58,7 +100,7 @@ class PicturesTest(parameterized.TestCase):
             picture.save(paths[-1])
         color_mode = "grayscale" if mode == "L" else "rgb"
         source = folder.read(self.folder / "data", image_size=shape[:2], color_mode=color_mode, skip_bad_images=False)
-        trained = model(shape)
+        trained = model(shape)._replace(reading=source.reading)
         expected = trained.probabilities(source.train.images)
         found = np.stack([prediction.probabilities for prediction in self.predict(*paths, trained=trained)])
         key = lambda rows: rows[np.lexsort(rows.T)]  # noqa: E731  The folder is read in an order of its own.
@@ -79,7 +121,7 @@ class PicturesTest(parameterized.TestCase):
         problems = [prediction.problem for prediction in found]
         self.assertRegex(problems[1], "^does not decode: .*[Tt]runcated")
         self.assertEqual(problems[3], problems[2])
-        self.assertEqual(problems[2], "is no picture of a kind that is read: PNG, JPEG, BMP, GIF")
+        self.assertEqual(problems[2], "is no picture that Pillow reads")
         self.assertEqual(problems[4], "No such file or directory")
         np.testing.assert_array_equal(found[0].probabilities, found[-1].probabilities)
 
@@ -112,7 +154,7 @@ class PicturesTest(parameterized.TestCase):
         found = self.predict(f"{self.folder}/none", f"{self.folder}/fifo.png")
         self.assertEqual(
             [prediction.problem for prediction in found],
-            ["holds no pictures (.png, .jpg, .jpeg, .bmp, .gif)", "is no file"],
+            ["holds no pictures that Pillow reads", "is no file"],
         )
 
     def test_an_answer_that_is_no_number_is_a_problem(self):

@@ -6,9 +6,10 @@ The command line makes its flags from the fields of these classes; a Python prog
 import dataclasses
 import importlib.util
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tfpipe.exceptions import ConfigError, OptionError
+from tfpipe.text import is_one_line
 
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**127
 Check = Callable[[Any], str | None]
@@ -74,7 +75,7 @@ def _size(value: Any) -> str | None:
 
 def _one_line(value: Any) -> str | None:
     # What a flagfile can hold and give back.
-    if isinstance(value, str) and value and value == value.strip() and value.isprintable():
+    if isinstance(value, str) and value and value == value.strip() and is_one_line(value):
         return None
     return "must be a name or a path of characters that can be shown, without space around it"
 
@@ -115,6 +116,25 @@ _POSITIVE = (lambda value: value >= _SMALLEST, "a number above 0 that float32 ca
 _NOT_NEGATIVE = (lambda value: value >= 0, "a number of at least 0")
 
 
+class Reading(NamedTuple):
+    """How the pictures in files become pixels, but for their size and colours.
+
+    Attributes:
+      orientation: `upright`, as their EXIF data says, or as they are `stored`.
+      background: `white` or `black`, on which transparent ones are composited; `none`: transparency is dropped.
+      gray_max: what is white in gray ones of more than 8 bits a pixel: a value v becomes 256 v / (gray_max + 1),
+        rounded down, and at most 255.
+    """
+
+    orientation: str = "upright"
+    background: str = "white"
+    gray_max: int = 65535
+
+
+# How they were read before there was a choice.
+AS_STORED = Reading("stored", "none")
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which data, how it is divided, how it is scaled."""
@@ -123,9 +143,10 @@ class DataConfig:
         "digits",
         "'digits' (1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn); a folder with the four "
         "IDX files of MNIST or of a set in its form (plain or .gz); a folder with a folder of pictures for each class, "
-        "perhaps below train, validation and test; an .npz file with images and labels, or x_train, "
-        "y_train, ...; an .npy file with images (then --labels has their labels); a file mnist.pkl.gz as in the Theano "
-        "tutorial; or a data set of TensorFlow Datasets by its name, NAME[/CONFIG][:VERSION][:SPLIT], such as "
+        "perhaps below train, validation and test, or other usual names of splits; an .npz file with images and "
+        "labels, or x_train, y_train, ...; an .npy file with images (then --labels has their labels); a file "
+        "mnist.pkl.gz as in the Theano tutorial; or a data set of TensorFlow Datasets by its name, "
+        "NAME[/CONFIG][:VERSION][:SPLIT], such as "
         "fashion_mnist, emnist/letters, or mnist:train[:10%], which trains on these and keeps the test split",
         _one_line,
     )
@@ -192,6 +213,24 @@ class DataConfig:
         None,
         "how pictures of a folder or of TensorFlow Datasets are read; default: grayscale unless one has colours",
         choices=("grayscale", "rgb"),
+    )
+    orientation: str = _option(
+        "upright",
+        "pictures of a folder; upright: turned as their EXIF data says, as photos of phones need it; stored: as their "
+        "pixels lie in the file",
+        choices=("upright", "stored"),
+    )
+    background: str = _option(
+        "white",
+        "on what transparent pictures of a folder are composited; none: transparency is dropped, and what is hidden "
+        "below it shows",
+        choices=("white", "black", "none"),
+    )
+    gray_max: int | None = _option(
+        None,
+        "the value that is white in gray pictures of a folder with more than 8 bits a pixel; default: the largest of "
+        "as many bits as the largest value in the training pictures has, such as 4095 of a camera with 12 bits",
+        _or_none(_integer(1)),
     )
     skip_bad_images: bool = _option(False, "leave out pictures of a folder that do not decode, and count them")
     standardize: tuple[str, ...] | None = _option(

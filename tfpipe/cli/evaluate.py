@@ -77,7 +77,7 @@ def _named(data: DataConfig, given: dict[str, Any], workdir: Workdir | None, mod
         with contextlib.suppress(DataError):  # What the run had is not known.
             of_run = run_flags.data(workdir)
     if workdir is None or of_run is None or not _is_same(data.dataset, of_run.dataset):
-        return _load(data, model)
+        return _load(data, given, model)
 
     from tfpipe import data as datasets  # NumPy: not for `--help`.
 
@@ -97,19 +97,23 @@ def _is_same(dataset: str, of_run: str) -> bool:
     return dataset == of_run
 
 
-def _load(data: DataConfig, model: "TrainedModel") -> "Splits":
-    """The data; pictures are brought to the size and the colours of the model unless the flags say otherwise."""
+def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Splits":
+    """The data; pictures are read as the model says, unless the flags that are `given` say otherwise."""
     from tfpipe import data as datasets
 
     options = dataclasses.asdict(data)
-    if model.color_mode is not None and data.image_size is None and data.color_mode is None:
-        of_model = {"image_size": model.image_shape[:2], "color_mode": model.color_mode}
-        try:
-            return datasets.load(**options | of_model)
-        except ConfigError as error:
-            if error.option not in of_model:
-                raise
-            # It is no data set of pictures.
+    if model.color_mode is not None:
+        form = {"image_size": model.image_shape[:2], "color_mode": model.color_mode}
+        if not form.keys().isdisjoint(given):
+            form = {}
+        reading = {name: value for name, value in model.reading._asdict().items() if name not in given}
+        for of_model in (form | reading, form):
+            try:
+                return datasets.load(**options | of_model)
+            except ConfigError as error:
+                if error.option not in of_model:
+                    raise
+                # It is no folder of pictures; then, it is no data set of pictures.
     return datasets.load(**options)
 
 

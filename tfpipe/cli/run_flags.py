@@ -1,11 +1,13 @@
 """What `flags.txt` of a run says."""
 
+import contextlib
 import dataclasses
+from typing import Any
 
 from absl import flags
 
 from tfpipe.cli import config_flags
-from tfpipe.config import DataConfig
+from tfpipe.config import AS_STORED, DataConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError
 
@@ -13,7 +15,7 @@ ELSEWHERE = "--dataset names the data, where it is now"
 
 
 def data(workdir: Workdir) -> DataConfig:
-    """The data of a run, and how it was divided.
+    """The data of a run, how it was divided, and how its pictures were read.
 
     Raises:
       DataError: the flags cannot be read, or name no data.
@@ -30,8 +32,19 @@ def data(workdir: Workdir) -> DataConfig:
         raise DataError(f"{workdir.flags}: cannot be read: {error}; {ELSEWHERE}") from error
     except ConfigError as error:
         raise DataError(f"{error}; so says {workdir.flags}; {ELSEWHERE}") from error
-    # Runs from before there was a split_order took their splits from the end.
-    return config if values["split_order"].present else dataclasses.replace(config, split_order="end")
+    # Runs from before there was a choice took their splits from the end, and pictures as they are stored.
+    before: dict[str, Any] = {} if values["split_order"].present else {"split_order": "end"}
+    if not values["orientation"].present and _is_folder_of_pictures(config):
+        before |= AS_STORED._asdict()
+    return dataclasses.replace(config, **before)
+
+
+def _is_folder_of_pictures(config: DataConfig) -> bool:
+    from tfpipe.data.readers import registry  # NumPy: not for `--help`.
+
+    with contextlib.suppress(DataError, ConfigError):  # Whoever loads it says what is wrong.
+        return "orientation" in registry.find(config).format.options
+    return False
 
 
 def select(workdir: Workdir) -> str | None:

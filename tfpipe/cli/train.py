@@ -13,7 +13,7 @@ from absl import flags, logging
 
 from tfpipe.cli import config_flags, interruption, run_flags, streams
 from tfpipe.compute import startup
-from tfpipe.config import DataConfig, TrainConfig
+from tfpipe.config import AS_STORED, DataConfig, TrainConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError, TfpipeError, WorkdirError
 
@@ -49,21 +49,19 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     if resume and overwrite:
         raise ConfigError("overwrite", overwrite, "goes with --noresume: a run that goes on overwrites nothing")
     config.check_goes_with(data)
-    is_divided = any(values[name].present for name in ("split_order", "split_seed"))
-    return lambda: _train(
-        data, config, values["workdir"].value, is_divided=is_divided, resume=resume, overwrite=overwrite
-    )
+    given = {field.name for field in dataclasses.fields(DataConfig) if values[field.name].present}
+    return lambda: _train(data, config, values["workdir"].value, given=given, resume=resume, overwrite=overwrite)
 
 
 def _train(
-    data: DataConfig, config: TrainConfig, path: str | None, *, is_divided: bool, resume: bool, overwrite: bool
+    data: DataConfig, config: TrainConfig, path: str | None, *, given: set[str], resume: bool, overwrite: bool
 ) -> int:
-    """`is_divided` says whether the user told how the data is."""
+    """`given` has the options of `data` that the user gave."""
     config.check_packages()
     if path is not None:
         Workdir(path).check()
-        if resume and not is_divided:
-            data = _divided_as_before(data, Workdir(path))
+        if resume:
+            data = _read_as_before(data, given, Workdir(path))
         if resume and config.select is None:
             config = _selecting_as_before(config, Workdir(path))
 
@@ -101,12 +99,17 @@ def _train(
     return interruption.STATUS if result.report["interrupted"] else 0
 
 
-def _divided_as_before(data: DataConfig, workdir: Workdir) -> DataConfig:
-    """The data; from the end, if that is how a run in `workdir` took its splits."""
+def _read_as_before(data: DataConfig, given: set[str], workdir: Workdir) -> DataConfig:
+    """The data; divided and read as a run in `workdir` did it, if that is how it was before there was a choice."""
+    as_before: dict[str, Any] = {}
     with contextlib.suppress(DataError):  # No run is there, or none of the command's.
-        if run_flags.data(workdir).split_order == "end":
-            return dataclasses.replace(data, split_order="end")
-    return data
+        of_run = run_flags.data(workdir)
+        if of_run.split_order == "end" and given.isdisjoint(("split_order", "split_seed")):
+            as_before["split_order"] = "end"
+        as_stored = AS_STORED._asdict()
+        if given.isdisjoint(as_stored) and all(getattr(of_run, name) == value for name, value in as_stored.items()):
+            as_before |= as_stored
+    return dataclasses.replace(data, **as_before)
 
 
 def _selecting_as_before(config: TrainConfig, workdir: Workdir) -> TrainConfig:

@@ -26,7 +26,8 @@ def describe(splits: Splits) -> dict[str, Any]:
       number of examples, the range of the values `[min, max]`, null without examples, the number of examples of each
       class, in the order of `class_names`, the sum of their weights and the number of their groups, null where they
       have none, and by which `split_order` they were taken from the data, null if it brings them, there are none, or
-      that is not known; `split_seed`, null unless some were drawn; `fingerprint`, as `Splits` has it.
+      that is not known; `split_seed`, null unless some were drawn; `reading`: how pictures of files
+      became the images, null for other data; `notes`, `fingerprint`, as `Splits` has them.
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
     taken, config = splits.taken, splits.config
@@ -51,6 +52,8 @@ def describe(splits: Splits) -> dict[str, Any]:
             for name, part in parts.items()
         },
         "split_seed": config.split_seed if config and "stratified" in orders.values() else None,
+        "reading": splits.reading._asdict() if splits.reading else None,
+        "notes": list(splits.notes),
         "fingerprint": splits.fingerprint,
     }
 

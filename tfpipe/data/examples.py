@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tfpipe.config import DataConfig
+from tfpipe.config import DataConfig, Reading
 from tfpipe.data import scaling
 from tfpipe.data.fingerprint import Part, fingerprint
 from tfpipe.data.rows import blocks, chosen
@@ -248,6 +248,8 @@ class Splits:
       standardization: takes the place of pixel_max if there is one; of D finite numbers.
       config: how the data was loaded, if it was loaded, with absolute paths.
       white: the value of a white pixel, where it is another than pixel_max; see `white_pixel`.
+      reading: how pictures in files became the images, which a model does with others too; None: they were no pictures.
+      notes: what is to be said of how the data was understood, a line each.
 
     Raises:
       DataError: on construction, when the splits do not fit together, there are no examples for training or for
@@ -263,6 +265,8 @@ class Splits:
     standardization: Scaling | None = None
     config: DataConfig | None = None
     white: float | None = None
+    reading: Reading | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         name = self.train.name

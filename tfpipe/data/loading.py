@@ -12,6 +12,7 @@ from tfpipe.data.examples import Splits
 from tfpipe.data.readers import registry
 from tfpipe.data.splitting import divide
 from tfpipe.exceptions import DataError
+from tfpipe.text import is_one_line
 
 
 def load(
@@ -29,6 +30,9 @@ def load(
     pixel_max: float | None = DataConfig.pixel_max,
     image_size: tuple[int, int] | None = DataConfig.image_size,
     color_mode: str | None = DataConfig.color_mode,
+    orientation: str = DataConfig.orientation,
+    background: str = DataConfig.background,
+    gray_max: int | None = DataConfig.gray_max,
     skip_bad_images: bool = DataConfig.skip_bad_images,
     standardize: bool | str | Sequence[str] | None = DataConfig.standardize,
 ) -> Splits:
@@ -55,6 +59,11 @@ def load(
       image_size: height and width to which pictures of a folder or of TensorFlow Datasets are brought; None: they have
         one size.
       color_mode: `grayscale` or `rgb`, for the same pictures; None: grayscale unless one has colours.
+      orientation: `upright`: pictures of a folder are turned as their EXIF data says; `stored`: they are not.
+      background: `white` or `black`, on which transparent pictures of a folder are composited; `none`: transparency is
+        dropped.
+      gray_max: what is white in gray pictures of a folder with more than 8 bits a pixel; None: the largest of as many
+        bits as the largest value in the training pictures has.
       skip_bad_images: leave out pictures of a folder that do not decode.
       standardize: the scale of the columns. `columns` or True: each is brought to mean 0 and variance 1 instead, as
         measured on the training split alone; `none` or False: it is not; both in a tuple: for a solver that tries both;
@@ -81,6 +90,9 @@ def load(
         pixel_max=pixel_max,
         image_size=image_size,
         color_mode=color_mode,
+        orientation=orientation,
+        background=background,
+        gray_max=gray_max,
         skip_bad_images=skip_bad_images,
         standardize=as_scales(standardize),
     )
@@ -108,6 +120,6 @@ def _with_absolute_paths(config: DataConfig, is_path: bool) -> DataConfig:
         path = pathlib.Path(value).expanduser()
         with contextlib.suppress(FileNotFoundError):  # The current folder was removed: what is relative stays so.
             path = path.absolute()
-        if path.exists() and str(path).isprintable():  # What a flagfile cannot hold stays as it was given.
+        if path.exists() and is_one_line(str(path)):  # What a flagfile cannot hold stays as it was given.
             absolute[option] = str(path)
     return dataclasses.replace(config, **absolute)

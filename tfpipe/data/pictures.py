@@ -1,49 +1,124 @@
 """From a picture of any size and kind to the pixels that a model takes, and from such pixels to a picture."""
 
+import functools
 import io
+import os
 import pathlib
+from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from tfpipe.config import Reading
 from tfpipe.exceptions import DataError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 
 # What color_mode says, in Pillow's words.
 MODES = {"grayscale": "L", "rgb": "RGB"}
 
+# Pillow gives the first to Ghostscript, a program of its own, and recognizes the second without decoding it.
+_NOT_READ = ("EPS", "MPEG")
+# What begins a part of a PNG file that may hold EXIF data.
+_PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+# Where Pillow keeps it, of PNG and JPEG.
+_OF_EXIF = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+_TURNED_BY_90_DEGREES = (5, 6, 7, 8)
 
-def fitted(picture: Image.Image, size: tuple[int, int], mode: str) -> np.ndarray:
+
+def is_picture(name: str) -> bool:
+    """Whether Pillow has a decoder for files whose names end as `name` does."""
+    return _is_of_a_picture(os.path.splitext(name)[1].lower())
+
+
+def opened(file: IO[bytes], name: str) -> ImageFile.ImageFile:
+    """The picture in `file`, whose pixels are not decoded yet.
+
+    The content tells the format. Where a format has no mark at the beginning of its files, the suffix of `name` must
+    tell it too.
+
+    Raises:
+      UnidentifiedImageError: it is no picture that Pillow decodes.
+      Exception: it is damaged; which one depends on the format.
+    """
+    try:
+        return Image.open(file, formats=("PNG", "JPEG", "BMP", "GIF"))  # First, as is_picture has it.
+    except UnidentifiedImageError:
+        return Image.open(file, formats=_formats(os.path.splitext(name)[1].lower()))
+
+
+def upright_size(picture: ImageFile.ImageFile, reading: Reading) -> tuple[int, int]:
+    """Height and width that a picture, opened from a file, has where it is read by `reading`."""
+    width, height = picture.size
+    # Pillow turns TIFF itself, and says the size that follows.
+    if reading.orientation == "upright" and width != height and picture.format != "TIFF":
+        # Of a PNG file the EXIF data may follow the pixels, which must be decoded then.
+        if picture.format == "PNG" and any(mark in _content(picture) for mark in _PNG_EXIF):
+            picture.load()
+        if _orientation(picture) in _TURNED_BY_90_DEGREES:
+            return width, height
+    return height, width
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Whether it is gray with more than 8 bits a pixel."""
+    return picture.mode.startswith("I")
+
+
+def is_gray(picture: Image.Image) -> bool:
+    """Whether it has no colours by its kind."""
+    return picture.mode in ("1", "L", "LA", "La") or is_deep(picture)
+
+
+def fitted(picture: Image.Image, size: tuple[int, int], mode: str, reading: Reading) -> np.ndarray:
     """Brings a picture to `size`, height and width, by Pillow's bilinear filter: `[H, W]` or `[H, W, 3]` uint8.
 
+    It is composited on the background, becomes gray or coloured, is turned upright, and then resized.
+
     Args:
-      picture: of any mode that Pillow has.
+      picture: of any mode that Pillow has, but of floating-point numbers.
       size: height and width.
       mode: `L` or `RGB`.
+      reading: how it is read.
+
+    Raises:
+      DataError: its pixels are floating-point numbers.
     """
-    if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip.
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    picture.load()
+    if picture.mode == "F":
+        raise DataError("has floating-point pixels, whose range is not known; expected integers, or arrays in an .npy")
+    orientation = _orientation(picture) if reading.orientation == "upright" else 1
+    if is_deep(picture):
+        values = np.asarray(picture).astype(np.int64)
+        picture = Image.fromarray(np.clip(values * 256 // (reading.gray_max + 1), 0, 255).astype(np.uint8))
+    elif reading.background != "none" and picture.has_transparency_data:
+        pixels = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", pixels.size, reading.background), pixels)
     picture = picture.convert(mode)
+    if orientation != 1:
+        # The orientation alone: Pillow would write the other EXIF data anew, and fail if that is damaged.
+        picture.info.clear()
+        picture.getexif()[ExifTags.Base.Orientation] = orientation
+        picture = ImageOps.exif_transpose(picture)
     if picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(picture)
 
 
-def decoded(path: pathlib.Path, size: tuple[int, int], mode: str) -> np.ndarray:
+def decoded(path: pathlib.Path, size: tuple[int, int], mode: str, reading: Reading) -> np.ndarray:
     """The picture in a file, as `fitted` gives it.
 
     Raises:
       OSError: it cannot be read.
-      DataError: it has so many pixels that Pillow warns of them, 89 million.
+      DataError: it has so many pixels that Pillow warns of them, 89 million, or floating-point ones.
       Exception: it does not decode; which one depends on the format.
     """
-    # From memory: of a file, Pillow's PNG reader would allocate whatever length a damaged chunk claims.
-    with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as opened:
-        if Image.MAX_IMAGE_PIXELS is not None and opened.width * opened.height > Image.MAX_IMAGE_PIXELS:
-            raise DataError(f"has {opened.width} x {opened.height} pixels; at most {Image.MAX_IMAGE_PIXELS} are read")
-        return fitted(opened, size, mode)
+    with _in_memory(path) as picture:
+        return fitted(picture, size, mode, reading)
+
+
+def largest_value(path: pathlib.Path) -> int:
+    """The largest value in a gray picture of more than 8 bits a pixel. Raises as `decoded` does."""
+    with _in_memory(path) as picture:
+        return int(np.asarray(picture).max())
 
 
 def brightened(images: np.ndarray) -> np.ndarray:
@@ -51,3 +126,53 @@ def brightened(images: np.ndarray) -> np.ndarray:
     values = np.asarray(images, np.float64)
     low, high = min(0.0, values.min(initial=0)), values.max(initial=0)
     return np.round((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+
+
+def _in_memory(path: pathlib.Path) -> ImageFile.ImageFile:
+    # Of a file, Pillow's PNG reader would allocate whatever length a damaged chunk claims.
+    picture = opened(io.BytesIO(path.read_bytes()), path.name)
+    if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+        raise DataError(f"has {picture.width} x {picture.height} pixels; at most {Image.MAX_IMAGE_PIXELS} are read")
+    return picture
+
+
+def _content(picture: ImageFile.ImageFile) -> bytes:
+    file = picture.fp
+    assert file is not None  # It is closed with the picture.
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    return content
+
+
+def _orientation(picture: Image.Image) -> int:
+    """As EXIF numbers them: 1 is upright, or not known."""
+    # Nearly always: to ask for a record of nothing would take longer, and of PNG decode the picture.
+    if picture.format in ("PNG", "JPEG") and picture.info.keys().isdisjoint(_OF_EXIF):
+        return 1
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Damaged EXIF data says nothing of the pixels.
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _is_read(format: str) -> bool:
+    factory = Image.OPEN[format][0] if format in Image.OPEN else None
+    is_stub = isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)  # It decodes nothing.
+    return factory is not None and not is_stub and format not in _NOT_READ
+
+
+@functools.cache
+def _is_of_a_picture(suffix: str) -> bool:
+    Image.preinit()  # The usual formats; all of them take 0.1 s to import.
+    format = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
+    return format is not None and _is_read(format)
+
+
+@functools.cache
+def _formats(suffix: str) -> tuple[str, ...]:
+    """The formats that a file of this suffix may have."""
+    of_suffix = Image.registered_extensions().get(suffix)
+    return tuple(name for name in Image.ID if _is_read(name) and (Image.OPEN[name][1] or name == of_suffix))

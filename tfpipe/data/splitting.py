@@ -64,6 +64,8 @@ def divide(source: Source, config: DataConfig) -> Splits:
         config=config,
         # Bytes have their own scale, whatever they are divided by: the tutorial takes 256.
         white=source.pixel_max if train.stored.dtype == np.uint8 else None,
+        reading=source.reading,
+        notes=source.notes,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from tfpipe.disk import files
 from tfpipe.exceptions import WorkdirError
 from tfpipe.log import log
+from tfpipe.text import is_one_line
 
 
 class Workdir:
@@ -55,7 +56,7 @@ class Workdir:
     def check(self) -> None:
         """Raises WorkdirError if the folder cannot be written, as far as can be told."""
         name = str(self.path)
-        if not name.isprintable() or name != name.strip():
+        if not is_one_line(name) or name != name.strip():
             raise self.error("has characters that flags.txt cannot hold; give a folder with another name")
         there = next(path for path in (self.path, *self.absolute.parents) if path.exists())
         if not there.is_dir():

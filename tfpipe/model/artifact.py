@@ -1,6 +1,8 @@
 """The trained model as a file, `model.npz`. Needs NumPy alone: the model takes raw input, so it works anywhere.
 
 probabilities = softmax(images.reshape(len(images), -1) @ W + b)
+
+Version 3 says how pictures in files become images, version 2 does not: that is from before there was a choice.
 """
 
 import io
@@ -11,10 +13,11 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from tfpipe.config import AS_STORED, DataConfig, Reading, known
 from tfpipe.disk import files, npz
 from tfpipe.exceptions import DataError, brief
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # How pictures are brought to the model's size, in training and after it: Pillow's filter of this name.
 RESIZE = "bilinear"
 _TYPES = (np.float32, np.float64)
@@ -33,6 +36,7 @@ class TrainedModel(NamedTuple):
       summary: figures of the training, by name, as JSON can hold them.
       scale: `[D]`, or `[]` for one number, float64 above 0: what the columns of images as they were stored are measured
         in, s in what was minimized (see docs/search.md). None: not known, as in files of before there was one.
+      reading: how pictures in files become images, but for size and colours.
     """
 
     W: np.ndarray
@@ -42,6 +46,7 @@ class TrainedModel(NamedTuple):
     white: float
     summary: dict[str, Any]
     scale: np.ndarray | None = None
+    reading: Reading = Reading()
 
     @property
     def color_mode(self) -> str | None:
@@ -105,6 +110,9 @@ def encode(model: TrainedModel) -> bytes:
         image_shape=np.array(model.image_shape, np.int64),
         color_mode=np.array(model.color_mode or "none"),
         resize=np.array(RESIZE),
+        orientation=np.array(model.reading.orientation),
+        background=np.array(model.reading.background),
+        gray_max=np.array(model.reading.gray_max, np.int64),
         white=np.array(model.white, np.float64),
         summary=np.array(json.dumps(model.summary, allow_nan=False)),
         **known,
@@ -122,8 +130,8 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
     try:
         arrays = npz.load(where, file)
         version = arrays["format_version"].item()
-        if version != FORMAT_VERSION:
-            raise DataError(f"{where}: a model of format version {version}; this program reads {FORMAT_VERSION}")
+        if version not in (2, FORMAT_VERSION):
+            raise DataError(f"{where}: a model of format version {version}; this program reads 2 and {FORMAT_VERSION}")
         model = TrainedModel(
             arrays["W"],
             arrays["b"],
@@ -132,6 +140,7 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
             float(arrays["white"]),
             dict(json.loads(str(arrays["summary"]))),
             arrays.get("scale"),
+            AS_STORED if version == 2 else _reading(arrays),
         )
         stated = str(arrays["color_mode"]), str(arrays["resize"])
     except (DataError, MemoryError):
@@ -155,6 +164,13 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
         how = f"color_mode {stated[0]}, resize {stated[1]}, white {model.white:g}"
         raise DataError(f"{where}: {how} do not fit images {model.image_shape}")
     return model
+
+
+def _reading(arrays: dict[str, np.ndarray]) -> Reading:
+    """Raises ConfigError unless it is one that pictures can be read by."""
+    texts = str(arrays["orientation"]), str(arrays["background"])
+    config = DataConfig(orientation=texts[0], background=texts[1], gray_max=arrays["gray_max"].item())
+    return Reading(config.orientation, config.background, known(config.gray_max))
 
 
 def _check_scale(where: str, scale: np.ndarray, n_in: int) -> None:

@@ -28,9 +28,10 @@ def saved_model(model: TrainedModel, path: pathlib.Path) -> None:
     """TensorFlow's SavedModel, a folder. Signatures, each for any number of images at once:
 
     `serving_default`: `images` `[N, ...]`, uint8 if white is 255, else float32.
-    `encoded` (of a model that takes pictures): `pictures` `[N]`, the bytes of PNG, JPEG or GIF files of any size. PNG
-    and GIF of the model's size become what they are in training; TensorFlow decodes JPEG and resizes a little
-    differently than Pillow, which makes up to 2e-3 in a probability.
+    `encoded` (of a model that takes pictures): `pictures` `[N]`, the bytes of PNG, JPEG, BMP or GIF files of any size;
+    any other is an error, and so is a transparent GIF. They are turned upright and composited as the model says, but an
+    orientation in XMP is not looked for. PNG and GIF of the model's size become what they are in training; TensorFlow
+    decodes JPEG and resizes a little differently than Pillow, which makes up to 2e-3 in a probability.
 
     Both give `probabilities` `[N, K]` float32, `numbers` `[N]` int64 and `classes` `[N]`, the names.
     """
@@ -67,7 +68,9 @@ def _pixels(data: Any, model: TrainedModel) -> Any:
     """The bytes of a picture as `data.pictures` brings it to the model's size: `[H, W]` or `[H, W, 3]`, 0 to 255."""
     import tensorflow as tf
 
-    picture = tf.cast(tf.io.decode_image(data, channels=3, expand_animations=False), tf.float64)
+    from tfpipe.model import encoded
+
+    picture = encoded.decoded(data, model.reading)
     if model.color_mode == "grayscale":
         picture = tf.floor(tf.tensordot(picture, tf.constant([_GRAY], tf.float64) / 1000, [[2], [1]]) + 0.5)
     height, width = model.image_shape[:2]

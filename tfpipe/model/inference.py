@@ -11,9 +11,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from tfpipe.data import pictures
+from tfpipe.data import picture_files, pictures
 from tfpipe.data.readers import arrays
 from tfpipe.exceptions import DataError, brief
+from tfpipe.log import log
 from tfpipe.model.artifact import TrainedModel
 
 _ROWS_AT_ONCE = 256
@@ -35,6 +36,13 @@ class Prediction(NamedTuple):
     problem: str = ""
 
 
+class _File(NamedTuple):
+    """What is to be predicted; or why it is not."""
+
+    path: str
+    problem: str = ""
+
+
 def predict(model: TrainedModel, paths: Iterable[str], *, at_once: int) -> Iterator[Prediction]:
     """The predictions of `model`, in the order of `paths`. What cannot be read is reported in its place.
 
@@ -44,30 +52,35 @@ def predict(model: TrainedModel, paths: Iterable[str], *, at_once: int) -> Itera
       at_once: how many pictures are read at the same time, and how many are held in memory.
     """
 
-    def of_picture(path: str) -> Iterator[Prediction]:
-        return _of_rows(model, path) if path.lower().endswith(".npy") else iter([_of_picture(model, path)])
+    def of_file(file: _File) -> Iterator[Prediction]:
+        if file.problem:
+            return iter([Prediction(file.path, None, file.problem)])
+        if file.path.lower().endswith(".npy"):
+            return _of_rows(model, file.path)
+        return iter([_of_picture(model, file.path)])
 
-    for found in _in_order(of_picture, _files(paths), at_once):
+    for found in _in_order(of_file, _files(paths), at_once):
         yield from found
 
 
 def _of_picture(model: TrainedModel, path: str) -> Prediction:
     try:
         if os.path.isdir(path):
-            raise DataError(f"holds no pictures ({', '.join(pictures.SUFFIXES)})")
+            raise DataError("holds no pictures that Pillow reads")
         if os.path.exists(path) and not os.path.isfile(path):
             raise DataError("is no file")
         if model.color_mode is None:
             raise DataError(f"the model takes rows of {len(model.W)} numbers, in an .npy file, and no pictures")
         height, width = model.image_shape[:2]
-        pixels = pictures.decoded(pathlib.Path(path), (height, width), pictures.MODES[model.color_mode])
+        mode = pictures.MODES[model.color_mode]
+        pixels = pictures.decoded(pathlib.Path(path), (height, width), mode, model.reading)
         # Bytes are what they are; other data has another white, such as 16 or 1.
         scaled = pixels if model.white == 255 else pixels * (model.white / 255)
         return _prediction(path, model.probabilities(scaled[np.newaxis])[0])
     except MemoryError:
         return Prediction(path, None, "asks for more memory than is free")
     except UnidentifiedImageError:
-        return Prediction(path, None, f"is no picture of a kind that is read: {', '.join(pictures.FORMATS)}")
+        return Prediction(path, None, "is no picture that Pillow reads")
     except OSError as error:
         return Prediction(path, None, error.strerror or f"does not decode: {error}")
     except DataError as error:
@@ -106,25 +119,28 @@ def _prediction(path: str, probabilities: np.ndarray) -> Prediction:
     return Prediction(path, None, "is too much for the model: its sums are not finite")
 
 
-def _files(paths: Iterable[str]) -> Iterator[str]:
+def _files(paths: Iterable[str]) -> Iterator[_File]:
     """Each path by itself; folders and patterns as the files that they stand for, sorted."""
     for path in paths:
         if os.path.isdir(path):
-            yield from _pictures(path) or [path]
+            yield from _pictures(path)
         elif not os.path.lexists(path) and (found := sorted(glob.glob(path, recursive=True))):
             yield from _files(found)
         else:
-            yield path
+            yield _File(path)
 
 
-def _pictures(folder: str) -> list[str]:
-    """The pictures below `folder`, sorted; none that is hidden, or in a hidden folder."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        is_picture = (n for n in names if n.lower().endswith(pictures.SUFFIXES) and not n.startswith("."))
-        found += [os.path.join(place, name) for name in is_picture]
-    return sorted(found)
+def _pictures(folder: str) -> list[_File]:
+    """The pictures below `folder`, sorted; none that is hidden, or in a hidden folder. The log names other files.
+
+    Folders that are not looked into are among them, with what is wrong.
+    """
+    listing = picture_files.below(folder)
+    if listing.skipped:
+        log.warning("%s", picture_files.skipped_line(folder, listing.skipped, listing.hidden))
+    return sorted([*map(_File, listing.pictures), *(_File(*problem) for problem in listing.problems)]) or [
+        _File(folder)
+    ]
 
 
 def _in_order(function: Callable[[Item], Outcome], items: Iterable[Item], at_once: int) -> Iterator[Outcome]:

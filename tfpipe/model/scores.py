@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfpipe.data import Examples, Splits
+from tfpipe.data.picture_files import composed
 from tfpipe.exceptions import DataError, enumeration
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
@@ -37,11 +38,14 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
     if splits.white_pixel != model.white:
         scales = f"from 0 to {splits.white_pixel:g}, and the model takes them from 0 to {model.white:g}"
         raise DataError(f"{examples.name}: images {scales}; store them as the training data was stored")
-    unknown = [name for name in splits.class_names if name not in model.class_names]
+    of_model = {composed(name): number for number, name in enumerate(model.class_names)}
+    of_model |= {name: number for number, name in enumerate(model.class_names)}
+    numbers_of = [of_model.get(name, of_model.get(composed(name))) for name in splits.class_names]
+    unknown = [name for name, number in zip(splits.class_names, numbers_of, strict=True) if number is None]
     if unknown:
         known = f"the model knows {enumeration(model.class_names, _MOST_NAMED)}"
         raise DataError(f"{examples.name}: has the classes {enumeration(unknown, _MOST_NAMED)}, and {known}")
-    numbers = np.array([model.class_names.index(name) for name in splits.class_names])
+    numbers = np.array(numbers_of)
     return Predictions(
         numbers[examples.labels], np.concatenate([model.probabilities(block) for block in examples.blocks()])
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tfpipe.config import Reading
 from tfpipe.data import Splits
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.solvers.base import Solver
@@ -58,4 +59,11 @@ class Best:
             "tfpipe": __version__,
         }
         scaled = splits.scaling.fold(self.W[head].T, self.b[head])
-        return TrainedModel(*scaled, splits.class_names, splits.image_shape, splits.white_pixel, summary)
+        return TrainedModel(
+            *scaled,
+            splits.class_names,
+            splits.image_shape,
+            splits.white_pixel,
+            summary,
+            reading=splits.reading or Reading(),
+        )

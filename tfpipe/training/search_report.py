@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfpipe.compute import cpu
+from tfpipe.config import Reading
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.solvers.optimum import Optimum
@@ -138,4 +139,6 @@ def trained_model(plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, *, ref
         "tfpipe": __version__,
     }
     of_data = splits.class_names, splits.image_shape, splits.white_pixel
-    return TrainedModel(saved.W, saved.b, *of_data, summary, fit.scale_of_images(trial.standardize))
+    return TrainedModel(
+        saved.W, saved.b, *of_data, summary, fit.scale_of_images(trial.standardize), splits.reading or Reading()
+    )

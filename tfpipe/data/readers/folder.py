@@ -1,4 +1,4 @@
-"""A folder of class folders of pictures: PNG, JPEG, BMP or GIF.
+"""A folder of class folders of pictures, of any format that Pillow decodes.
 
     root/cat/1.png, root/dog/7.jpg, ...          or          root/train/cat/1.png, root/test/cat/2.png, ...
 
@@ -8,8 +8,8 @@ count none that they leave out.
 
 import collections
 import concurrent.futures
+import functools
 import math
-import os
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -20,41 +20,45 @@ from PIL import Image
 
 from tfpipe import memory
 from tfpipe.compute import cpu, host
+from tfpipe.config import DataConfig, Reading
+from tfpipe.data import pictures
 from tfpipe.data.examples import Examples
-from tfpipe.data.pictures import FORMATS, MODES, SUFFIXES, decoded
-from tfpipe.data.readers import idx
+from tfpipe.data.readers import class_folders, idx
+from tfpipe.data.readers.class_folders import Picture
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError, brief
 from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
-_GRAYSCALE_MODES = ("1", "L", "LA", "I", "I;16")
-_SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-
-
-class _Picture(NamedTuple):
-    path: pathlib.Path
-    label: int
-
 
 class _Head(NamedTuple):
-    """What the first bytes of a picture tell: its size, or what is wrong with it."""
+    """What the first bytes of a picture tell: its size, or what is wrong with it.
 
-    picture: _Picture
+    `largest` is the largest value of a gray one of more than 8 bits a pixel, where it was looked for; else 0.
+    """
+
+    picture: Picture
     height: int = 0
     width: int = 0
     grayscale: bool = True
+    largest: int = 0
     problem: str = ""
 
 
 def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
     """The path, if it is one of a folder with folders in it that are not hidden, and without IDX files."""
-    is_one = path.is_dir() and not idx.is_there(path) and any(_is_class_folder(inner) for inner in path.iterdir())
-    return path if is_one else None
+    return path if path.is_dir() and not idx.is_there(path) and class_folders.is_there(path) else None
 
 
 def read(
-    root: pathlib.Path, *, image_size: tuple[int, int] | None, color_mode: str | None, skip_bad_images: bool
+    root: pathlib.Path,
+    *,
+    image_size: tuple[int, int] | None,
+    color_mode: str | None,
+    skip_bad_images: bool,
+    orientation: str = DataConfig.orientation,
+    background: str = DataConfig.background,
+    gray_max: int | None = DataConfig.gray_max,
 ) -> Source:
     """Decodes every picture below `root`: `[N, H, W]` or `[N, H, W, 3]` uint8.
 
@@ -63,112 +67,59 @@ def read(
     listed by their paths, folder by folder, those that do not decode too.
 
     Args:
-      root: the folder, with class folders in it, or with `train`, `validation` (or `val`) and `test` above them.
+      root: the folder, with class folders in it, or with folders for splits above them; see `class_folders`.
       image_size: height and width to which pictures are brought, by Pillow's bilinear filter; None: they have one size.
       color_mode: `grayscale` or `rgb`; None: grayscale unless a picture has colours.
       skip_bad_images: leave out pictures that do not decode.
+      orientation: `upright` or `stored`.
+      background: `white`, `black`, or `none`.
+      gray_max: what is white in gray pictures of more than 8 bits a pixel; None: the training pictures tell.
 
     Raises:
-      DataError: there are no pictures; one does not decode, has another size, or lies outside of `root`; a class of
-        another split is not in the training split.
+      DataError: there are no pictures; one does not decode, has another size, or lies outside of `root`; a class has
+        none; a class of another split is not in the training split.
     """
-    splits = _list_splits(root)
+    layout = class_folders.listed(root)
+    reading = Reading(orientation, background, gray_max or Reading().gray_max)
+    notes = list(layout.notes)
     # Pillow warns of pictures above 89 million pixels, and fails above twice as many. Both are errors here.
     with host.as_error(Image.DecompressionBombWarning):
-        heads = {name: _each("reading", _head, pictures) for name, (pictures, _) in splits.items()}
+        head = functools.partial(_head, reading=reading, look_for_largest=gray_max is None)
+        heads = {name: _each("reading", head, of_split) for name, of_split in layout.splits.items()}
     bad = _drop_bad(heads, skip_bad_images)
     everything = [head for of_split in heads.values() for head in of_split]
     size = image_size or _common_size(everything)
-    mode = MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
-    class_names = splits["train"][1]
+    mode = pictures.MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
+    largest = max(head.largest for head in heads["train"])
+    if largest:
+        reading = reading._replace(gray_max=(1 << max(8, largest.bit_length())) - 1)
+        notes.append(
+            f"{root}: in gray pictures of more than 8 bits a pixel {reading.gray_max} is white, for the largest value "
+            f"in training is {largest}; --gray_max says otherwise"
+        )
+        log.info("%s", notes[-1])
     examples, numbers = {}, {}
     for name, of_split in heads.items():
-        images, decoded = _decode(of_split, size, mode, skip_bad_images)
+        images, decoded = _decode(of_split, size, mode, reading, skip_bad_images)
         bad += len(of_split) - len(decoded)
         labels = np.array([head.picture.label for head in decoded], np.int32)
-        examples[name] = Examples(images, labels, str(root if len(splits) == 1 else root / name))
+        examples[name] = Examples(images, labels, str(root if len(heads) == 1 else layout.folders[name]))
         numbers[name] = {head.picture.path: number for number, head in enumerate(decoded)}
+    for number in np.flatnonzero(np.bincount(examples["train"].labels, minlength=len(layout.class_names)) == 0):
+        raise DataError(f"{root}: no picture of the class {layout.class_names[number]} decodes; expected one at least")
     if bad:
         log.warning("%s: left out %d pictures that do not decode", root, bad)
-    paths = sorted((picture.path for picture in splits["train"][0]), key=lambda path: path.parts)
-    listing = np.array([numbers["train"].get(path, -1) for path in paths])
-    return Source(examples["train"], examples.get("validation"), examples.get("test"), 255.0, class_names, listing)
-
-
-def _list_splits(root: pathlib.Path) -> dict[str, tuple[list[_Picture], tuple[str, ...]]]:
-    """The pictures and the class names of each split; what is not a picture is counted in the log."""
-    folders = _folders(root, root)
-    by_split = {_SPLITS[folder.name]: folder for folder in folders if folder.name in _SPLITS}
-    if "train" in by_split:
-        if len(by_split) < sum(folder.name in _SPLITS for folder in folders):
-            raise DataError(f"{root}: holds validation and val; expected one of them")
-        others = [folder.name for folder in folders if folder.name not in _SPLITS]
-        if others:
-            raise DataError(f"{root}: holds train beside {others[0]}; expected train, validation and test alone")
-        splits = {name: _folders(root, by_split[name]) for name in ("train", "validation", "test") if name in by_split}
-    else:
-        splits = {"train": folders}
-
-    numbers = {folder.name: number for number, folder in enumerate(splits["train"])}
-    ignored = 0
-    listed: dict[str, tuple[list[_Picture], tuple[str, ...]]] = {}
-    for name, classes in splits.items():
-        pictures = []
-        for folder in classes:
-            if folder.name not in numbers:
-                raise DataError(f"{folder}: the training split has no class of this name")
-            paths, others_count = _pictures(root, folder)
-            ignored += others_count
-            pictures += [_Picture(path, numbers[folder.name]) for path in paths]
-        if not pictures:
-            where = root if len(splits) == 1 else by_split[name]
-            raise DataError(f"{where}: no pictures in class folders; expected CLASS/PICTURE ({', '.join(SUFFIXES)})")
-        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pictures))
-        listed[name] = [pictures[i] for i in order], tuple(numbers)
-    if ignored:
-        log.info("%s: ignored %d files that are hidden or no pictures", root, ignored)
-    return listed
-
-
-def _folders(root: pathlib.Path, parent: pathlib.Path) -> list[pathlib.Path]:
-    """The folders in `parent`, sorted; not the hidden ones."""
-    folders = sorted(path for path in parent.iterdir() if _is_class_folder(path))
-    return [_inside(root, _printable(path)) for path in folders]
-
-
-def _is_class_folder(path: pathlib.Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
-
-
-def _pictures(root: pathlib.Path, folder: pathlib.Path) -> tuple[list[pathlib.Path], int]:
-    """The pictures below `folder`, sorted, and how many other files there are."""
-    pictures, others = [], 0
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
-            if pathlib.Path(place, name).is_symlink():  # os.walk does not follow it: its pictures must not just vanish.
-                raise DataError(
-                    f"{pathlib.Path(place, name)}: a link to a folder; expected pictures, or folders of them"
-                )
-        for name in sorted(names):
-            path = pathlib.Path(place, name)
-            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
-                others += 1
-                continue
-            pictures.append(_inside(root, _printable(path)))
-    return pictures, others
-
-
-def _inside(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{path}: a link that leads out of {root}; expected pictures inside of it")
-    return path
-
-
-def _printable(path: pathlib.Path) -> pathlib.Path:
-    if not path.name.isprintable():
-        raise DataError(f"{path}: a name with a line break or another character that cannot be shown; rename it")
-    return path
+    paths = sorted((picture.path for picture in layout.splits["train"]), key=lambda path: path.parts)
+    return Source(
+        examples["train"],
+        examples.get("validation"),
+        examples.get("test"),
+        pixel_max=255.0,
+        class_names=layout.class_names,
+        listing=np.array([numbers["train"].get(path, -1) for path in paths]),
+        reading=reading,
+        notes=tuple(notes),
+    )
 
 
 def _each(verb: str, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
@@ -181,11 +132,13 @@ def _each(verb: str, function: Callable[[Any], Any], items: Iterable[Any]) -> li
         return list(bar)
 
 
-def _head(picture: _Picture) -> _Head:
+def _head(picture: Picture, *, reading: Reading, look_for_largest: bool) -> _Head:
     try:
-        with Image.open(picture.path, formats=FORMATS) as image:
-            width, height = image.size
-            return _Head(picture, height, width, image.mode in _GRAYSCALE_MODES)
+        with open(picture.path, "rb") as file, pictures.opened(file, picture.path.name) as image:
+            height, width = pictures.upright_size(image, reading)
+            grayscale, is_deep = pictures.is_gray(image), pictures.is_deep(image)
+        largest = pictures.largest_value(picture.path) if is_deep and look_for_largest else 0
+        return _Head(picture, height, width, grayscale, largest)
     except MemoryError:
         raise
     except Exception as error:  # Damage shows in many kinds of errors, depending on the format.
@@ -206,7 +159,7 @@ def _drop_bad(heads: dict[str, list[_Head]], skip: bool) -> int:
     return count
 
 
-def _bad_picture(picture: _Picture, problem: str) -> DataError:
+def _bad_picture(picture: Picture, problem: str) -> DataError:
     return DataError(f"{picture.path}: does not decode: {problem}; skip_bad_images leaves such pictures out")
 
 
@@ -220,7 +173,9 @@ def _common_size(heads: list[_Head]) -> tuple[int, int]:
     return usual
 
 
-def _decode(heads: list[_Head], size: tuple[int, int], mode: str, skip: bool) -> tuple[np.ndarray, list[_Head]]:
+def _decode(
+    heads: list[_Head], size: tuple[int, int], mode: str, reading: Reading, skip: bool
+) -> tuple[np.ndarray, list[_Head]]:
     """The pictures as one array, and the heads of those that did decode, in the same order."""
     shape = (len(heads), *size, *((3,) if mode == "RGB" else ()))
     check_fits_memory(f"{heads[0].picture.path.parent}: {len(heads)} pictures", math.prod(shape))
@@ -228,7 +183,7 @@ def _decode(heads: list[_Head], size: tuple[int, int], mode: str, skip: bool) ->
 
     def decode(place: int) -> str:
         try:
-            images[place] = decoded(heads[place].picture.path, size, mode)
+            images[place] = pictures.decoded(heads[place].picture.path, size, mode, reading)
             return ""
         except MemoryError:
             raise

@@ -28,7 +28,11 @@ class Format(NamedTuple):
 # The first that recognises the data reads it.
 FORMATS = (
     Format(digits.recognise, digits.read),
-    Format(folder.recognise, folder.read, ("image_size", "color_mode", "skip_bad_images")),
+    Format(
+        folder.recognise,
+        folder.read,
+        ("image_size", "color_mode", "orientation", "background", "gray_max", "skip_bad_images"),
+    ),
     Format(idx.recognise, idx.read),
     Format(arrays.recognise_npy, arrays.read_npy, ("labels",)),
     Format(arrays.recognise_npz, arrays.read_npz),
@@ -40,6 +44,9 @@ _PURPOSES = {
     "labels": "goes with images in an .npy file",
     "image_size": "is for pictures of a folder or of TensorFlow Datasets",
     "color_mode": "is for pictures of a folder or of TensorFlow Datasets",
+    "orientation": "is for folders of pictures",
+    "background": "is for folders of pictures",
+    "gray_max": "is for folders of pictures",
     "skip_bad_images": "is for folders of pictures",
     "data_dir": "is for data sets of TensorFlow Datasets",
     "download": "is for data sets of TensorFlow Datasets",

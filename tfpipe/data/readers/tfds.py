@@ -26,7 +26,7 @@ from PIL import Image
 
 from tfpipe import memory
 from tfpipe.compute import host, startup
-from tfpipe.config import flag_value
+from tfpipe.config import AS_STORED, flag_value
 from tfpipe.data.examples import Examples
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.readers.source import Source
@@ -110,7 +110,8 @@ def read(
         if examples is None:
             log.warning("%s:%s: has no labels (all are -1), and is not used", name, split)
     pixel_max = 255.0 if train.images.dtype == np.uint8 else 1.0
-    return Source(train, parts.get("validation"), parts.get("test"), pixel_max, form.class_names)
+    reading = AS_STORED if form.is_picture else None  # TensorFlow decodes them.
+    return Source(train, parts.get("validation"), parts.get("test"), pixel_max, form.class_names, reading=reading)
 
 
 class _Form(NamedTuple):
@@ -137,7 +138,7 @@ class _Form(NamedTuple):
     def fitted(self, pixels: np.ndarray) -> np.ndarray:
         """A picture `[H, W]` or `[H, W, 3]` in the size and mode that were asked for."""
         mode = self.mode or MODES["grayscale" if self.shape[-1] == 1 else "rgb"]
-        return fitted(Image.fromarray(pixels), self.image_size or pixels.shape[:2], mode)
+        return fitted(Image.fromarray(pixels), self.image_size or pixels.shape[:2], mode, AS_STORED)
 
 
 def _prepared(name: Name, data_dir: str | None) -> Any:
