@@ -40,6 +40,7 @@ setup(
     ],
     extras_require={
         "onnx": ["onnx>=1.17,<2"],
+        "tables": ["pyarrow>=18"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "test": [
             "hypothesis>=6.100,<7",
@@ -47,6 +48,7 @@ setup(
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
             "pandas>=2.2,<4",
+            "pyarrow>=18",
             "pytest>=9.0,<10",
             "pytest-xdist>=3.6,<4",
             "ruff==0.17.*",

@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from absl import logging
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,6 +43,7 @@ Save = Callable[[pathlib.Path, bytes], None]
 random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (6, 3, 4)).astype(np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
+TEXT = np.array(list("abcabc"), object)
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -53,10 +56,22 @@ def npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def npz(save: Callable[..., None]) -> bytes:
+def npz(save: Callable[..., None], labels: np.ndarray = LABELS) -> bytes:
     file = io.BytesIO()
-    save(file, images=IMAGES, labels=LABELS)
+    save(file, images=IMAGES, labels=labels)
     return file.getvalue()
+
+
+def parquet() -> bytes:
+    file = io.BytesIO()
+    columns = {f"c{place}": column for place, column in enumerate(IMAGES.reshape(6, -1).T)}
+    pyarrow.parquet.write_table(pyarrow.table(columns | {"label": TEXT.tolist()}), file)
+    return file.getvalue()
+
+
+def table() -> bytes:
+    rows = [",".join(map(str, [*image.ravel(), label])) for image, label in zip(IMAGES, TEXT, strict=True)]
+    return "\n".join([",".join([*(f"c{place}" for place in range(12)), "label"]), *rows, ""]).encode()
 
 
 def tutorial(protocol: int) -> bytes:
@@ -114,6 +129,9 @@ def formats(folder: pathlib.Path) -> Iterator[Format]:
         ("npz", npz(np.savez), "stored.npz", whole),
         ("npz, compressed", npz(np.savez_compressed), "compressed.npz", whole),
         ("npz, a member", npy(IMAGES), "member.npz", zipped),
+        ("npz, text in objects", npz(np.savez, TEXT), "objects.npz", whole),
+        ("csv", table(), "table.csv", whole),
+        ("parquet", parquet(), "table.parquet", whole),
         ("pickle, protocol 0", tutorial(0), "0.pkl", whole),
         ("pickle, protocol 2", tutorial(2), "2.pkl", whole),
         ("pickle, protocol 5", tutorial(5), "5.pkl", whole),
@@ -128,6 +146,7 @@ def formats(folder: pathlib.Path) -> Iterator[Format]:
     yield Format("npy images", npy(IMAGES.astype(np.float32)), damaged, whole, load(damaged, labels))
     yield Format("npy labels", npy(LABELS), damaged, whole, load(images, damaged))
     yield Format("npy labels, text", npy(np.array(list("abcabc"))), damaged, whole, load(images, damaged))
+    yield Format("npy labels, text in objects", npy(TEXT), damaged, whole, load(images, damaged))
 
     for kind in ("png", "jpeg", "gif", "bmp", "webp", "tiff"):
         root = folder / kind

@@ -210,7 +210,7 @@ class BadInputTest(CommandTest):
         images[2, 3] = np.nan
         path = self.folder / "mnist.pkl.gz"
         path.write_bytes(gzip.compress(pickle.dumps(((images, np.arange(4)),) * 3)))
-        self.assert_refused(path, "mnist.pkl.gz (train): image 2 holds a value that is not finite")
+        self.assert_refused(path, "mnist.pkl.gz (train): row 2, column 3 is NaN; expected finite numbers")
 
     def test_a_pickle_that_would_run_a_command(self):
         trace = self.folder / "ran"

@@ -304,8 +304,10 @@ class EvaluateTest(ModelTest):
             self.assert_fails(tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={name}", cwd=cwd), 1, changed)
         # Without the run nothing tells what its data was.
         process = tfpipe("evaluate", f"--model={workdir}/model.npz", f"--dataset={data}")
-        self.assertEqual(result(process)["examples"], 40)
-        self.assert_warns_of_a_drawn_split(process, data, "test")
+        self.assertEqual((result(process)["examples"], result(process)["split"]), (201, "all"))
+        self.assertIn(
+            f"{data}: brings no splits, so all of its 201 examples are taken; if the model was", process.stderr
+        )
         (data / "c" / "100a.png").unlink()
         for flags in ((), (f"--dataset={link}",)):
             process = tfpipe("evaluate", f"--workdir={workdir}", *flags)
@@ -429,6 +431,26 @@ class EvaluateTest(ModelTest):
             self.assertEqual(flags.read_text().splitlines(), lines)
 
     @pytest.mark.exhaustive
+    def test_a_run_from_before_labels_named_classes_has_them_as_numbers(self):
+        images, labels = made.images(200, (6, 5))
+        data, workdir = self.scratch / "data.npz", self.scratch / "run"
+        np.savez(data, images=images, labels=labels + 1, class_names=["a", "b", "c"])
+        summary = train(data, workdir, "--numbered_classes")
+        self.assertEqual(artifact.load(workdir / "model.npz").class_names, ("0", "1", "2", "3"))
+        flags = workdir / "flags.txt"
+        lines = flags.read_text().splitlines()
+        self.assertIn("--numbered_classes", lines)
+        flags.write_text("".join(f"{line}\n" for line in lines if line != "--numbered_classes"))
+        for named in ((), (f"--dataset={data}",)):
+            process = tfpipe("evaluate", f"--workdir={workdir}", *named)
+            self.assertEqual(result(process)["error"], summary["test_error"])
+        process = tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={data}", "--nonumbered_classes")
+        self.assert_fails(process, 1, ", or --numbered_classes makes it otherwise than it was, so")
+        # The command with which it began goes on.
+        self.assertEqual(train(data, workdir), summary)
+        self.assertEqual(flags.read_text().splitlines(), lines)
+
+    @pytest.mark.exhaustive
     def test_a_run_without_test_examples(self):
         workdir = self.scratch / "run"
         images, labels = made.images(120, (6, 5))
@@ -474,6 +496,9 @@ class EvaluateTest(ModelTest):
                 self.assert_warns_of_a_drawn_split(process, data, split)
             else:
                 self.assertNotIn("drawn", process.stderr)
+        process = tfpipe("evaluate", f"--workdir={self.run_}", f"--dataset={data}")
+        self.assertEqual((result(process)["examples"], result(process)["split"]), (30, "all"))
+        self.assertIn(f"{data}: brings no splits, so all of its 30 examples are taken", process.stderr)
         # A test that the data brings is not drawn; and what was moved is the run's own still.
         shutil.copytree(self.folder / "data", self.scratch / "moved")
         for split in ("test", "validation"):

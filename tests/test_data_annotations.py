@@ -198,9 +198,12 @@ class ArchiveTest(InFolder):
         ({"groups": [0.5] * 60}, r"data.npz \(groups\): groups of shape \(60,\) and type float64; expected \[N\] int"),
         (
             {"test_groups": [1] * 60},
-            "data.npz: holds test_groups, which goes with no images there; expected sample_wei",
+            "data.npz: holds test_groups, which goes with no images there; expected test_images$",
         ),
-        ({"sample_weight_train": [1] * 60}, "holds sample_weight_train, .*; expected sample_weight, groups$"),
+        (
+            {"sample_weight_train": [1] * 60, "sample_weight": [1] * 60},
+            "holds sample_weight and sample_weight_train, each of which may be the train weights",
+        ),
         ({"test_images": [0], "sample_weight": [1]}, "holds test_images alone; expected test_images and test_labels"),
     )
     def test_what_cannot_be_used(self, arrays, message):

@@ -66,6 +66,143 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(splits.class_names, ("cat", "dog", "eel"))
         self.assertAllEqual(np.array(splits.class_names)[splits.train.labels], names[splits.train.rows])
 
+    @parameterized.parameters(
+        ("X", "y"), ("data", "target"), ("features", "labels"), ("embeddings", "labels"), ("X_train", "y_train"),
+        ("train_images", "train_labels"), ("arr_0", "arr_1"), ("x", "targets"), ("photos", "kinds"), ("arr_1", "arr_0"),
+    )  # fmt: skip
+    def test_npz_of_names_that_leave_no_doubt(self, images, labels):
+        for of_labels in (self.labels, self.labels[:, np.newaxis], self.labels.astype(float)):
+            splits = load(self.npz(**{images: self.pixels, labels: of_labels, "version": 3}), split_order="end")
+            self.assertAllEqual(splits.train.images, self.pixels[:36])
+            self.assertAllEqual(splits.test.labels, self.labels[48:])
+
+    @parameterized.parameters(
+        ("X_train", "y_train", "X_valid", "y_valid", "X_test", "y_test"),
+        ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test"),
+        ("train_images", "train_labels", "val_images", "val_labels", "test_images", "test_labels"),
+        ("images", "labels", "validation_images", "validation_labels", "test_images", "test_labels"),
+        ("features", "labels", "features_dev", "labels_dev", "features_testing", "labels_testing"),
+        ("X", "y", "x_validation", "y_validation", "X_test", "y_test"),
+    )
+    def test_npz_that_brings_splits(self, *names):
+        of_each = [(self.pixels[a:b], self.labels[a:b]) for a, b in ((0, 30), (30, 50), (50, 60))]
+        splits = load(self.npz(**dict(zip(names, itertools.chain(*of_each), strict=True))))
+        for split, (images, labels) in zip((splits.train, splits.validation, splits.test), of_each, strict=True):
+            self.assertAllEqual(split.images, images)
+            self.assertAllEqual(split.labels, labels)
+
+    def test_keys_settle_a_doubt(self):
+        others = self.labels[::-1]
+        path = self.npz(left=self.pixels, right=255 - self.pixels, fine=self.labels, coarse=others)
+        with self.assertRaisesRegex(
+            DataError, "data.npz: left with fine or left with coarse or right with fine may be images with labels; --im"
+        ):
+            load(path)
+        for images, pixels in (("left", self.pixels), ("right", 255 - self.pixels)):
+            for key, labels in (("fine", self.labels), ("coarse", others)):
+                splits = load(path, images_key=images, labels_key=key, split_order="end")
+                self.assertAllEqual(splits.train.images, pixels[:36])
+                self.assertAllEqual(splits.train.labels, labels[:36])
+        with self.assertRaisesRegex(
+            ConfigError, r"^images_key=up: .*data.npz holds coarse \[60\], fine \[60\], left \[60,"
+        ):
+            load(path, images_key="up")
+        with self.assertRaisesRegex(ConfigError, "^labels_key=up: is for arrays in an .npz file, and digits is none"):
+            load("digits", labels_key="up")
+        with self.assertRaisesRegex(
+            DataError, "holds X and features, each of which may be the images; --images_key says"
+        ):
+            load(self.npz(X=self.pixels, features=self.pixels, y=self.labels))
+        # Of what was read before there was a choice it is the same.
+        of_test = {
+            "test_images": self.pixels,
+            "test_labels": self.labels,
+            "x_test": 255 - self.pixels,
+            "y_test": others,
+        }
+        splits = load(self.npz(X=self.pixels, images=self.pixels, labels=self.labels, y=others, **of_test))
+        self.assertAllEqual(splits.test.images, self.pixels)
+        splits = load(
+            self.npz(X=255 - self.pixels, images=self.pixels, labels=self.labels, y=others), split_order="end"
+        )
+        self.assertAllEqual(splits.train.images, self.pixels[:36])
+        self.assertAllEqual(splits.train.labels, self.labels[:36])
+
+    def test_what_is_not_used_is_named(self):
+        path = self.npz(
+            images=self.pixels, labels=self.labels, when=np.arange(60), DESCR="of cats", class_names=[1, 2, 3]
+        )
+        with self.assertLogs("absl", "INFO") as logged:
+            load(path)
+        self.assertIn("data.npz: does not use DESCR, class_names, when", "\n".join(logged.output))
+        with self.assertNoLogs("absl", "INFO"):
+            load(self.npz(images=self.pixels, labels=self.labels, class_names=list("abc"), sample_weight=np.ones(60)))
+
+    def test_names_of_the_classes_in_an_npz(self):
+        names = ("cat", "dog", "eel")
+        for key, values, begin in (
+            ("class_names", names, 0), ("target_names", np.array(names, "S"), 0), ("label_names", names, 1),
+            ("class_names", np.array(names, object), 0),
+        ):  # fmt: skip
+            path = self.npz(images=self.pixels, labels=self.labels + begin, **{key: values})
+            splits = load(path)
+            self.assertEqual(splits.class_names, names)
+            self.assertAllEqual(splits.train.labels, self.labels[splits.train.rows])
+            of_numbers = load(path, numbered_classes=True)
+            self.assertEqual(of_numbers.class_names, tuple(map(str, range(3 + begin))))
+            self.assertAllEqual(of_numbers.train.labels, self.labels[of_numbers.train.rows] + begin)
+        with self.assertRaisesRegex(DataError, "label 2, and 2 class names; expected one for each class from 0 on"):
+            load(self.npz(images=self.pixels, labels=self.labels, class_names=["a", "b"]))
+
+    def test_labels_below_0_and_from_1_on(self):
+        images, labels = self.pair(self.pixels, np.where(self.labels == 0, -1, 1))
+        for splits in (load(images, labels=labels), load(self.npz(X=self.pixels, y=np.load(labels)))):
+            self.assertEqual(splits.class_names, ("-1", "1"))
+            self.assertAllEqual(splits.train.labels, (self.labels != 0)[splits.train.rows])
+        images, labels = self.pair(self.pixels, self.labels + 1)
+        self.assertEqual(load(images, labels=labels).class_names, ("1", "2", "3"))
+        self.assertEqual(load(images, labels=labels, numbered_classes=True).class_names, ("0", "1", "2", "3"))
+
+    def test_text_in_objects_is_read_and_nothing_is_executed(self):
+        names = np.array(["eel", "cat", "dögs"])[self.labels].astype(object)
+        np.save(self.folder / "labels.npy", names, allow_pickle=True)
+        np.save(self.folder / "images.npy", self.pixels)
+        for splits in (
+            load(self.npz(X=self.pixels, y=names)),
+            load(self.npz(X=self.pixels, y=names[:, np.newaxis], save=np.savez_compressed)),
+            load(self.folder / "images.npy", labels=self.folder / "labels.npy"),
+        ):
+            self.assertEqual(splits.class_names, ("cat", "dögs", "eel"))
+            self.assertAllEqual(np.array(splits.class_names)[splits.train.labels], names[splits.train.rows].astype(str))
+        trace = self.folder / "ran"
+        for wrong in (Hostile(trace), None, 3, b"cat"):
+            names[7] = wrong
+            np.save(self.folder / "labels.npy", names, allow_pickle=True)
+            for path, labels in (
+                (self.npz(X=self.pixels, y=names), None), (self.folder / "images.npy", self.folder / "labels.npy"),
+            ):  # fmt: skip
+                with self.assertRaisesRegex(
+                    DataError, r"refused: an array of type object, .*; where you trust it, .* save that as ARRAY.astype"
+                ):
+                    load(path, labels=labels)
+        self.assertFalse(trace.exists())
+
+    @parameterized.parameters(
+        ((3, 8, 12), "u1", "images of 3 x 8 x 12 look channel-first, and are taken as pictures of 3 rows; numpy.move"),
+        ((7, 16), "f4", r"7 x 16 with values below 0 are taken as pictures; if they are tokens, images.reshape"),
+        ((8, 12), "u2", "pictures of uint16 up to 40000; give --pixel_max the value of white"),
+        ((8, 12, 3), "u1", None), ((3, 8, 3), "u1", None), ((8, 12), "u1", None), ((8, 12), "f4+", None),
+        ((7,), "f4", None),
+    )  # fmt: skip
+    def test_forms_that_may_mean_something_else_are_told(self, shape, kind, message):
+        images = np.random.default_rng(0).integers(0, 200, (60, *shape)).astype(kind[:2])
+        images = {"f4": images - 100, "u2": images * 200 + 200}.get(kind, images)
+        with self.assertLogs("absl", "INFO") as logged:
+            splits = load(self.npz(images=images, labels=self.labels, other=1))
+        self.assertEqual(splits.image_shape, shape)
+        self.assertLen(logged.output, 1 + bool(message))
+        self.assertRegex(logged.output[0], message or "does not use other")
+
     def both(self, dtype, shape, order):
         """The same images in memory and, if they lie as they are needed, in a mapped file."""
         images = np.array(self.pixels.reshape(60, *shape) / (1 if dtype == "u1" else 255.0), dtype, order=order)
@@ -160,15 +297,16 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
             load(images_path, labels=labels_path, standardize=True, pixel_max=3)
 
     @parameterized.parameters(
-        ({"a": 1}, "holds a; expected images and labels, or x_train and y_train"),
-        ({"images": np.zeros((2, 3), np.uint8)}, "holds images; expected images and labels"),
+        ({"a": 1}, r"holds a \[\]; expected images \[N, ...\] and labels \[N\], by names such as images and labels, X"),
+        ({"images": np.zeros((2, 3), np.uint8)}, r"holds images \[2, 3\]; expected .* --images_key and --labels_key"),
         ({"images": np.zeros((2, 3), np.uint8), "labels": [0, 1], "test_images": np.zeros((2, 3))},
          "holds test_images alone; expected test_images and test_labels"),
         ({"images": np.zeros((2, 3), complex), "labels": [0, 1]}, "an array of type complex128"),
         ({"images": np.zeros((0, 3)), "labels": [0, 1]}, r"an array of shape \(0, 3\) holds nothing"),
-        ({"images": np.zeros((2, 3), np.int32), "labels": [0, 1]}, "images of type int32"),
-        ({"images": np.zeros((3, 3)), "labels": [0, 1]}, "3 images but 2 labels"),
-        ({"images": np.full((2, 3), np.nan), "labels": [0, 1]}, "image 0 holds a value that is not finite"),
+        ({"images": np.array([["a", "b"]]), "labels": [0]}, "rows of type <U1; expected numbers"),
+        ({"images": np.zeros((3, 3)), "labels": [0, 1]}, "3 rows but 2 labels"),
+        ({"images": np.zeros((3, 3, 2)), "labels": [0, 1]}, "3 images but 2 labels"),
+        ({"images": np.full((2, 3), np.nan), "labels": [0, 1]}, "row 0, column 0 is NaN; expected finite numbers"),
     )  # fmt: skip
     def test_archives_of_other_content(self, content, message):
         with self.assertRaisesRegex(DataError, f"data.npz.*{message}"):

@@ -13,16 +13,31 @@ from tfpipe.model import artifact
 
 class ExamplesTest(parameterized.TestCase):
     @parameterized.parameters(
-        (np.zeros((2, 3)), np.zeros(3, int), "2 images but 3 labels"),
+        (np.zeros((2, 3)), np.zeros(3, int), "2 rows but 3 labels"),
+        (np.zeros((2, 3, 3)), np.zeros(3, int), "2 images but 3 labels"),
         (np.zeros(3), np.zeros(3, int), r"images of shape \(3,\)"),
         (np.zeros((0, 3)), np.zeros(0, int), r"images of shape \(0, 3\)"),
-        (np.zeros((2, 3), int), np.zeros(2, int), "images of type int64"),
-        (np.zeros((2, 3)), np.zeros((2, 1), int), r"labels of shape \(2, 1\)"),
-        (np.zeros((2, 3)), np.zeros(2), "type float64"),
-        (np.zeros((2, 3)), np.array([0, -7]), "label -7 of example 1"),
+        (np.array([["a"], ["b"]]), [0, 1], "rows of type <U1; expected numbers"),
+        (np.zeros((2, 3), complex), [0, 1], "images of type complex128, of which a part would be lost"),
+        (np.zeros((2, 3)), np.zeros(2, complex), "labels of type complex128, of which a part would be lost"),
+        (
+            np.ma.masked_equal([[1.0], [2.0]], 2),
+            [0, 1],
+            r"images in a masked array, .*; expected an array, such as its f",
+        ),
+        (np.zeros((2, 3)), np.ma.masked_equal([0, 1], 1), "labels in a masked array, whose mask would be lost"),
+        ([[1, 2], [3]], [0, 1], "images that make no array: .*; expected lists of one length"),
+        (np.zeros((2, 3)), [0.5, 1], "label 0.5 of example 0; expected whole numbers, or text"),
+        (np.zeros((2, 3)), np.zeros((2, 2), int), r"labels of shape \(2, 2\) that are not one-hot"),
         (np.zeros((2, 3)), np.array([0, 2**31]), "label 2147483648 of example 1"),
-        (np.array([[1.0], [np.nan]]), np.zeros(2, int), "image 1 holds a value that is not finite"),
-        (np.array([[1.0], [1e300]]), np.zeros(2, int), "image 1 holds a value that is not finite"),
+        (np.array([[1, 2.0], [3, np.nan]]), np.zeros(2, int), "row 1, column 1 is NaN; expected finite numbers"),
+        (np.array([[1.0], [-np.inf]]), np.zeros(2, int), "row 1, column 0 is -inf"),
+        (
+            np.array([[1.0], [1e300]]),
+            np.zeros(2, int),
+            "row 1, column 0 is 1e\\+300; expected .* that float32 can hold",
+        ),
+        (np.full((2, 2, 3), [1, np.nan, 1]), np.zeros(2, int), "image 0, at 0, 1, is NaN; expected finite"),
     )
     def test_what_does_not_fit_is_refused(self, images, labels, message):
         with self.assertRaisesRegex(DataError, f"^these: .*{message}"):
@@ -46,7 +61,7 @@ class ExamplesTest(parameterized.TestCase):
     def test_a_nan_far_down_is_found(self):
         images = np.zeros((10_000, 2), np.float32)
         images[9_999, 1] = np.inf
-        with self.assertRaisesRegex(DataError, "image 9999 "):
+        with self.assertRaisesRegex(DataError, "row 9999, column 1 is inf"):
             Examples(images, np.zeros(10_000, int))
 
     def test_types_of_images_and_labels(self):
@@ -54,12 +69,34 @@ class ExamplesTest(parameterized.TestCase):
             examples = Examples(np.full((2, 3), 0.5, dtype), np.array([0, 1], np.uint8))
             self.assertEqual((examples.images.dtype, examples.labels.dtype), (kept, np.int32))
         self.assertEqual(Examples(np.zeros((1, 1), np.uint8), [0]).images.dtype, np.uint8)
+        for images in ([[0, 1], [2, 300]], np.array([[0, 1], [2, 300]], ">i2"), [[0.0, 1.0], [2.0, 300.0]]):
+            examples = Examples(images, [0, 1])
+            self.assertEqual((examples.images.dtype, examples.images.tolist()), (np.float32, [[0, 1], [2, 300]]))
+        self.assertEqual(Examples([[True], [False]], [0, 1]).images.tolist(), [[1.0], [0.0]])
+
+    @parameterized.parameters(
+        ([0, 2, 1], [0, 2, 1], None),
+        ([[0], [2], [1]], [0, 2, 1], None),
+        ([0.0, 2.0, 1.0], [0, 2, 1], None),
+        ([False, True, True], [0, 1, 1], None),
+        ([[0, 1, 0], [0, 0, 1], [0, 1, 0]], [1, 2, 1], None),
+        ([1, 2, 2], [1, 2, 2], None),
+        (["dog", "cat", "dog"], [1, 0, 1], ("cat", "dog")),
+        ([b"dog", b"cat", b"dog"], [1, 0, 1], ("cat", "dog")),
+        ([-1, 1, -1], [0, 1, 0], ("-1", "1")),
+    )
+    def test_forms_of_labels(self, given, numbers, class_names):
+        examples = Examples(np.zeros((3, 2)), given)
+        self.assertEqual((examples.labels.tolist(), examples.class_names), (numbers, class_names))
+        self.assertEqual(examples.labels.dtype, np.int32)
+        self.assertEqual(examples.take([0, 2]).class_names, class_names)
 
     @parameterized.parameters(
         ({"weights": [1.0, 2.0]}, r"weights of shape \(2,\) and type float64 for 3 examples; expected \[3\] numbers"),
         ({"weights": [[1.0], [2.0], [3.0]]}, r"weights of shape \(3, 1\)"),
         ({"weights": ["1", "2", "3"]}, "weights of shape .* and type <U1"),
-        ({"weights": [1, 2j, 3]}, "weights of shape .* and type complex128"),
+        ({"weights": [1, 2j, 3]}, "weights of type complex128"),
+        ({"groups": np.ma.masked_equal([1, 2, 3], 2)}, "groups in a masked array"),
         ({"weights": [1, -0.5, -2]}, "weight -0.5 of example 1; expected a finite number of at least 0 for each"),
         ({"weights": [1, 2, np.nan]}, "weight nan of example 2; expected a finite number"),
         ({"weights": [np.inf, 2, 3]}, "weight inf of example 0; expected a finite number"),
@@ -156,7 +193,7 @@ class SplitsTest(parameterized.TestCase):
         def examples(shape=(2, 2), dtype=np.uint8, label=1, name="it"):
             return Examples(np.zeros((3, *shape), dtype), np.array([0, 1, label]), name)
 
-        with self.assertRaisesRegex(DataError, r"^it: images of shape \(4,\), but train has shape \(2, 2\)"):
+        with self.assertRaisesRegex(DataError, r"^it: rows of shape \(4,\), but train has shape \(2, 2\)"):
             Splits(examples(name="train"), examples((4,)), examples(), ("a", "b"))
         with self.assertRaisesRegex(DataError, "^it: images of type float32, but train has type uint8"):
             Splits(examples(name="train"), examples(), examples(dtype=np.float32), ("a", "b"))
@@ -168,6 +205,36 @@ class SplitsTest(parameterized.TestCase):
             Splits(*[Examples(np.zeros((1, 1)), [0])] * 3, ("a",))
         with self.assertRaisesRegex(DataError, "pixel_max is 0"):
             Splits(*[examples()] * 3, ("a", "b"), pixel_max=0)
+
+    def test_names_of_classes_become_the_numbers_of_the_data_set(self):
+        def examples(labels):
+            return Examples(np.zeros((len(labels), 2)), labels, "these")
+
+        splits = Splits(examples(["dog", "cat"]), examples(["eel", "dog"]), examples([1]), ("eel", "dog", "cat"))
+        self.assertEqual(
+            [s.labels.tolist() for s in (splits.train, splits.validation, splits.test)], [[1, 2], [0, 1], [1]]
+        )
+        self.assertEqual(splits.train.joined(splits.validation).labels.tolist(), [1, 2, 0, 1])
+        self.assertEqual(dataclasses.replace(splits, pixel_max=2.0).train.labels.tolist(), [1, 2])
+        of_signs = Splits(examples([1, -1]), examples([-1, -1]), examples([-1]), ("-1", "1"))
+        self.assertEqual((of_signs.train.labels.tolist(), of_signs.validation.labels.tolist()), ([1, 0], [0, 0]))
+        with self.assertRaisesRegex(DataError, "^these: label 'eel' of example 1; the classes are dog, cat$"):
+            Splits(examples(["dog", "cat"]), examples(["dog", "eel"]), examples([0]), ("dog", "cat"))
+        with self.assertRaisesRegex(DataError, "^these: other class names than these; join them before"):
+            examples(["dog", "cat"]).joined(examples(["dog", "eel"]))
+
+    def test_the_scale_of_bytes_and_of_others(self):
+        for dtype, options, pixel_max, white in (
+            (np.uint8, {}, 255.0, 255.0),
+            (np.uint8, {"pixel_max": 256.0}, 256.0, 255.0),
+            (np.uint8, {"pixel_max": 16.0, "white": 16.0}, 16.0, 16.0),
+            (np.float32, {}, 1.0, 1.0),
+            (np.float32, {"pixel_max": 9.0}, 9.0, 9.0),
+        ):
+            examples = Examples(np.zeros((3, 2, 2), dtype), [0, 1, 1])
+            splits = Splits(examples, examples, examples, ("a", "b"), **options)
+            self.assertEqual((splits.pixel_max, splits.white_pixel), (pixel_max, white))
+            self.assertEqual(splits.scaling.factor, 1 / pixel_max)
 
     def test_a_training_example_counts(self):
         whole = Examples(*made.images(20), "these", weights=[0] * 12 + [1] * 8)
@@ -219,6 +286,7 @@ class SplitsTest(parameterized.TestCase):
         ({"pixel_max": "255"}, "pixel_max is 255; expected a number"),
         ({"white": 0.0}, "white is 0.0; expected a number above 0"),
         ({"white": np.inf}, "white is inf; expected a number above 0"),
+        ({"white": -255.0}, "white is -255.0; expected a number above 0"),
         (
             {"standardization": Scaling(np.zeros(23), np.ones(24))},
             r"shift of the standardization; expected \[24\] finite",

@@ -161,9 +161,8 @@ class TheanoPickleTest(parameterized.TestCase):
         ("text", "expected three .* pairs"),
         (((1, 2),) * 3, "expected a pair of NumPy arrays"),
         (((np.zeros(3), np.zeros(3, int)),) * 3, r"images of shape \(3,\)"),
-        (((np.zeros((3, 2)), np.zeros(2, int)),) * 3, "3 images but 2 labels"),
-        (((np.full((3, 2), np.nan), np.arange(3)),) * 3, "image 0 holds a value that is not finite"),
-        (((np.zeros((3, 2)), np.arange(3) - 1),) * 3, "label -1 of example 0 is out of range"),
+        (((np.zeros((3, 2)), np.zeros(2, int)),) * 3, "3 rows but 2 labels"),
+        (((np.full((3, 2), np.nan), np.arange(3)),) * 3, "row 0, column 0 is NaN"),
     )
     def test_other_content(self, content, message):
         with self.assertRaisesRegex(DataError, f"mnist.pkl.gz.*{message}"):

@@ -291,6 +291,11 @@ class EstimatorTest(parameterized.TestCase):
             np.testing.assert_allclose(model.intercept_, b, rtol=1e-9, atol=1e-12)
         self.assertEqual((model.epochs_, model.n_iter_.tolist(), model.certificate_), (3, [3], np.inf))
 
+    def test_a_partial_fit_of_bytes_is_one_of_the_same_numbers(self):
+        X, y = (np.random.default_rng(0).integers(0, high, size) for high, size in ((256, (60, 4)), (3, 60)))
+        models = [SoftmaxClassifier().partial_fit(X.astype(kind), y, np.arange(3)) for kind in (np.uint8, np.float32)]
+        np.testing.assert_allclose(models[0].coef_, models[1].coef_, rtol=1e-9)
+
     @pytest.mark.exhaustive
     def test_partial_fits_of_the_same_rows_are_a_run(self):
         X, y = digits()

@@ -86,6 +86,12 @@ class SoftmaxRegressionTest(tf.test.TestCase):
                 np.mean(self.labels != 0),
             )
 
+    def test_a_label_that_32_bits_cannot_hold_is_no_class(self):
+        for label, dtype in ((2**32, np.int64), (2**32 + 1, np.uint64), (-(2**32), np.int64), (2**64 - 1, np.uint64)):
+            labels = np.full(20, label, dtype)
+            self.assertEqual(self.model.errors(self.images, labels), 1.0)
+            self.assertTrue(np.isnan(self.model.negative_log_likelihood(self.images, labels)))
+
     def test_shapes_and_types_that_do_not_fit_are_refused(self):
         for images in (np.zeros((4, 5)), np.zeros((2, 12)), np.zeros(24), np.zeros((4, 4, 6, 2))):
             with self.assertRaisesRegex(ValueError, r"images of shape .*: expected \[N, ...\] with 24 values"):

@@ -144,9 +144,9 @@ class DataConfig:
         "'digits' (1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn); a folder with the four "
         "IDX files of MNIST or of a set in its form (plain or .gz); a folder with a folder of pictures for each class, "
         "perhaps below train, validation and test, or other usual names of splits; an .npz file with images and "
-        "labels, or x_train, y_train, ...; an .npy file with images (then --labels has their labels); a file "
-        "mnist.pkl.gz as in the Theano tutorial; or a data set of TensorFlow Datasets by its name, "
-        "NAME[/CONFIG][:VERSION][:SPLIT], such as "
+        "labels, or X and y, or x_train, y_train, ...; an .npy file with images (then --labels has their labels); a "
+        ".csv or Parquet file, a table of numbers with a column of labels; a file mnist.pkl.gz as in the Theano "
+        "tutorial; or a data set of TensorFlow Datasets by its name, NAME[/CONFIG][:VERSION][:SPLIT], such as "
         "fashion_mnist, emnist/letters, or mnist:train[:10%], which trains on these and keeps the test split",
         _one_line,
     )
@@ -154,6 +154,23 @@ class DataConfig:
         None,
         "the .npy file with the labels, where --dataset is an .npy file with images",
         _or_none(_one_line),
+    )
+    images_key: str | None = _option(
+        None,
+        "the name of the array with the training images in an .npz file, where their names leave a doubt",
+        _or_none(_one_line),
+    )
+    labels_key: str | None = _option(None, "the same for the array with their labels", _or_none(_one_line))
+    label_column: str | None = _option(
+        None,
+        "the column with the labels of a .csv or Parquet file; default: label, class, target or y",
+        _or_none(_one_line),
+    )
+    numbered_classes: bool = _option(
+        False,
+        "integer labels of .npz, .npy, .csv and Parquet files are the numbers of the classes from 0 on, also where "
+        "none is 0, or the .npz has names for them; default: labels of which the least is not 0, such as -1 and 1, "
+        "name the classes that there are",
     )
     sample_weight: str | None = _option(
         None,

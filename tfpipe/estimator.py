@@ -638,7 +638,7 @@ def _epoch(
     kind = "float64" if rows.is_small else "float32"
     weights = rows.weights / rows.weights.max()  # The sum of all is not to overflow in float32.
     examples = Examples(rows.X, rows.labels, "X", weights=weights[0])
-    splits = Splits(examples, examples, examples, tuple(map(str, range(n_out))))
+    splits = Splits(examples, examples, examples, tuple(map(str, range(n_out))), pixel_max=1.0)
     config = TrainConfig(l2=(l2,), epochs=number + 1, patience=_NEVER, seed=seed)
     solver = Sgd(config, splits)
     device = devices.select("auto")

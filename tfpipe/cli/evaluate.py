@@ -29,7 +29,12 @@ def define(values: flags.FlagValues) -> None:
     own: dict[str, Any] = {"flag_values": values, "module_name": "evaluate"}
     model_flags.define(values, "evaluate")
     flags.DEFINE_enum(
-        "split", "test", [*_SPLITS, "all"], "which examples; all: of every split, for data that is not divided", **own
+        "split",
+        None,
+        [*_SPLITS, "all"],
+        "which examples; all: of every split, for data that is not divided; default: test, and all for data other than "
+        "that of the run, if it brings no splits",
+        **own,
     )
     flags.DEFINE_integer("top_k", 1, "also count as right what is among so many classes", lower_bound=1, **own)
     flags.DEFINE_string("output", None, "a CSV file to write, with a line for each example", **own)
@@ -154,7 +159,7 @@ def _evaluate(
     model_path: pathlib.Path,
     load: Callable[["TrainedModel"], "Splits"],
     dataset: str,
-    split: str,
+    split: str | None,
     top_k: int,
     output: pathlib.Path | None,
 ) -> int:
@@ -163,12 +168,21 @@ def _evaluate(
 
     model = model_flags.load(model_path, top_k)
     splits = load(model)
+    is_undivided = split is None and _is_other_and_undivided(splits, model)
+    split = split or ("all" if is_undivided else "test")
     there = [name for name in _SPLITS if len(getattr(splits, name))]
     if split not in (*there, "all"):
         others = f"{' and '.join(there)}, or all"
         raise ConfigError("split", split, f"has no examples, as test_split=0 says; there are {others}")
     chosen = there if split == "all" else [split]
     parts = {name: scores.predict(model, splits, getattr(splits, name)) for name in chosen}
+    if is_undivided:
+        logging.warning(
+            "%s: brings no splits, so all of its %d examples are taken; if the model was trained on some of them, the "
+            "figures are too good",
+            dataset,
+            sum(len(labels) for labels, _ in parts.values()),
+        )
     if _may_leak(splits, split, model):
         logging.warning(
             "%s: brings no %s split, and this one is drawn from data that may hold training examples; --split=all for "
@@ -190,6 +204,13 @@ def _evaluate(
     streams.write_error(", ".join(f"{name.replace('_', ' ')} {_cell(found[name])}" for name in figures))
     streams.write_output(json.dumps({"model": str(model_path), "dataset": dataset, "split": split, **found}))
     return 0
+
+
+def _is_other_and_undivided(splits: "Splits", model: "TrainedModel") -> bool:
+    """Whether this is known to be other data than that of the run, and brings no split but the one to train on."""
+    of_run = model.summary.get("fingerprint")
+    brought = [name for name in ("validation", "test") if len(getattr(splits, name)) and name not in splits.taken]
+    return of_run is not None and splits.fingerprint != of_run and not brought
 
 
 def _may_leak(splits: "Splits", split: str, model: "TrainedModel") -> bool:

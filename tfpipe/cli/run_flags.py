@@ -36,6 +36,9 @@ def data(workdir: Workdir) -> DataConfig:
     before: dict[str, Any] = {} if values["split_order"].present else {"split_order": "end"}
     if not values["orientation"].present and _is_folder_of_pictures(config):
         before |= AS_STORED._asdict()
+    # And integer labels were numbers.
+    if not values["numbered_classes"].present and config.dataset.endswith((".npz", ".npy")):
+        before["numbered_classes"] = True
     return dataclasses.replace(config, **before)
 
 

@@ -106,6 +106,8 @@ def _read_as_before(data: DataConfig, given: set[str], workdir: Workdir) -> Data
         of_run = run_flags.data(workdir)
         if of_run.split_order == "end" and given.isdisjoint(("split_order", "split_seed")):
             as_before["split_order"] = "end"
+        if of_run.numbered_classes and "numbered_classes" not in given:
+            as_before["numbered_classes"] = True
         as_stored = AS_STORED._asdict()
         if given.isdisjoint(as_stored) and all(getattr(of_run, name) == value for name, value in as_stored.items()):
             as_before |= as_stored

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfpipe.config import DataConfig
-from tfpipe.data.examples import checked_groups, checked_weights
+from tfpipe.data.checked import checked_groups, checked_weights
 from tfpipe.data.groups import numbered
 from tfpipe.data.readers.arrays import mapped
 from tfpipe.data.readers.source import Source

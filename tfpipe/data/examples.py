@@ -4,21 +4,21 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tfpipe.config import DataConfig, Reading
 from tfpipe.data import scaling
+from tfpipe.data.checked import checked_array, checked_groups, checked_images, checked_labels, checked_weights, noun
 from tfpipe.data.fingerprint import Part, fingerprint
-from tfpipe.data.rows import blocks, chosen
+from tfpipe.data.rows import BLOCK_BYTES, blocks, chosen
 from tfpipe.data.scaling import Scaling
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, enumeration
 
-BLOCK_BYTES = 8 << 20
-# What rounding to float32 may be of a column's standard deviation.
-_MOST_LOST = 0.1
-# A column that varies by less, relative to its mean, is a constant that float64 has rounded.
-_LEAST_VARIATION = 1e-12
+# Stands for a default that depends on other fields.
+_BY_TYPE: Any = None
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -34,6 +34,7 @@ class Examples:
       name: what error messages call these examples, e.g. the file they come from.
       weights: `[N]` float64, finite, at least 0: what each example counts in the cost; None: 1.
       groups: `[N]` int64: examples of equal numbers are one group, in all splits of a data set; None: each is its own.
+      class_names: by number, where the labels were text or below 0; None: the numbers say which classes they are.
     """
 
     stored: np.ndarray
@@ -42,33 +43,39 @@ class Examples:
     name: str
     weights: np.ndarray | None
     groups: np.ndarray | None
+    class_names: tuple[str, ...] | None
 
     def __init__(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
+        images: npt.ArrayLike,
+        labels: npt.ArrayLike,
         name: str = "examples",
         *,
         weights: np.ndarray | None = None,
         groups: np.ndarray | None = None,
     ):
-        """All of `images`, `[N, ...]` uint8 or floating point, with `labels`, `[N]` integers.
+        """All of `images`, `[N, ...]` uint8 or floating point, with `labels`.
 
-        float64 becomes float32 here, or when a minibatch is fetched from a memory map. `weights` are `[N]` numbers,
-        at least 0, one of them above 0; `groups` are `[N]` integers.
+        float64 becomes float32 here, or when a minibatch is fetched from a memory map; booleans and other integers
+        become float32 here. Labels are integers, floating-point numbers that are whole, or text, `[N]` or `[N, 1]`; or
+        one-hot rows `[N, K]`. Integers from 0 on are the numbers of their classes; text, and integers of which one is
+        below 0, are their names. `weights` are `[N]` numbers, at least 0, one of them above 0; `groups` are `[N]`
+        integers. All of them may be nested lists.
 
         Raises:
           DataError: they do not fit together or hold values that cannot be used.
         """
-        stored = _checked_images(np.asanyarray(images), name)
+        stored = checked_images(checked_array(images, "images", name), name)
         n_images = len(stored)
+        numbers, class_names = checked_labels(checked_array(labels, "labels", name), stored, name)
         self._fill(
             stored,
             np.arange(n_images),
-            _checked_labels(np.asarray(labels), n_images, name),
+            numbers,
             name,
-            None if weights is None else checked_weights(np.asarray(weights), n_images, name),
-            None if groups is None else checked_groups(np.asarray(groups), n_images, name),
+            None if weights is None else checked_weights(checked_array(weights, "weights", name), n_images, name),
+            None if groups is None else checked_groups(checked_array(groups, "groups", name), n_images, name),
+            class_names,
         )
 
     def __len__(self) -> int:
@@ -117,11 +124,18 @@ class Examples:
             raise DataError(f"{self.name}: {numbers[place]}{before} as number of an example; {expected}")
         part = object.__new__(Examples)  # Checked already: the images may be larger than memory.
         weights, groups = (None if of is None else of[numbers] for of in (self.weights, self.groups))
-        part._fill(self.stored, self.rows[numbers], self.labels[numbers], self.name, weights, groups)
+        labels = self.labels[numbers]
+        part._fill(self.stored, self.rows[numbers], labels, self.name, weights, groups, self.class_names)
         return part
 
     def joined(self, other: "Examples") -> "Examples":
-        """These examples and others of the same form; where both are rows of one array, no image is copied."""
+        """These examples and others of the same form; where both are rows of one array, no image is copied.
+
+        Raises:
+          DataError: the numbers of their labels stand for other classes.
+        """
+        if self.class_names != other.class_names:
+            raise DataError(f"{other.name}: other class names than {self.name}; join them before they become Examples")
         if self.stored is other.stored:
             stored, rows = self.stored, np.concatenate([self.rows, other.rows])
         else:
@@ -143,7 +157,7 @@ class Examples:
         weights = both(self.weights, other.weights, lambda part: np.ones(len(part)))
         examples = object.__new__(Examples)
         labels = np.concatenate([self.labels, other.labels])[order]
-        examples._fill(stored, rows[order], labels, self.name, weights, groups)
+        examples._fill(stored, rows[order], labels, self.name, weights, groups, self.class_names)
         return examples
 
     def annotated(self, weights: np.ndarray | None, groups: np.ndarray | None) -> "Examples":
@@ -151,7 +165,25 @@ class Examples:
         examples = object.__new__(Examples)
         weights = self.weights if weights is None else weights
         groups = self.groups if groups is None else groups
-        examples._fill(self.stored, self.rows, self.labels, self.name, weights, groups)
+        examples._fill(self.stored, self.rows, self.labels, self.name, weights, groups, self.class_names)
+        return examples
+
+    def numbered(self, class_names: tuple[str, ...]) -> "Examples":
+        """The same examples with labels that are places in `class_names`.
+
+        Raises:
+          DataError: one of these is of a class that has another name.
+        """
+        if self.class_names is None:
+            return self
+        places = np.array([class_names.index(n) if n in class_names else -1 for n in self.class_names], np.int32)
+        labels = places[self.labels]
+        if (labels < 0).any():
+            row = int(np.argmin(labels))
+            label, known = self.class_names[self.labels[row]], enumeration(class_names, 5)
+            raise DataError(f"{self.name}: label {label!r} of example {row}; the classes are {known}")
+        examples = object.__new__(Examples)
+        examples._fill(self.stored, self.rows, labels, self.name, self.weights, self.groups, None)
         return examples
 
     def _fill(self, *values: object) -> None:
@@ -159,95 +191,19 @@ class Examples:
             object.__setattr__(self, field.name, value)
 
 
-def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
-    if images.ndim < 2 or images.size == 0:
-        raise DataError(f"{name}: images of shape {images.shape}; expected [N, ...] with at least one pixel each")
-    if images.dtype == np.uint8:
-        return images
-    if images.dtype.kind != "f":
-        raise DataError(f"{name}: images of type {images.dtype}; expected uint8 or floating point")
-    if images.dtype.itemsize >= 8 and images.ndim == 2:
-        _check_float32_tells_apart(images, name)
-    stays = images.dtype.itemsize <= 8 if isinstance(images, np.memmap) else images.dtype in (np.float16, np.float32)
-    if not stays:
-        with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
-            images = images.astype(np.float32)
-    start = 0
-    for block in blocks(images, np.arange(len(images)), BLOCK_BYTES, images.itemsize):
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(np.asarray(block, np.float32)).reshape(len(block), -1).all(axis=1)
-        if not finite.all():
-            row = start + int(np.argmin(finite))
-            raise DataError(f"{name}: image {row} holds a value that is not finite (NaN or infinity)")
-        start += len(block)
-    return images
-
-
-def _check_float32_tells_apart(rows: np.ndarray, name: str) -> None:
-    """Raises DataError for a column of which float32, in which rows are held, would leave next to nothing."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, deviation = scaling.moments(
-            blocks(rows, np.arange(len(rows)), BLOCK_BYTES, np.dtype(np.float64).itemsize)
-        )
-        step = np.spacing(np.abs(mean).astype(np.float32))
-    lost = (step > _MOST_LOST * deviation) & (deviation > _LEAST_VARIATION * np.abs(mean))
-    if lost.any():
-        column = int(np.argmax(lost))
-        raise DataError(
-            f"{name}: column {column} lies at {mean[column]:.10g} varying by {deviation[column]:.3g}, which float32, in"
-            " which rows are held, cannot tell apart; take the mean off beforehand, or drop the column"
-        )
-
-
-def _checked_labels(labels: np.ndarray, n_images: int, name: str) -> np.ndarray:
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise DataError(f"{name}: labels of shape {labels.shape} and type {labels.dtype}; expected [N] integers")
-    if len(labels) != n_images:
-        raise DataError(f"{name}: {n_images} images but {len(labels)} labels; expected as many")
-    wrong = (labels < 0) | (labels > np.iinfo(np.int32).max)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise DataError(f"{name}: label {labels[row]} of example {row} is out of range; expected 0 or more")
-    return labels.astype(np.int32, copy=False)
-
-
-def checked_weights(weights: np.ndarray, n_rows: int, name: str) -> np.ndarray:
-    """`[N]` float64. DataError unless they can be what N = `n_rows` examples count."""
-    expected = "expected a finite number of at least 0 for each"
-    if weights.dtype.kind not in "biuf" or weights.shape != (n_rows,):
-        found = f"weights of shape {weights.shape} and type {weights.dtype} for {n_rows} examples"
-        raise DataError(f"{name}: {found}; expected [{n_rows}] numbers")
-    with np.errstate(over="ignore"):
-        weights = weights.astype(np.float64)
-    wrong = ~(np.isfinite(weights) & (weights >= 0))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise DataError(f"{name}: weight {weights[row]:g} of example {row}; {expected}")
-    if not weights.any():
-        raise DataError(f"{name}: the weight of every example is 0; {expected}, and one above 0")
-    return weights
-
-
-def checked_groups(groups: np.ndarray, n_rows: int, name: str) -> np.ndarray:
-    """`[N]` int64. DataError unless they can be numbers of groups of N = `n_rows` examples."""
-    if groups.dtype.kind not in "iu" or groups.shape != (n_rows,):
-        found = f"groups of shape {groups.shape} and type {groups.dtype} for {n_rows} examples"
-        raise DataError(f"{name}: {found}; expected [{n_rows}] integers")
-    return groups.astype(np.int64)  # Of uint64 other numbers become of large ones, as different from each other.
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Splits:
     """A data set, divided.
 
     Attributes:
-      train, validation, test: examples with images of one shape and type, and labels in `[0, K)`; there may be no test
-        examples.
+      train, validation, test: examples with images of one shape and type, and labels in `[0, K)`, or with class names
+        of their own that are among those below; there may be no test examples.
       class_names: the K >= 2 classes, by number: different texts that a model file can hold.
-      pixel_max: images are divided by it before they reach the model; above 0, and within float32.
+      pixel_max: images are divided by it before they reach the model; above 0, and within float32. By default 255 for
+        bytes, and 1 for others.
       standardization: takes the place of pixel_max if there is one; of D finite numbers.
       config: how the data was loaded, if it was loaded, with absolute paths.
-      white: the value of a white pixel, where it is another than pixel_max; see `white_pixel`.
+      white: the value of a white pixel, where it is another than `white_pixel` takes it to be.
       reading: how pictures in files became the images, which a model does with others too; None: they were no pictures.
       notes: what is to be said of how the data was understood, a line each.
 
@@ -261,7 +217,7 @@ class Splits:
     validation: Examples
     test: Examples
     class_names: tuple[str, ...]
-    pixel_max: float = 1.0
+    pixel_max: float = _BY_TYPE
     standardization: Scaling | None = None
     config: DataConfig | None = None
     white: float | None = None
@@ -271,6 +227,10 @@ class Splits:
     def __post_init__(self) -> None:
         name = self.train.name
         object.__setattr__(self, "class_names", _checked_class_names(self.class_names, name))
+        for part in ("train", "validation", "test"):
+            object.__setattr__(self, part, getattr(self, part).numbered(self.class_names))
+        if self.pixel_max is None:
+            object.__setattr__(self, "pixel_max", 255.0 if self.train.stored.dtype == np.uint8 else 1.0)
         for field in ("pixel_max", "white"):
             value = getattr(self, field)
             if value is not None and not (_is_number(value) and _SMALLEST <= value <= _LARGEST):
@@ -335,8 +295,10 @@ class Splits:
 
     @property
     def white_pixel(self) -> float:
-        """The value of a white pixel in the images as they are stored: 255 in bytes; black is 0."""
-        return self.pixel_max if self.white is None else self.white
+        """The value of a white pixel in the images as they are stored: `white`; else 255 in bytes, or pixel_max."""
+        if self.white is not None:
+            return self.white
+        return 255.0 if self.train.stored.dtype == np.uint8 else self.pixel_max
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -409,7 +371,8 @@ def check_same_form(first: Examples, other: Examples) -> None:
     for what in ("shape", "type"):
         ours, theirs = (e.stored.shape[1:] if what == "shape" else e.stored.dtype for e in (first, other))
         if ours != theirs:
-            raise DataError(f"{other.name}: images of {what} {theirs}, but {first.name} has {what} {ours}")
+            found = f"{noun(other.stored)} of {what} {theirs}"
+            raise DataError(f"{other.name}: {found}, but {first.name} has {what} {ours}")
 
 
 def check_labels_below(examples: Examples, n_classes: int) -> None:

@@ -2,42 +2,119 @@
 
 import numpy as np
 
-from tfpipe.exceptions import DataError, brief
+from tfpipe.exceptions import DataError, brief, enumeration
+
+# Whole numbers up to here float64 tells apart.
+_LARGEST_WHOLE = 2.0**53
 
 
-def encode(splits: list[tuple[np.ndarray, str]]) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
+def encode(
+    splits: list[tuple[np.ndarray, str]], *, numbered: bool = False, names: tuple[str, ...] | None = None
+) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
     """Brings the labels of all splits of a data set to numbers.
 
+    Labels are integers of any width, floating-point numbers that are whole, or text, `[N]` or `[N, 1]`; or one-hot rows
+    `[N, K]`. Integers of which the least is 0 are the numbers of their classes. Where it is another, such as -1 or 1,
+    they are names like text: the classes are those that the training split has, in order.
+
     Args:
-      splits: `(labels, name)` of each split, the training split first; `name` is for error messages. Labels are
-        integers of any width or strings, `[N]` or `[N, 1]`; or one-hot rows `[N, K]`.
+      splits: `(labels, name)` of each split, the training split first; `name` is for error messages.
+      numbered: integers are the numbers of their classes also where the least is above 0.
+      names: K texts, the names of the classes of integer labels: from 0 on, or from 1 to K; None: they have none.
 
     Returns:
-      `[N]` integers for each split, and the class names: for strings the sorted ones of the training split, else None.
+      `[N]` integers for each split, and the class names; None where the classes have numbers alone.
 
     Raises:
-      DataError: labels of another form; a string that no training example has.
+      DataError: labels of another form; a class that no training example has, or of which `names` has no name.
     """
+    # The columns of one-hot rows are the numbers, also where the first holds no 1.
+    numbered = numbered or any(labels.ndim == 2 and labels.shape[1] > 1 for labels, _ in splits)
     flat = [(_flat(labels, name), name) for labels, name in splits]
     if all(labels.dtype.kind in "iu" for labels, _ in flat):
-        return [labels for labels, _ in flat], None
+        least = min((int(labels.min()) for labels, _ in flat if len(labels)), default=0)
+        if names is not None and least >= 0:
+            return _named(flat, names, least)
+        if least == 0 or (numbered and least > 0):
+            return [labels for labels, _ in flat], None
+        return _numbered(flat)
     for labels, name in flat:
         if labels.dtype.kind not in "US":
             raise DataError(f"{name}: labels of type {labels.dtype}; expected integers, or strings in every split")
-    texts = [(_decoded(labels, name), name) for labels, name in flat]
-    classes = np.unique(texts[0][0])
+    return _numbered([(decoded(labels, name), name) for labels, name in flat])
+
+
+def of_examples(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """`[N]` integers from 0 on, and the class names where the labels are text, or one of them is below 0.
+
+    Raises:
+      DataError: labels of another form than `encode` takes.
+    """
+    (numbers,), class_names = encode([(labels, name)], numbered=True)
+    return numbers, class_names
+
+
+def _flat(labels: np.ndarray, name: str) -> np.ndarray:
+    """Integers or text `[N]`, from those, booleans or whole floating-point numbers `[N]` or `[N, 1]`, or one-hot rows.
+
+    Raises:
+      DataError: labels of another form.
+    """
+    if isinstance(labels, np.ma.MaskedArray):
+        raise DataError(f"{name}: labels in a masked array, whose mask would be lost; leave out the examples it masks")
+    if labels.dtype.kind == "b":
+        labels = labels.astype(np.uint8)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        if labels.dtype.kind in "iuf" and ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all():
+            return labels.argmax(axis=1)
+        raise DataError(f"{name}: labels of shape {labels.shape} that are not one-hot; expected [N], or one 1 a row")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise DataError(f"{name}: labels of shape {labels.shape}; expected [N]")
+    return _whole(labels, name) if labels.dtype.kind == "f" else labels
+
+
+def _whole(labels: np.ndarray, name: str) -> np.ndarray:
+    """`[N]` int64, from whole numbers."""
+    values = labels.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        wrong = ~((values == np.floor(values)) & (np.abs(values) <= _LARGEST_WHOLE))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{name}: label {labels[row]:g} of example {row}; expected whole numbers, or text")
+    return values.astype(np.int64)
+
+
+def _named(
+    splits: list[tuple[np.ndarray, str]], names: tuple[str, ...], least: int
+) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Numbers of classes that have names."""
+    largest, name = max((int(labels.max()), name) for labels, name in splits if len(labels))
+    # From 1 to K, of K names: number 0 has none.
+    first = 1 if least >= 1 and largest == len(names) else 0
+    if largest - first >= len(names):
+        raise DataError(f"{name}: label {largest}, and {len(names)} class names; expected one for each class from 0 on")
+    return [labels.astype(np.int64) - first for labels, _ in splits], names
+
+
+def _numbered(splits: list[tuple[np.ndarray, str]]) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Numbers in the order of the different values of the training split, which are the names."""
+    classes = np.unique(splits[0][0])
     numbers = []
-    for labels, name in texts:
+    for labels, name in splits:
         number = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
         unknown = classes[number] != labels
         if unknown.any():
             row = int(np.argmax(unknown))
-            raise DataError(f"{name}: label {str(labels[row])!r} of example {row}: no training example has it")
+            label, known = labels[row].item(), enumeration([str(of_class) for of_class in classes], 5)
+            problem = f"no training example has it; those have {known}"
+            raise DataError(f"{name}: label {label!r} of example {row}: {problem}")
         numbers.append(number.astype(np.int32))
     return numbers, tuple(str(name) for name in classes)
 
 
-def _decoded(labels: np.ndarray, name: str) -> np.ndarray:
+def decoded(labels: np.ndarray, name: str) -> np.ndarray:
     """Text of Unicode characters: NumPy keeps whatever numbers a file has for them."""
     try:
         if labels.dtype.kind == "S":
@@ -45,19 +122,4 @@ def _decoded(labels: np.ndarray, name: str) -> np.ndarray:
         np.ascontiguousarray(labels).astype(labels.dtype.newbyteorder("<")).tobytes().decode("utf-32-le")
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: a label is no text: {brief(error)}") from error
-    return labels
-
-
-def _flat(labels: np.ndarray, name: str) -> np.ndarray:
-    """`[N]`, from `[N]`, `[N, 1]` or one-hot `[N, K]`."""
-    if labels.dtype.kind == "b":
-        labels = labels.astype(np.uint8)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        return labels[:, 0]
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        if labels.dtype.kind in "iuf" and ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all():
-            return labels.argmax(axis=1)
-        raise DataError(f"{name}: labels of shape {labels.shape} that are not one-hot; expected [N], or one 1 a row")
-    if labels.ndim != 1:
-        raise DataError(f"{name}: labels of shape {labels.shape}; expected [N]")
     return labels

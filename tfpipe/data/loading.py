@@ -19,6 +19,10 @@ def load(
     dataset: str | pathlib.Path = DataConfig.dataset,
     *,
     labels: str | pathlib.Path | None = None,
+    images_key: str | None = None,
+    labels_key: str | None = None,
+    label_column: str | None = None,
+    numbered_classes: bool = DataConfig.numbered_classes,
     sample_weight: str | pathlib.Path | None = None,
     groups: str | pathlib.Path | None = None,
     data_dir: str | pathlib.Path | None = None,
@@ -40,8 +44,15 @@ def load(
 
     Args:
       dataset: `digits`, or the path of a folder with IDX files or with class folders of pictures, of an `.npz`, an
-        `.npy`, or a `mnist.pkl.gz`; or `NAME[/CONFIG][:VERSION][:SPLIT]`, a data set of TensorFlow Datasets.
+        `.npy`, a table in a `.csv` or Parquet file, or a `mnist.pkl.gz`; or `NAME[/CONFIG][:VERSION][:SPLIT]`, a data
+        set of TensorFlow Datasets.
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
+      images_key: the name of the array with the training images in an `.npz`; None: the one that is plain by its name
+        or shape.
+      labels_key: the same for their labels.
+      label_column: the column of a table that has the labels; None: `label`, `class`, `target` or `y`.
+      numbered_classes: integer labels of an `.npz`, an `.npy` or a table are the numbers of the classes from 0 on; else
+        labels of which the least is not 0 name the classes that there are, and an `.npz` may have names for them.
       sample_weight: the path of an `.npy` with a number of at least 0 for each row of the training array, before any
         split is taken from it: what the example counts in the cost. See docs/data.md for the order of the rows.
       groups: the path of an `.npy`, or of a text file of one value a line, with a value for each of the same rows:
@@ -79,6 +90,10 @@ def load(
     config = DataConfig(
         dataset=str(dataset),
         labels=None if labels is None else str(labels),
+        images_key=images_key,
+        labels_key=labels_key,
+        label_column=label_column,
+        numbered_classes=numbered_classes,
         sample_weight=None if sample_weight is None else str(sample_weight),
         groups=None if groups is None else str(groups),
         data_dir=None if data_dir is None else str(data_dir),

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+BLOCK_BYTES = 8 << 20
+
 
 def chosen(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """`array[rows]`: a view where the rows are consecutive, else a copy.

@@ -25,7 +25,8 @@ def divide(source: Source, config: DataConfig) -> Splits:
       DataError: the training examples are of one class, of too many, or of too few groups.
       ConfigError: a split would be empty that was not to be, leave nothing to train on, or divide a group.
     """
-    n_classes = len(source.class_names or ()) or int(source.train.labels.max()) + 1
+    named = source.class_names or source.train.class_names
+    n_classes = len(named or ()) or int(source.train.labels.max()) + 1
     if n_classes > _MOST_CLASSES:
         raise DataError(
             f"{source.train.name}: label {n_classes - 1} is out of range; expected at most {_MOST_CLASSES - 1}"
@@ -49,7 +50,7 @@ def divide(source: Source, config: DataConfig) -> Splits:
     parts = {name: source.train.take(of_split) for name, of_split in numbers.items()}
     parts |= {name: examples for name, examples in brought.items() if examples is not None}
 
-    class_names = source.class_names or tuple(str(number) for number in range(n_classes))
+    class_names = named or tuple(str(number) for number in range(n_classes))
     train = parts["train"]
     _report_missing_classes(source.train, train, class_names, [*reversed(sizes)], config.split_order)
     _report_classes_without_weight(train, class_names)

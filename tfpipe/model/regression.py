@@ -84,7 +84,8 @@ class SoftmaxRegression(tf.Module):
     def errors(self, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The share of wrong predictions: a scalar in [0, 1]."""
         z = self._logits(images)
-        return tf.reduce_mean(tf.cast(softmax.predictions(z)[0] != _checked_labels(labels, z), tf.float32))
+        predicted = tf.cast(softmax.predictions(z)[0], tf.int64)
+        return tf.reduce_mean(tf.cast(predicted != _checked_labels(labels, z), tf.float32))
 
     def _logits(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         images = tf.convert_to_tensor(images)
@@ -95,8 +96,8 @@ class SoftmaxRegression(tf.Module):
 
 
 def _checked_labels(labels: np.ndarray | tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-    """`[N]` int32. Raises ValueError unless the labels are integers, one for each row of the logits `z`."""
+    """`[N]` int64. Raises ValueError unless the labels are integers, one for each row of the logits `z`."""
     labels = tf.convert_to_tensor(labels)
     if not labels.dtype.is_integer or not labels.shape.is_compatible_with(z.shape[2:]):
         raise ValueError(f"labels of shape {labels.shape}, type {labels.dtype.name}: expected {z.shape[2]} integers")
-    return tf.cast(labels, tf.int32)
+    return tf.cast(labels, tf.int64)  # In 32 bits 2**32 would be 0.

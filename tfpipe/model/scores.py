@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfpipe.data import Examples, Splits
+from tfpipe.data.checked import noun
 from tfpipe.data.picture_files import composed
 from tfpipe.exceptions import DataError, enumeration
 from tfpipe.model.artifact import TrainedModel
@@ -34,7 +35,7 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
     """
     if splits.image_shape != model.image_shape:
         shapes = (" x ".join(map(str, shape)) for shape in (splits.image_shape, model.image_shape))
-        raise DataError("{}: images of {}, and the model takes {}".format(examples.name, *shapes))
+        raise DataError("{}: {} of {}, and the model takes {}".format(examples.name, noun(examples.stored), *shapes))
     if splits.white_pixel != model.white:
         scales = f"from 0 to {splits.white_pixel:g}, and the model takes them from 0 to {model.white:g}"
         raise DataError(f"{examples.name}: images {scales}; store them as the training data was stored")

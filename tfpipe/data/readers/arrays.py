@@ -9,38 +9,23 @@ from typing import NamedTuple
 import numpy as np
 
 from tfpipe import memory
+from tfpipe.config import DataConfig
 from tfpipe.data import labels as labels_
-from tfpipe.data.examples import Examples, checked_groups, checked_weights
-from tfpipe.data.groups import numbered
+from tfpipe.data.checked import checked_groups, checked_weights
+from tfpipe.data.examples import Examples
+from tfpipe.data.groups import numbered as numbered_groups
+from tfpipe.data.readers import theano_pickle
+from tfpipe.data.readers.npz_names import Form, Names, roles
 from tfpipe.data.readers.source import Source
 from tfpipe.disk import npz
-from tfpipe.exceptions import ConfigError, DataError, brief
+from tfpipe.exceptions import ConfigError, DataError, brief, enumeration
 from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
-
-class _Names(NamedTuple):
-    """What the arrays of a split are called, in an archive or in errors."""
-
-    images: str
-    labels: str
-    weights: str
-    groups: str
-
-
-# Of train, validation and test. The second is Keras' way.
-_NAMES = (
-    (
-        _Names("images", "labels", "sample_weight", "groups"),
-        _Names("validation_images", "validation_labels", "validation_sample_weight", "validation_groups"),
-        _Names("test_images", "test_labels", "test_sample_weight", "test_groups"),
-    ),
-    (
-        _Names("x_train", "y_train", "sample_weight_train", "groups_train"),
-        _Names("x_val", "y_val", "sample_weight_val", "groups_val"),
-        _Names("x_test", "y_test", "sample_weight_test", "groups_test"),
-    ),
-)
+_NO_ARRAY = Form((), np.dtype("V"))
+_CHANNELS = (1, 3, 4)
+# Examples in which values below 0 are looked for.
+_ENOUGH = 256
 
 
 def recognise_npz(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
@@ -53,31 +38,56 @@ def recognise_npy(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
     return path if path.suffix == ".npy" and path.is_file() else None
 
 
-def read_npz(path: pathlib.Path) -> Source:
-    """Reads an archive with `images` and `labels` (also `test_images`, ...), or `x_train`, `y_train`, `x_test`, ...
+def read_npz(
+    path: pathlib.Path,
+    images_key: str | None = None,
+    labels_key: str | None = None,
+    numbered_classes: bool = DataConfig.numbered_classes,
+) -> Source:
+    """Reads an archive with `images` and `labels`, or arrays of other names, as `npz_names.roles` tells them apart.
 
-    Beside them there may be weights and groups of a split: `sample_weight`, `groups` and `test_sample_weight`, ..., or
-    `sample_weight_train`, `groups_train`, ...
+    Beside them there may be other splits, weights and groups of each split, and the names of the classes.
+
+    Args:
+      path: the archive.
+      images_key: the name of the training images; None: the one that is plain.
+      labels_key: the same for their labels.
+      numbered_classes: integer labels are the numbers of the classes, which have no other names; see `labels.encode`.
 
     Raises:
       DataError: the archive is damaged, holds objects, or holds no such arrays.
+      ConfigError: a key names no array.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = npz.members(str(path), archive)
-            names = _known_names(path, members)
-            splits = [_read_split(path, archive, members, of_split) for of_split in names]
-    except (DataError, MemoryError):
+            headers = {name: npz.claimed(archive, info) for name, info in members.items()}
+            forms = {name: Form(h.shape, h.dtype) if h else _NO_ARRAY for name, h in headers.items()}
+            found = roles(str(path), forms, images_key, labels_key)
+            splits = [_read_split(path, archive, members, names) for names in found.splits]
+            class_names = None if numbered_classes else _class_names(path, archive, members, found.class_names)
+    except (DataError, ConfigError, MemoryError):
         raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # A damaged directory can fail in any way: in names that are no text, for one.
         raise DataError(f"{path}: not an .npz archive, or damaged: {brief(error)}") from error
-    return _source(splits)
+    source = _source(splits, numbered=numbered_classes, class_names=class_names)
+    unused = found.unused
+    if found.class_names and (class_names is None or source.class_names != class_names):
+        unused = sorted([*unused, found.class_names])
+    if unused:
+        log.info("%s: does not use %s", path, enumeration(unused))
+    return source
 
 
-def read_npy(path: pathlib.Path, labels: str | None) -> Source:
+def read_npy(path: pathlib.Path, labels: str | None, numbered_classes: bool = DataConfig.numbered_classes) -> Source:
     """Images of one `.npy` file, memory-mapped, with the labels of another, whose path is `labels`.
+
+    Args:
+      path: the images.
+      labels: the path of the labels.
+      numbered_classes: as for `read_npz`.
 
     Raises:
       DataError: a file is missing, damaged, or holds objects.
@@ -87,74 +97,110 @@ def read_npy(path: pathlib.Path, labels: str | None) -> Source:
         raise ConfigError("labels", "", f"{path} holds images alone; give the .npy file with their labels")
     labels_path = pathlib.Path(labels).expanduser()
     images = mapped(path)
-    names = _Names(str(path), str(labels_path), "", "")
-    return _source([_Split(names, images, np.array(mapped(labels_path))), None, None])
+    split = _Split(Names(str(path), str(labels_path)), images, _labels_of_npy(labels_path))
+    return _source([split, None, None], numbered=numbered_classes)
 
 
 class _Split(NamedTuple):
     """The arrays of a split; `names` are for errors."""
 
-    names: _Names
+    names: Names
     images: np.ndarray
     labels: np.ndarray
     weights: np.ndarray | None = None
     groups: np.ndarray | None = None
 
 
-def _source(splits: list[_Split | None]) -> Source:
+def _source(splits: list[_Split | None], *, numbered: bool, class_names: tuple[str, ...] | None = None) -> Source:
     there = [split for split in splits if split]
-    labels, class_names = labels_.encode([(split.labels, split.names.labels) for split in there])
-    groups = numbered([(split.groups, split.names.groups) for split in there if split.groups is not None])
-    of_labels, of_groups = iter(labels), iter(groups)
-    train, validation, test = (_examples(s, next(of_labels), of_groups) if s else None for s in splits)
+    of_labels = [(split.labels, split.names.labels) for split in there]
+    labels, names = labels_.encode(of_labels, numbered=numbered, names=class_names)
+    with_groups = [(split.groups, str(split.names.groups)) for split in there if split.groups is not None]
+    encoded, groups = iter(labels), iter(numbered_groups(with_groups))
+    train, validation, test = (_examples(s, next(encoded), groups) if s else None for s in splits)
     assert train
+    _tell_form(train, there[0].images.dtype)
     pixel_max = 255.0 if train.stored.dtype == np.uint8 else 1.0
-    return Source(train, validation, test, pixel_max, class_names)
+    return Source(train, validation, test, pixel_max, names)
 
 
 def _examples(split: _Split, labels: np.ndarray, groups: Iterator[np.ndarray]) -> Examples:
     """The examples of a split, with the next of `groups` if it has any."""
     examples = Examples(split.images, labels, split.names.images)
     return examples.annotated(
-        None if split.weights is None else checked_weights(split.weights, len(examples), split.names.weights),
-        None if split.groups is None else checked_groups(next(groups), len(examples), split.names.groups),
+        None if split.weights is None else checked_weights(split.weights, len(examples), str(split.names.weights)),
+        None if split.groups is None else checked_groups(next(groups), len(examples), str(split.names.groups)),
     )
 
 
-def _known_names(path: pathlib.Path, members: dict[str, zipfile.ZipInfo]) -> tuple[_Names, ...]:
-    for names in _NAMES:
-        if {names[0].images, names[0].labels} <= set(members):
-            _check_annotations(path, members, names)
-            return names
-    found = ", ".join(sorted(members)[:8]) or "nothing"
-    raise DataError(f"{path}: holds {found}; expected images and labels, or x_train and y_train (and x_test, y_test)")
-
-
-def _check_annotations(path: pathlib.Path, members: dict[str, zipfile.ZipInfo], names: tuple[_Names, ...]) -> None:
-    """Raises DataError for weights or groups that would not be read."""
-    known = [name for splits in _NAMES for split in splits for name in (split.weights, split.groups)]
-    used = [name for split in names if split.images in members for name in (split.weights, split.groups)]
-    for name in known:
-        if name in members and name not in used:
-            raise DataError(f"{path}: holds {name}, which goes with no images there; expected {', '.join(used)}")
+def _tell_form(train: Examples, dtype: np.dtype) -> None:
+    """Says what the examples are taken for, where people may mean something else."""
+    shape = train.stored.shape[1:]
+    sizes = " x ".join(map(str, shape))
+    if len(shape) == 3 and shape[0] in _CHANNELS and shape[2] not in _CHANNELS:
+        remedy = "numpy.moveaxis(images, 1, -1) puts the channels last, where pictures have them"
+        found = f"images of {sizes} look channel-first, and are taken as pictures of {shape[0]} rows"
+        log.warning("%s: %s; %s", train.name, found, remedy)
+    elif len(shape) == 2 and train.stored.dtype != np.uint8 and (train.stored[:_ENOUGH] < 0).any():
+        remedy = "images.reshape(len(images), -1), or their mean over axis 1, gives rows of features"
+        log.info("%s: %s with values below 0 are taken as pictures; if they are tokens, %s", train.name, sizes, remedy)
+    elif len(shape) > 1 and dtype.kind in "iu" and dtype != np.uint8:
+        _, largest = train.value_range()
+        if largest > 1:
+            log.warning("%s: pictures of %s up to %g; give --pixel_max the value of white", train.name, dtype, largest)
 
 
 def _read_split(
-    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], names: _Names
+    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], names: Names | None
 ) -> _Split | None:
-    there = [name for name in names[:2] if name in members]
-    if not there:
+    if names is None:
         return None
-    if len(there) == 1:
-        raise DataError(f"{path}: holds {there[0]} alone; expected {names.images} and {names.labels}")
-
-    in_errors = _Names(*(f"{path} ({name})" for name in names))
+    in_errors = names._replace(**{kind: f"{path} ({name})" for kind, name in names._asdict().items() if name})
     arrays = {
-        field: npz.read_member(getattr(in_errors, field), archive, members[name])
-        for field, name in names._asdict().items()
-        if name in members
+        kind: _read_text(path, archive, members, name)
+        if kind in ("labels", "groups")
+        else npz.read_member(f"{path} ({name})", archive, members[name])
+        for kind, name in names._asdict().items()
+        if name
     }
     return _Split(in_errors, **arrays)
+
+
+def _class_names(
+    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str | None
+) -> tuple[str, ...] | None:
+    """The names of the classes, if the array is one of text."""
+    if name is None:
+        return None
+    names = _read_text(path, archive, members, name)
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        return None
+    return tuple(map(str, labels_.decoded(names, f"{path} ({name})")))
+
+
+def _read_text(
+    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str
+) -> np.ndarray:
+    """An array of an archive that may be text in objects, as pandas has it."""
+    where, info = f"{path} ({name})", members[name]
+    with archive.open(info) as file:
+        objects = npz.read_objects(where, file, info.file_size, theano_pickle.MOST_BYTES)
+    return npz.read_member(where, archive, info) if objects is None else _text(where, *objects)
+
+
+def _labels_of_npy(path: pathlib.Path) -> np.ndarray:
+    """Labels in a file of their own; text in objects too."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            objects = npz.read_objects(str(path), file, size, theano_pickle.MOST_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return np.array(mapped(path)) if objects is None else _text(str(path), *objects)
+
+
+def _text(where: str, header: npz.Header, data: bytes) -> np.ndarray:
+    return theano_pickle.texts(where, data, header.shape)
 
 
 def mapped(path: pathlib.Path) -> np.ndarray:

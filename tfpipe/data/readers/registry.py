@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfpipe.config import DataConfig, flag_value
-from tfpipe.data.readers import arrays, digits, folder, idx, tfds, theano_pickle
+from tfpipe.data.readers import arrays, digits, folder, idx, table, tfds, theano_pickle
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError
 
@@ -34,14 +34,19 @@ FORMATS = (
         ("image_size", "color_mode", "orientation", "background", "gray_max", "skip_bad_images"),
     ),
     Format(idx.recognise, idx.read),
-    Format(arrays.recognise_npy, arrays.read_npy, ("labels",)),
-    Format(arrays.recognise_npz, arrays.read_npz),
+    Format(arrays.recognise_npy, arrays.read_npy, ("labels", "numbered_classes")),
+    Format(arrays.recognise_npz, arrays.read_npz, ("images_key", "labels_key", "numbered_classes")),
     Format(theano_pickle.recognise, theano_pickle.read),
+    Format(table.recognise, table.read, ("label_column", "numbered_classes")),
     Format(tfds.recognise, tfds.read, ("image_size", "color_mode", "data_dir", "download")),
 )
 # What these options are for, said to those who give one to other data.
 _PURPOSES = {
     "labels": "goes with images in an .npy file",
+    "images_key": "is for arrays in an .npz file",
+    "labels_key": "is for arrays in an .npz file",
+    "label_column": "is for tables, a .csv or Parquet file",
+    "numbered_classes": "is for labels in an .npz, .npy, .csv or Parquet file",
     "image_size": "is for pictures of a folder or of TensorFlow Datasets",
     "color_mode": "is for pictures of a folder or of TensorFlow Datasets",
     "orientation": "is for folders of pictures",
@@ -52,8 +57,8 @@ _PURPOSES = {
     "download": "is for data sets of TensorFlow Datasets",
 }
 _KNOWN = (
-    "expected 'digits', a folder with IDX files or class folders, a file .npz, .npy or mnist.pkl.gz, or a name of "
-    "TensorFlow Datasets"
+    "expected 'digits', a folder with IDX files or class folders, a file .npz, .npy, .csv, .parquet or mnist.pkl.gz, "
+    "or a name of TensorFlow Datasets"
 )
 
 

@@ -340,7 +340,13 @@ def _read_split(builder: Any, name: Name, split: str, form: _Form, total: int) -
     except Exception as error:  # TensorFlow reads the files: damage shows in many kinds of errors.
         raise DataError(f"{where}: damaged, near example {filled}: {brief(error)}; see {builder.data_dir}") from error
     assert images is not None  # TFDS sees to it that there are as many as it promises.
-    return None if (labels < 0).all() else Examples(images, labels, where)
+    if (labels < 0).all():
+        return None
+    if (labels < 0).any():
+        raise DataError(
+            f"{where}: label {labels.min()} of example {labels.argmin()} is out of range; expected 0 or more"
+        )
+    return Examples(images, labels, where)
 
 
 def _batches(builder: Any, split: str, form: _Form) -> Iterator[tuple[np.ndarray, np.ndarray]]:

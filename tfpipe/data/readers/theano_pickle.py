@@ -61,6 +61,29 @@ def read(path: pathlib.Path, most_bytes: int = MOST_BYTES) -> Source:
     return Source(train, validation, test, pixel_max=255.0 if train.stored.dtype == np.uint8 else 1.0)
 
 
+def texts(where: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """The text in an array of objects, as `numpy.save` writes it: a pickle of which nothing is executed.
+
+    Args:
+      where: the array, in errors.
+      data: the pickle.
+      shape: of the array, as the header before the pickle says.
+
+    Raises:
+      DataError: it holds anything but text.
+    """
+    try:
+        array = _unpickle(where, data)
+        values = array.data if isinstance(array, _Array) else None
+        if isinstance(values, list) and values and all(type(value) is str for value in values):
+            return np.array(values).reshape(shape)
+        reason = "not all of them text"
+    except ValueError as error:  # Of another shape, too.
+        reason = brief(error)
+    remedy = "where you trust it, numpy.load(FILE, allow_pickle=True) reads it; save that as ARRAY.astype(str)"
+    raise DataError(f"{where}: refused: an array of type object, {reason}; {remedy}")
+
+
 def _decompressed(path: pathlib.Path, most_bytes: int) -> bytes:
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
@@ -74,7 +97,7 @@ def _decompressed(path: pathlib.Path, most_bytes: int) -> bytes:
     return data
 
 
-def _unpickle(path: pathlib.Path, data: bytes) -> Any:
+def _unpickle(path: pathlib.Path | str, data: bytes) -> Any:
     try:
         return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except _Refused as error:

@@ -1,0 +1,129 @@
+"""Arrays as `Examples` holds them; DataError, a line that says what would be right, for those that it cannot use."""
+
+import numpy as np
+import numpy.typing as npt
+
+from tfpipe.data import scaling
+from tfpipe.data.labels import of_examples
+from tfpipe.data.rows import BLOCK_BYTES, blocks
+from tfpipe.exceptions import DataError, brief
+
+# What rounding to float32 may be of a column's standard deviation.
+_MOST_LOST = 0.1
+# A column that varies by less, relative to its mean, is a constant that float64 has rounded.
+_LEAST_VARIATION = 1e-12
+
+
+def checked_array(values: npt.ArrayLike, what: str, name: str) -> np.ndarray:
+    """The array. DataError for what would lose something of it."""
+    try:
+        array = np.asanyarray(values)
+    except ValueError as error:  # Lists of several lengths.
+        raise DataError(f"{name}: {what} that make no array: {brief(error)}; expected lists of one length") from error
+    if isinstance(array, np.ma.MaskedArray):
+        problem = "in a masked array, whose mask would be lost; expected an array, such as its filled(0)"
+        raise DataError(f"{name}: {what} {problem}")
+    if array.dtype.kind == "c":
+        raise DataError(f"{name}: {what} of type {array.dtype}, of which a part would be lost; expected real numbers")
+    return array if what == "images" else np.asarray(array)
+
+
+def noun(images: np.ndarray) -> str:
+    """What people call them: rows of features, or images."""
+    return "rows" if images.ndim == 2 else "images"
+
+
+def checked_images(images: np.ndarray, name: str) -> np.ndarray:
+    """`[N, ...]` uint8, float16 or float32, finite; a memory map of floating-point numbers stays one.
+
+    Raises:
+      DataError: images of another form, or a value that is not finite in float32.
+    """
+    if images.ndim < 2 or images.size == 0:
+        raise DataError(f"{name}: images of shape {images.shape}; expected [N, ...] with at least one pixel each")
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "biuf":
+        raise DataError(f"{name}: {noun(images)} of type {images.dtype}; expected numbers")
+    if images.dtype.itemsize >= 8 and images.ndim == 2:
+        _check_float32_tells_apart(images, name)
+    if images.dtype.kind != "f":
+        return images.astype(np.float32)
+    stays = images.dtype.itemsize <= 8 if isinstance(images, np.memmap) else images.dtype in (np.float16, np.float32)
+    given = images
+    if not stays:
+        with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
+            images = images.astype(np.float32)
+    start = 0
+    for block in blocks(images, np.arange(len(images)), BLOCK_BYTES, images.itemsize):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(np.asarray(block, np.float32)).reshape(len(block), -1).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise DataError(f"{name}: {_wrong_value(given[row], row)}")
+        start += len(block)
+    return images
+
+
+def _check_float32_tells_apart(rows: np.ndarray, name: str) -> None:
+    """Raises DataError for a column of which float32, in which rows are held, would leave next to nothing."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = scaling.moments(
+            blocks(rows, np.arange(len(rows)), BLOCK_BYTES, np.dtype(np.float64).itemsize)
+        )
+        step = np.spacing(np.abs(mean).astype(np.float32))
+    lost = (step > _MOST_LOST * deviation) & (deviation > _LEAST_VARIATION * np.abs(mean))
+    if lost.any():
+        column = int(np.argmax(lost))
+        raise DataError(
+            f"{name}: column {column} lies at {mean[column]:.10g} varying by {deviation[column]:.3g}, which float32, in"
+            " which rows are held, cannot tell apart; take the mean off beforehand, or drop the column"
+        )
+
+
+def _wrong_value(image: np.ndarray, row: int) -> str:
+    """Says where the first value is that is not finite in float32, of image number `row`."""
+    with np.errstate(over="ignore"):
+        place = np.argwhere(~np.isfinite(np.asarray(image, np.float32)))[0]
+    value = image[tuple(place)]
+    shown = "NaN" if np.isnan(value) else f"{value:g}"
+    where = f"row {row}, column {place[0]}" if len(place) == 1 else f"image {row}, at {', '.join(map(str, place))},"
+    return f"{where} is {shown}; expected finite numbers that float32 can hold"
+
+
+def checked_labels(labels: np.ndarray, images: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """`[N]` int32, and the class names where they are names."""
+    numbers, class_names = of_examples(labels, name)
+    if len(numbers) != len(images):
+        raise DataError(f"{name}: {len(images)} {noun(images)} but {len(numbers)} labels; expected as many")
+    wrong = numbers > np.iinfo(np.int32).max
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        most = np.iinfo(np.int32).max
+        raise DataError(f"{name}: label {numbers[row]} of example {row} is out of range; expected at most {most}")
+    return numbers.astype(np.int32, copy=False), class_names
+
+
+def checked_weights(weights: np.ndarray, n_rows: int, name: str) -> np.ndarray:
+    """`[N]` float64. DataError unless they can be what N = `n_rows` examples count."""
+    expected = "expected a finite number of at least 0 for each"
+    if weights.dtype.kind not in "biuf" or weights.shape != (n_rows,):
+        found = f"weights of shape {weights.shape} and type {weights.dtype} for {n_rows} examples"
+        raise DataError(f"{name}: {found}; expected [{n_rows}] numbers")
+    with np.errstate(over="ignore"):
+        weights = weights.astype(np.float64)
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{name}: weight {weights[row]:g} of example {row}; {expected}")
+    if not weights.any():
+        raise DataError(f"{name}: the weight of every example is 0; {expected}, and one above 0")
+    return weights
+
+
+def checked_groups(groups: np.ndarray, n_rows: int, name: str) -> np.ndarray:
+    """`[N]` int64. DataError unless they can be numbers of groups of N = `n_rows` examples."""
+    if groups.dtype.kind not in "iu" or groups.shape != (n_rows,):
+        found = f"groups of shape {groups.shape} and type {groups.dtype} for {n_rows} examples"
+        raise DataError(f"{name}: {found}; expected [{n_rows}] integers")
+    return groups.astype(np.int64)  # Of uint64 other numbers become of large ones, as different from each other.
