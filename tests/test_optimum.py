@@ -29,7 +29,7 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
         split = Resident(tf.constant(images), np.arange(n), labels, is_resident=is_resident, mapped=None)
         objective = Objective.of(scaling, labels, weights, n, kind, "float64")
         with Workers(Device("/CPU:0", "cpu", programs=programs)) as workers:
-            passes = Passes(split, 3, workers)
+            passes = Passes(split, workers)
             return passes.sums(objective, self.W, self.b, np.array([0, 1], np.int32))
 
     def setUp(self):

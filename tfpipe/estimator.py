@@ -591,7 +591,7 @@ class _Search:
                 for kind in kinds
             ]
             self._exact, self._rough = objectives[0], objectives[1] if len(kinds) > 1 else None
-            self._passes = Passes(split, rows.n_out, workers)
+            self._passes = Passes(split, workers)
             self._moments = Moments.of(rows.blocks(), rows.labels, rows.weights, rows.n_out)
             unscaled = np.broadcast_to(rows.scaling.factor, (len(rows.weights), rows.images.shape[1]))
             self._scale = self._moments.deviations(rows.blocks(), rows.weights) if self._standardize else unscaled

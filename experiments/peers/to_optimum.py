@@ -167,17 +167,11 @@ def train(
     x: np.ndarray, y: np.ndarray, l2s: list[float], tolerance: float, folds: int, others: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, Any]:
     """By tfpipe.train; `others` are rows and labels that validate where there are no folds."""
-    tfpipe: Any = importlib.import_module("tfpipe")
-    made_of = (
-        tfpipe.Examples,
-        tfpipe.Splits,
-        tfpipe.TrainConfig,
-        tfpipe.train,
-    )  # Each is imported when it is first named.
+    names = "Examples", "Splits", "TrainConfig", "train"  # Each is imported when it is first asked for.
+    of_examples, of_splits, of_config, run = (getattr(importlib.import_module("tfpipe"), name) for name in names)
     together = np.concatenate([x, others[0]]).reshape(-1, SIDE, SIDE)
     labels = np.concatenate([y, others[1]]).astype(np.int32)
     begin = time.perf_counter()
-    of_examples, of_splits, of_config, run = made_of
     examples = of_examples(together, labels, "MNIST")
     n_fitted = len(y) - VALIDATING if folds else len(y)
     numbers = np.arange(len(y) if folds else len(labels))

@@ -1,5 +1,8 @@
 """Arrays as `Examples` holds them; DataError, a line that says what would be right, for those that it cannot use."""
 
+import collections
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,32 +48,34 @@ def checked_images(images: np.ndarray, name: str) -> np.ndarray:
         return images
     if images.dtype.kind not in "biuf":
         raise DataError(f"{name}: {noun(images)} of type {images.dtype}; expected numbers")
+    finite = _finite_blocks(images, name)
     if images.dtype.itemsize >= 8 and images.ndim == 2:
-        _check_float32_tells_apart(images, name)
-    if images.dtype.kind != "f":
-        return images.astype(np.float32)
-    stays = images.dtype.itemsize <= 8 if isinstance(images, np.memmap) else images.dtype in (np.float16, np.float32)
-    given = images
-    if not stays:
-        with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, and is named below.
-            images = images.astype(np.float32)
+        _check_float32_tells_apart(finite, name)
+    else:
+        collections.deque(finite, maxlen=0)
+    is_mapped = isinstance(images, np.memmap) and images.dtype.kind == "f" and images.dtype.itemsize <= 8
+    return images if is_mapped else images.astype(np.float16 if images.dtype == np.float16 else np.float32, copy=False)
+
+
+def _finite_blocks(images: np.ndarray, name: str) -> Iterator[np.ndarray]:
+    """The images in pieces. Raises DataError for a value that is not finite in float32."""
     start = 0
-    for block in blocks(images, np.arange(len(images)), BLOCK_BYTES, images.itemsize):
-        with np.errstate(over="ignore"):
+    for block in blocks(
+        images, np.arange(len(images)), BLOCK_BYTES, max(images.itemsize, np.dtype(np.float32).itemsize)
+    ):
+        with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite.
             finite = np.isfinite(np.asarray(block, np.float32)).reshape(len(block), -1).all(axis=1)
         if not finite.all():
-            row = start + int(np.argmin(finite))
-            raise DataError(f"{name}: {_wrong_value(given[row], row)}")
+            row = int(np.argmin(finite))
+            raise DataError(f"{name}: {_wrong_value(block[row], start + row)}")
         start += len(block)
-    return images
+        yield block
 
 
-def _check_float32_tells_apart(rows: np.ndarray, name: str) -> None:
+def _check_float32_tells_apart(rows: Iterable[np.ndarray], name: str) -> None:
     """Raises DataError for a column of which float32, in which rows are held, would leave next to nothing."""
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, deviation = scaling.moments(
-            blocks(rows, np.arange(len(rows)), BLOCK_BYTES, np.dtype(np.float64).itemsize)
-        )
+        mean, deviation = scaling.moments(rows)
         step = np.spacing(np.abs(mean).astype(np.float32))
     lost = (step > _MOST_LOST * deviation) & (deviation > _LEAST_VARIATION * np.abs(mean))
     if lost.any():

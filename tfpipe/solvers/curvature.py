@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tfpipe.data.examples import BLOCK_BYTES, Examples
+from tfpipe.data.examples import Examples
+from tfpipe.data.rows import BLOCK_BYTES
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline.sampler import Sampler
 

@@ -45,19 +45,18 @@ class Passes:
 
     Args:
       split: the training rows.
-      n_out: K.
       workers: who run the programs.
 
     Attributes:
       workers: likewise.
     """
 
-    def __init__(self, split: Resident, n_out: int, workers: Workers):
+    def __init__(self, split: Resident, workers: Workers):
         n, n_in = len(split.labels), split.images.shape[1]
         of_block = -(-n // BLOCKS)
         self._per_block = max(1, round(of_block * n_in * tf.float32.size / _MINIBATCH_BYTES))
         sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
-        self._n, self._n_out = n, n_out
+        self._n = n
         self.workers = workers
         bytes_of_block = split.bytes_per_image * sampler.batch_size * self._per_block
         # A power of two, so that each span is a branch of the tree.

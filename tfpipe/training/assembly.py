@@ -62,7 +62,8 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     dtype = parameter_type(plan.arithmetic).as_numpy_dtype
     train, *others = residency.place([splits.train, splits.validation, splits.test])
     objective = Objective.of(splits.scaling, train.labels, plan.weights, solver.examples, plan.arithmetic)
-    validation, test = _evaluations(plan, others, workers)
+    left_out = plan.left_out
+    validation, test = _evaluations(plan, others, left_out, workers)
 
     inside = _validations_inside(plan, train, (validation, test))
     period = solver.frequency * max(1, inside)
@@ -70,7 +71,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     # holds rows of both, the kernel believes what it is told last.
     length = period if inside else _length(plan, period, solver.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
-    heads = Heads(solver, plan.column, (plan.n_heads, splits.n_out, splits.n_in), plan.left_out, dtype, state, workers)
+    heads = Heads(solver, plan.column, (plan.n_heads, splits.n_out, splits.n_in), left_out, dtype, state, workers)
     steering = Validation(
         validation,
         test,
@@ -91,7 +92,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     return Parts(spans, objective, heads, steering, record, pictures, meter, saving, workers)
 
 
-def _evaluations(plan: Plan, placed: list[Resident], workers: Workers) -> list[Evaluation]:
+def _evaluations(plan: Plan, placed: list[Resident], left_out: np.ndarray, workers: Workers) -> list[Evaluation]:
     samplers = (plan.validation, plan.test)
     minibatches = max(sampler.per_epoch for sampler in samplers)
     length = _length(plan, minibatches, plan.test.batch_size, max(split.bytes_per_image for split in placed))
@@ -101,7 +102,7 @@ def _evaluations(plan: Plan, placed: list[Resident], workers: Workers) -> list[E
         objective = Objective.of(
             plan.splits.scaling, split.labels, mask, n, plan.arithmetic,
             balance=balance(split.labels[:n]) if balanced else None,
-            is_known=~plan.left_out[split.labels[:n]] if plan.left_out.any() else None,
+            is_known=~left_out[split.labels[:n]] if left_out.any() else None,
         )  # fmt: skip
         return Evaluation(split, objective, sampler, length, workers)
 

@@ -12,19 +12,19 @@ _FEW_EXAMPLES = 5
 _MOST_NAMES = 5
 
 
-def of_classes(splits: Splits, examples: Examples, weights: np.ndarray, validating: Examples | None) -> list[str]:
+def of_classes(splits: Splits, examples: Examples, weights: np.ndarray, validating: Examples) -> list[str]:
     """Classes of which there is none, or hardly any, where there should be some.
 
     Args:
       splits: of the run.
       examples: that are trained on.
       weights: `[N]`, what these count.
-      validating: the examples of a split for validation; None: those that are trained on validate, in folds.
+      validating: the examples that validate; in folds those that are trained on.
     """
     n_out = splits.n_out
     there = np.bincount(examples.labels, weights, n_out) > 0
     counts = np.bincount(examples.labels, minlength=n_out)
-    in_validation = counts if validating is None else np.bincount(validating.labels, minlength=n_out)
+    in_validation = np.bincount(validating.labels, minlength=n_out)
     in_test = np.bincount(splits.test.labels, minlength=n_out)
     beside = "; such classes are wrong in validation, beside its cost" * bool((in_validation[~there] > 0).any())
     lines = [
@@ -86,6 +86,4 @@ def at_the_end(name: str, taken: float, values: Sequence[float], otherwise: str)
 
 def _some(names: Sequence[str], which: np.ndarray) -> str:
     """Some of the names of which `[K]` says so."""
-    chosen = [repr(names[number]) for number in np.flatnonzero(which).tolist()]
-    more = len(chosen) - _MOST_NAMES
-    return enumeration(chosen[:_MOST_NAMES]) + f" and {more} more" * (more > 0)
+    return enumeration([repr(names[number]) for number in np.flatnonzero(which).tolist()], _MOST_NAMES)

@@ -46,6 +46,8 @@ class Evaluation:
     def __init__(self, split: Resident, objective: Objective, sampler: Sampler, length: int, workers: Workers):
         self.objective = objective
         self.labels = split.labels[: sampler.examples]
+        known = objective.is_known
+        self._per_known = 1.0 if known is None else len(self.labels) / max(1, int(np.count_nonzero(known.numpy())))
         self._workers = workers
         self._spans_per_pass = -(-sampler.per_epoch // length)
         self._pass = threading.Lock()
@@ -73,10 +75,9 @@ class Evaluation:
 
     def figures(self, sums: np.ndarray, column: np.ndarray) -> np.ndarray:
         """`[F, H]`, of sums as `Objective.sums` gives them for heads of these columns, `[H]`."""
-        total, is_known = self.objective.total.numpy(), self.objective.is_known
+        total = self.objective.total.numpy()
         found = sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
-        if is_known is not None:  # Examples count alike here.
-            found[FIGURES.index("cost")] *= len(self.labels) / max(1, int(np.count_nonzero(is_known.numpy())))
+        found[FIGURES.index("cost")] *= self._per_known  # Examples count alike here.
         return found
 
     def diagnose(self, model: Parameters) -> Diagnosis:

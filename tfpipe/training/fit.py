@@ -109,7 +109,7 @@ class Fit:
         numbers = len(examples) * splits.n_in * splits.n_out
         kinds = ("float64",) if numbers <= SMALL or precision == "float64" else ("float64", "float32")
         objectives = [Objective.of(self._scaling, split.labels, weights, len(examples), kind) for kind in kinds]
-        passes, rough = Passes(split, splits.n_out, workers), objectives[1] if len(kinds) > 1 else None
+        passes, rough = Passes(split, workers), objectives[1] if len(kinds) > 1 else None
         self._measures = Measures(passes, objectives[0], rough, sizes(most_heads, numbers))
         self._examples, self._weights = examples, weights
         self.moments = Moments.of(self._rows(), examples.labels, weights, splits.n_out)
@@ -118,7 +118,7 @@ class Fit:
         for other in others:
             every = np.ones((1, len(other.labels)), np.float32)
             objective = Objective.of(self._scaling, other.labels, every, len(other.labels), objectives[0].arithmetic)
-            self._measured_on = Passes(other, splits.n_out, workers), objective
+            self._measured_on = Passes(other, workers), objective
 
     @functools.cached_property
     def _deviations(self) -> np.ndarray:

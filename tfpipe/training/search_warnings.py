@@ -26,11 +26,10 @@ def warnings(plan: SearchPlan, settings: Settings, optimum: Optimum, saved: Save
             lines.append(_not_converged(plan, optimum, saved))
         lines += _rough_trials(settings) + _at_the_end(plan, settings)
     weights, by_balance = plan.weight, plan.config.select == "balanced_error"
-    of_classes = diagnoses.of_classes(
-        plan.splits, plan.examples, weights, None if plan.n_folds else plan.splits.validation
-    )
-    if not any("beside its cost" in line for line in of_classes):
+    there = np.bincount(plan.examples.labels, weights, plan.splits.n_out) > 0
+    if there[plan.validating.labels].all():  # Else what is said of the classes says it.
         lines += _left_out(settings)
+    of_classes = diagnoses.of_classes(plan.splits, plan.examples, weights, plan.validating)
     return [*lines, *of_classes, *diagnoses.no_better(
         plan.splits, plan.examples, weights, plan.validating, select=known(plan.config.select),
         figure=taken.balanced_error if by_balance else taken.error, is_balanced=plan.config.class_weight is not None,
