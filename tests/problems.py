@@ -12,9 +12,10 @@ from tfpipe.compute.device import Device
 from tfpipe.compute.workers import Workers
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline.residency import Resident
+from tfpipe.solvers.measures import Measures
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.optimum import Measures, Sample, minimize
+from tfpipe.solvers.optimum import Sample, minimize
 from tfpipe.solvers.passes import Passes, Sums
 from tfpipe.solvers.problem import Problems
 
@@ -142,7 +143,7 @@ def minimized(data, l2s, *, columns=None, tolerance=1e-4, scale=None, rough=Fals
         passes = Passes(split, workers)
         scales = np.ones((len(l2s), n_in)) if scale is None else np.broadcast_to(scale, (len(l2s), n_in))
         problems = Problems.of(Moments.of([data.x], data.y, weights, data.n_out), np.array(l2s), column, scales)
-        sample = Sample(data.x, weights, is_all=True)
+        sample = Sample(data.x, weights, len(data.x))
         measures = Measures(passes, objective, in_float32 if rough else None)
         return problems, minimize(
             measures, problems, problems.start(), sample, tolerance=tolerance, most_iterations=most_iterations

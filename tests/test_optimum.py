@@ -219,6 +219,46 @@ class MetricTest(parameterized.TestCase):
         hessian = np.diag(w @ p) - (p * w[:, np.newaxis]).T @ p
         np.testing.assert_allclose(hessian @ c, g[0, :, -1] - g[0, :, -1].mean(), rtol=1e-8, atol=1e-10)
 
+    def test_blocks_are_the_inverses_of_theirs(self):
+        random = np.random.default_rng(0)
+        x, z, w = random.normal(size=(20, 3)) + 3, random.normal(size=(20, 3)), random.random(20)
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        w /= w.sum()
+        l2s = np.array([0.1, 0.2])
+        g = random.normal(size=(2, 3, 4))
+        v = metric.of(x, w, z, l2s, saved=np.inf).inverse_times(g, l2s)
+        for head in range(2):
+            of_intercepts = np.zeros(3)
+            for k in range(3):
+                of_row = w * p[:, k] * (1 - p[:, k])
+                m = of_row @ x / of_row.sum()
+                # Four times the least l2; the mean over the classes has a share of 1e-6.
+                hessian = (x - m).T @ ((x - m) * of_row[:, np.newaxis]) + 0.4 * np.eye(3)
+                V = v[head, k, :-1]
+                np.testing.assert_allclose(hessian @ V, g[head, k, :-1] - g[head, k, -1] * m, rtol=1e-4, atol=1e-4)
+                of_intercepts[k] = v[head, k, -1] + V @ m
+            hessian = np.diag(w @ p) - (p * w[:, np.newaxis]).T @ p
+            r = g[head, :, -1]
+            np.testing.assert_allclose(hessian @ of_intercepts, r - r.mean(), rtol=1e-8, atol=1e-10)
+
+    def test_blocks_only_where_they_pay_and_serve_all_heads(self):
+        random = np.random.default_rng(0)
+        x, z, w = random.normal(size=(20, 3)), random.normal(size=(20, 3)), np.ones(20)
+
+        def kind(z=z, l2s=(0.1, 0.001), saved=1e9):
+            return type(metric.of(x, w, z, np.array(l2s), saved=saved))
+
+        self.assertIs(kind(), metric.Blocks)
+        self.assertIs(kind(saved=100), metric.Spectrum)
+        self.assertIs(kind(z=np.ones((20, 3))), metric.Spectrum)  # At V = 0 the two are the same.
+        self.assertIs(kind(l2s=(0.1, 1e-4)), metric.Spectrum)
+        self.assertIs(kind(l2s=(0.1, 0.0)), metric.Spectrum)
+        self.assertIs(kind(l2s=(0.0, 0.0)), metric.Blocks)
+
+    def test_blocks_without_an_inverse_give_way(self):
+        x, z = np.zeros((20, 3)), np.random.default_rng(0).normal(size=(20, 3))
+        self.assertIsNone(metric.blocks(x, np.ones(20), z, 0.0))
+
 
 def standardized(name):
     x, y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)

@@ -150,7 +150,7 @@ class AgainstScikitLearnTest(parameterized.TestCase):
 
 class PathTest(parameterized.TestCase):
     def test_pictures_have_one_scale_and_values_from_the_data(self):
-        data = made.splits()
+        data = made.splits(n_train=300, n_validation=100)
         report = tfpipe.train(TrainConfig(), data).report
         self.assertEqual({head["standardize"] for head in report["grid"]}, {"none"})
         x, y = made.as_float64(data.train, 255.0)

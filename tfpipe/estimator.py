@@ -32,10 +32,11 @@ from tfpipe.pipeline import residency
 from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.spans import SPAN_BYTES, SPAN_FLOPS, span_length
 from tfpipe.solvers.base import Group
+from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.optimum import SMALL, Measures, Optimum, Sample, minimize, sampled, sizes
-from tfpipe.solvers.passes import Passes
+from tfpipe.solvers.optimum import Optimum, Sample, minimize, sampled
+from tfpipe.solvers.passes import SMALL, Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.solvers.weights import balanced
@@ -543,8 +544,8 @@ class _Scaled(NamedTuple):
 
     def sample(self) -> Sample:
         """At most some thousands of the rows that have weight, evenly."""
-        chosen, is_all = sampled(self.weights, self.n_in)
-        return Sample(self.scaling.apply(self.images[chosen]), self.weights[:, chosen], is_all)
+        chosen, n_all = sampled(self.weights, self.n_in)
+        return Sample(self.scaling.apply(self.images[chosen]), self.weights[:, chosen], n_all)
 
     def scaled(self, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parameters `[K, D]`, `[K]` for rows as they are -> `[1, n_out, E]`, `[1, n_out]` for scaled ones."""

@@ -8,14 +8,12 @@ import numpy as np
 from tfpipe.compute import cpu
 from tfpipe.solvers import metric
 from tfpipe.solvers.lbfgs import PAIRS, Found, Lbfgs
-from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.passes import Passes, Sums
-from tfpipe.solvers.problem import Problems
+from tfpipe.solvers.measures import Measures
+from tfpipe.solvers.passes import SMALL, Sums
+from tfpipe.solvers.problem import NOISE, Problems
 
 # The errors of a cost, relative to that of a guess among all classes: rough, and exact.
-_NOISE = 1e-6, 1e-15
-# Separable data drives the cost to 0: a tolerance is relative to this share of the cost of V = 0 at least.
-_SMALLEST_COST = 1e-6
+_NOISE = 1e-6, NOISE
 # Below so many times its own error a gradient says too little of where to go.
 _SOUND = 10.0
 # So many steps may bring neither a better cost nor a certificate of so little of the best one.
@@ -25,18 +23,15 @@ _SHARE_OF_V = 0.5
 # Iterations between two looks at the curvature, where the sample has all rows: the digits at l2 = 1e-5, to 1e-4, take
 # 107 iterations, and 490 without. Of 5,000 of MNIST's 50,000 rows the second look shows no more than the first.
 _REFRESH = 20
+# Evaluations that a metric of blocks may save, where it is made once.
+_SAVED_BY_A_METRIC = 50
 # What a descent knows of its heads besides where L-BFGS has them.
 _OF_A_DESCENT = (
     "rough", "_point", "_error", "_renews", "_at_intercepts", "_certificate", "_gradient", "_iterations",
-    "_evaluations", "_converged", "_tried", "_idle", "_lowest", "_best",
+    "_evaluations", "_converged", "_tried", "_idle", "_lowest", "_best", "_seen_by", "_seen_at",
 )  # fmt: skip
-# So many numbers, rows times columns times classes, are computed in float64 throughout: it takes no longer.
-# So many, times heads, take no longer than a call of a program.
-SMALL = 50_000_000
 # Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
 _SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
-# Where heads leave, no program is made for fewer than these, but for one.
-_FEWEST = 4
 # Beyond, to solve for the intercepts takes longer than to search.
 _MOST_CLASSES = 1000
 
@@ -47,22 +42,27 @@ class Sample(NamedTuple):
     Attributes:
       x: `[n, D]` float64, inputs as the objective has them.
       weights: `[C, n]`, under each column of weights.
-      is_all: whether these are all rows that have weight.
+      n_all: how many rows have weight.
     """
 
     x: np.ndarray
     weights: np.ndarray
-    is_all: bool
+    n_all: int
+
+    @property
+    def is_all(self) -> bool:
+        """Whether these are all rows that have weight."""
+        return len(self.x) == self.n_all
 
 
-def sampled(weights: np.ndarray, n_in: int) -> tuple[np.ndarray, bool]:
-    """The rows of a sample, evenly among those with weight in `[C, N]`: their numbers, and whether these are all.
+def sampled(weights: np.ndarray, n_in: int) -> tuple[np.ndarray, int]:
+    """The rows of a sample, evenly among those with weight in `[C, N]`: their numbers, and how many have weight.
 
     `n_in` is D.
     """
     counted = np.flatnonzero(weights.any(axis=0))
     most = min(len(counted), _SAMPLE_ROWS if n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
-    return counted[np.linspace(0, len(counted) - 1, most).astype(int)], most == len(counted)
+    return counted[np.linspace(0, len(counted) - 1, most).astype(int)], len(counted)
 
 
 class Optimum(NamedTuple):
@@ -128,7 +128,7 @@ class Descent:
         self._error, self.rough = error, error > 0
         self._renews = np.zeros(n_heads, bool)  # The next point is where it is, to be evaluated in float64.
         self._at_intercepts = np.zeros(n_heads, bool)  # The next point has the same V, and better intercepts.
-        self._guess = _guess(problems)
+        self._guess = problems.guess
         self._certificate, self._gradient = np.full(n_heads, np.inf), np.full(n_heads, np.inf)
         self._iterations, self._evaluations = np.zeros(n_heads, np.int64), np.zeros(n_heads, np.int64)
         self._converged, self._tried = np.zeros(n_heads, bool), np.zeros(n_heads, bool)
@@ -170,7 +170,7 @@ class Descent:
         self._iterations[heads] += moved & ~renews & ~begins
         self._certificate[heads[moved]] = certificate[moved]
         self._gradient[heads[moved]] = np.abs(flat[moved]).max(axis=1)
-        target = _target(problems, cost, self._tolerance)
+        target = problems.target(cost, self._tolerance)
         is_small = np.where(problems.l2 > 0, certificate <= target, np.abs(flat).max(axis=1) <= self._tolerance)
         self._converged[heads] = moved & is_small & (not is_rough)
 
@@ -196,6 +196,19 @@ class Descent:
         else:
             self._lbfgs.stalled[heads[idle]] = True
 
+    def step(self, measures: Measures) -> None:
+        """Evaluates all heads that are on their way, once."""
+        active = self.active
+        for objective, heads in (
+            (measures.rough, active[self.rough[active]]),
+            (measures.exact, active[~self.rough[active]]),
+        ):
+            if heads.size:
+                assert objective is not None
+                sums = measures.sums(objective, self.problems.take(heads), self.points(heads))
+                with cpu.one_blas_thread():
+                    self.take(heads, sums)
+
     def _count_idle(
         self, heads: np.ndarray, moved: np.ndarray, certificate: np.ndarray, noise: np.ndarray
     ) -> np.ndarray:
@@ -209,8 +222,15 @@ class Descent:
 
     def _refresh(self, head: int) -> None:
         """Takes the metric of where this head is."""
-        v = self._lbfgs.x[head].reshape(1, *self._shape)
-        self._spectrum = metric.spectrum(*self._rows_of(head), self._logits(v, np.array([head]))[0])
+        self._seen_by, self._seen_at = np.array([head]), self._lbfgs.x[head].copy()
+        self._look()
+
+    def _look(self) -> None:
+        x, weights = self._rows_of(self._seen_by[0])
+        (z,) = self._logits(self._seen_at.reshape(1, *self._shape), self._seen_by)
+        evaluation = 2 * max(self._sample.n_all * z.shape[1] * x.shape[1] * len(self.problems.l2), SMALL)
+        saved = (_REFRESH if self._sample.is_all else _SAVED_BY_A_METRIC) * evaluation
+        self._metric_there = metric.of(x, weights, z, self.problems.l2, saved=saved)
 
     def _leave_rough(self, heads: np.ndarray) -> None:
         """Has heads evaluated in float64 from now on for which float32 is too coarse, or which seem to have arrived."""
@@ -222,29 +242,21 @@ class Descent:
     def arrays(self) -> dict[str, np.ndarray]:
         """All that it has to go on with, by name; they change when it does."""
         own = {name: getattr(self, name) for name in _OF_A_DESCENT}
-        return own | {
-            f"{of}.{name}": array
-            for of, parts in (("lbfgs", vars(self._lbfgs)), ("metric", self._spectrum._asdict()))
-            for name, array in parts.items()
-        }
+        return own | {f"lbfgs.{name}": array for name, array in vars(self._lbfgs).items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Goes on from what `arrays` gave. Raises ValueError if that was another descent."""
         own = self.arrays()
         for name, array in own.items():
             there = arrays.get(name)
-            # Of the eigenvectors there may be more or fewer.
-            if (
-                there is None
-                or (there.dtype, there.ndim) != (array.dtype, array.ndim)
-                or (there.shape != array.shape and not name.startswith("metric"))
-            ):
+            if there is None or (there.dtype, there.shape) != (array.dtype, array.shape):
                 raise ValueError(f"{name} is not that of such a descent")
         for name in _OF_A_DESCENT:
             setattr(self, name, arrays[name].copy())
         for name in vars(self._lbfgs):
             setattr(self._lbfgs, name, arrays[f"lbfgs.{name}"].copy())
-        self._spectrum = metric.Spectrum(*(arrays[f"metric.{name}"] for name in metric.Spectrum._fields))
+        with cpu.one_blas_thread():
+            self._look()  # Which takes a second, and 50 MB of MNIST's ten classes if it were kept.
 
     @property
     def cost(self) -> np.ndarray:
@@ -260,7 +272,7 @@ class Descent:
     def _metric(self, gradient: np.ndarray, heads: np.ndarray) -> np.ndarray:
         problems = self.problems.take(heads)
         shaped = problems.centred(gradient.reshape(len(heads), *self._shape))
-        return problems.centred(self._spectrum.inverse_times(shaped, problems.l2)).reshape(len(heads), -1)
+        return problems.centred(self._metric_there.inverse_times(shaped, problems.l2)).reshape(len(heads), -1)
 
     def _rows_of(self, head: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the sample as the head measures them, and their weights."""
@@ -281,98 +293,6 @@ class Descent:
         point = v.copy()
         point[:, -1] -= (step - step.mean()) * self.problems.there[head]
         return point.ravel()
-
-
-def _guess(problems: Problems) -> np.ndarray:
-    """`[H]`: the cost of a guess among all classes."""
-    return np.log(problems.there.sum(axis=1))
-
-
-def _target(problems: Problems, cost: np.ndarray, tolerance: float) -> np.ndarray:
-    """`[H]`: the certificate at which heads of this cost have arrived."""
-    target = tolerance * np.maximum(cost, _SMALLEST_COST * problems.at_zero)
-    return np.maximum(target, _NOISE[1] * _guess(problems))  # Less cannot be told.
-
-
-class Measures(NamedTuple):
-    """How heads are measured: by passes over the rows, exactly, and roughly where that will do.
-
-    Attributes:
-      passes: over the rows.
-      exact: the objective of them, in float64.
-      rough: the same in float32, which is faster: taken as long as it tells where to go. None: it is not.
-      sizes: programs are made for so many heads, ascending: the last for all that are evaluated side by side.
-    """
-
-    passes: Passes
-    exact: Objective
-    rough: Objective | None = None
-    sizes: tuple[int, ...] = (1,)
-
-    def sums(self, objective: Objective, problems: Problems, v: np.ndarray) -> Sums:
-        """The sums at v, `[h, K, D + 1]`: of as many heads as programs are made for."""
-        rows = self._filled(len(v))
-        W, b = problems.parameters(v)
-        found = self.passes.sums(objective, W[rows], b[rows], problems.column[rows])
-        return Sums(*(array[: len(v)] for array in found))
-
-    def losses(self, passes: Passes, objective: Objective, problems: Problems, v: np.ndarray) -> list[np.ndarray]:
-        """What heads at v lose on each row of other passes, and whether they are wrong: see `Passes.losses`."""
-        rows = self._filled(len(v))
-        W, b = problems.parameters(v)
-        return [array[: len(v)] for array in passes.losses(objective, W[rows], b[rows])]
-
-    def certified(self, problems: Problems, v: np.ndarray, tolerance: float) -> tuple[np.ndarray, ...]:
-        """How good heads are at v, `[H, K, D + 1]`: cost and certificate `[H]`, and whether that is small enough."""
-        sums = self.sums(self.exact, problems, v)
-        cost, gradient = problems.cost_and_gradient(v, sums)
-        certificate, _ = problems.certificate(v, sums, np.zeros(len(v)))
-        is_flat = np.abs(gradient).max(axis=(1, 2)) <= tolerance
-        return cost, certificate, np.where(problems.l2 > 0, certificate <= _target(problems, cost, tolerance), is_flat)
-
-    def _filled(self, count: int) -> np.ndarray:
-        """Numbers of as many heads as a program takes: each of `count`, and the first again where there is room."""
-        size = next((size for size in self.sizes if size >= count), count)
-        return np.append(np.arange(count), np.zeros(size - count, np.int64))
-
-    def error(self, problems: Problems, v: np.ndarray) -> np.ndarray:
-        """`[H]`: the Euclidean norm of the error of a rough gradient at v, `[H, K, D + 1]`; 0 if there is none."""
-        if self.rough is None:
-            return np.zeros(len(v))
-        # Side by side, for each makes its program.
-        both = self.passes.workers.map(lambda one: self.sums(one, problems, v), (self.rough, self.exact))
-        of_rough, of_exact = (problems.cost_and_gradient(v, sums)[1] for sums in both)
-        return np.linalg.norm((of_rough - of_exact).reshape(len(v), -1), axis=1)
-
-    def step(self, descent: Descent) -> None:
-        """Evaluates all heads that are on their way, once."""
-        active = descent.active
-        for objective, heads in (
-            (self.rough, active[descent.rough[active]]),
-            (self.exact, active[~descent.rough[active]]),
-        ):
-            if heads.size:
-                assert objective is not None
-                problems, points = descent.problems.take(heads), descent.points(heads)
-                sums = self.sums(objective, problems, points)
-                with cpu.one_blas_thread():
-                    descent.take(heads, sums)
-
-
-def sizes(most: int, numbers: int) -> tuple[int, ...]:
-    """For how many heads programs are made; see `Measures`.
-
-    Another program takes a second to make. So where that is more than evaluations take, all are for the most heads;
-    else also for the half, the quarter, and so on, down to four, and for one.
-
-    Args:
-      most: heads that are evaluated side by side.
-      numbers: rows times columns times classes.
-    """
-    if most * numbers <= SMALL:
-        return (most,)
-    halves = {-(-most // (1 << power)) for power in range(most.bit_length())}
-    return tuple(sorted({size for size in halves if size >= min(most, _FEWEST)} | {1}))
 
 
 def minimize(
@@ -399,5 +319,5 @@ def minimize(
     error = measures.error(problems, start)
     descent = Descent(problems, start, sample, error, tolerance=tolerance, most_iterations=most_iterations)
     while descent.active.size:
-        measures.step(descent)
+        descent.step(measures)
     return descent.optimum()

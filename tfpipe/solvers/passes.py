@@ -20,6 +20,9 @@ from tfpipe.pipeline.spans import SPAN_BYTES, Span
 from tfpipe.solvers.objective import Objective, parameter_type
 
 BLOCKS = 16
+# So many numbers, rows times columns times classes times heads, take no longer than a call of a program; and of a head
+# alone no longer in float64 than in float32.
+SMALL = 50_000_000
 # A loss beyond has a class that the head leaves out.
 LEFT_OUT = 1e29
 # A minibatch that stays in a core's cache, with what is computed of it.

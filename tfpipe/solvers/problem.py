@@ -17,6 +17,10 @@ from tfpipe.solvers.passes import Sums
 
 # A class that a head gives no weight to is left out of its softmax: exp of this is 0 also in float32.
 _LEFT_OUT = -1e30
+# The error of a cost in float64, relative to that of a guess among all classes.
+NOISE = 1e-15
+# Separable data drives the cost to 0: a tolerance is relative to this share of the cost of V = 0 at least.
+_SMALLEST_COST = 1e-6
 # As far as its logit is below all others in a model that is kept, which must be finite.
 FAR_BELOW = 1e4
 
@@ -65,6 +69,16 @@ class Problems(NamedTuple):
     def at_zero(self) -> np.ndarray:
         """`[H]`: the least cost of V = 0, the entropy of the classes' shares."""
         return _entropy(self.shares)
+
+    @property
+    def guess(self) -> np.ndarray:
+        """`[H]`: the cost of a guess among all classes."""
+        return np.log(self.there.sum(axis=1))
+
+    def target(self, cost: np.ndarray, tolerance: float) -> np.ndarray:
+        """`[H]`: the certificate at which heads of this cost have arrived."""
+        target = tolerance * np.maximum(cost, _SMALLEST_COST * self.at_zero)
+        return np.maximum(target, NOISE * self.guess)  # Less cannot be told.
 
     def start(self) -> np.ndarray:
         """`[H, K, D + 1]`: V = 0, and c, in the last column, the logarithms of the shares, centred."""

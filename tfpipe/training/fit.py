@@ -11,10 +11,11 @@ from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.pipeline import residency
+from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.optimum import SMALL, Descent, Measures, Sample, sampled, sizes
-from tfpipe.solvers.passes import Passes
+from tfpipe.solvers.optimum import Descent, Sample, sampled
+from tfpipe.solvers.passes import SMALL, Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 
 _BLOCK_BYTES = 32 << 20
@@ -156,7 +157,7 @@ class Fit:
 
     def step(self, descent: Descent) -> None:
         """Evaluates all heads that are on their way, once."""
-        self._measures.step(descent)
+        descent.step(self._measures)
 
     def losses(self, problems: Problems, v: np.ndarray) -> list[np.ndarray]:
         """What heads at v, `[H, K, D + 1]`, lose on each row, and whether they are wrong: see `Passes.losses`.
@@ -189,9 +190,9 @@ class Fit:
         return Saved(W, b, float(cost[0]), float(certificate[0]), bool(is_exact[0]))
 
     def _sampled(self, examples: Examples, weights: np.ndarray) -> Sample:
-        chosen, is_all = sampled(weights, self._splits.n_in)
+        chosen, n_all = sampled(weights, self._splits.n_in)
         x = self._scaling.apply(np.asarray(examples.take(chosen).images))
-        return Sample(x, weights[:, chosen], is_all)
+        return Sample(x, weights[:, chosen], n_all)
 
 
 def _coordinates(splits: Splits, examples: Examples) -> Scaling:
