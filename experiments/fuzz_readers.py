@@ -74,6 +74,11 @@ def table() -> bytes:
     return "\n".join([",".join([*(f"c{place}" for place in range(12)), "label"]), *rows, ""]).encode()
 
 
+def categories() -> bytes:
+    rows = ["red,1,train,a,0", "blue,2,train,b,1", ",3,test,a,2", "red,,val,b,3", "red,1,train,a,4"]
+    return "\n".join(["colour,size,split,label,x", *rows, ""]).encode()
+
+
 def tutorial(protocol: int) -> bytes:
     pair = (IMAGES.reshape(6, -1).astype(np.float32) / 256, LABELS)
     return pickle.dumps((pair, pair, pair), protocol)
@@ -111,8 +116,10 @@ class Format(NamedTuple):
 
 
 def formats(folder: pathlib.Path) -> Iterator[Format]:
-    def load(dataset: pathlib.Path, labels: pathlib.Path | None = None) -> Callable[[], tfpipe.Splits]:
-        return lambda: tfpipe.load(dataset, labels=labels, validation_split=1, test_split=1)
+    def load(
+        dataset: pathlib.Path, labels: pathlib.Path | None = None, categorical: tuple[str, ...] = ()
+    ) -> Callable[[], tfpipe.Splits]:
+        return lambda: tfpipe.load(dataset, labels=labels, categorical=categorical, validation_split=1, test_split=1)
 
     parts = {"images": (idx(IMAGES), "train-images-idx3-ubyte"), "labels": (idx(LABELS), "train-labels-idx1-ubyte")}
     for part, (data, file) in parts.items():
@@ -139,6 +146,15 @@ def formats(folder: pathlib.Path) -> Iterator[Format]:
         ("pickle.gz", gzip.compress(tutorial(2), mtime=0), "gzip.pkl.gz", whole),
     ):
         yield Format(name, data, folder / file, save, load(folder / file))
+
+    path = folder / "categories.csv"
+    yield Format("csv, categories and splits", categories(), path, whole, load(path, categorical=("colour", "size")))
+    path = folder / "list" / "list.csv"
+    path.parent.mkdir()
+    for number, image in enumerate(IMAGES):
+        Image.fromarray(image).save(path.parent / f"{number}.png")
+    listed = "".join(f"{number}.png,{label}\n" for number, label in enumerate(TEXT))
+    yield Format("csv, a list of pictures", f"file,label\n{listed}".encode(), path, whole, load(path))
 
     images, labels, damaged = (folder / f"{name}.npy" for name in ("images", "labels", "damaged"))
     images.write_bytes(npy(IMAGES))

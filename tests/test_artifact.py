@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from tfpipe.config import AS_STORED, Reading
+from tfpipe.config import AS_STORED, Column, Reading
 from tfpipe.exceptions import DataError
 from tfpipe.model import artifact
 
@@ -78,6 +78,15 @@ class ArtifactTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, "model.npz: not a model that can be read: KeyError: .*orientation"):
             artifact.load(self.path)
 
+    def test_the_columns_of_a_table_are_loaded_where_there_are_some(self):
+        columns = (Column("a"), Column("b", "x,\u202f\0"), Column("b", ""), Column("b=x"), Column("b", "="), Column(""))
+        artifact.save(self.path, model(columns=columns))
+        self.assertEqual(artifact.load(self.path).columns, columns)
+        artifact.save(self.path, model())  # As every file was, before there were some.
+        with np.load(self.path) as arrays:
+            self.assertNotIn("columns", arrays)
+        self.assertIsNone(artifact.load(self.path).columns)
+
     def test_whether_a_file_would_be_refused_is_told_without_one(self):
         for names in (("a", "a"), ("a", "a\0")):  # NumPy does not keep the zero.
             content = artifact.encode(model(class_names=names))
@@ -119,6 +128,10 @@ class ArtifactTest(parameterized.TestCase):
         ({"scale": np.ones(6, np.float32)}, r"scale is float32 \(6,\); expected float64"),
         ({"scale": np.array([1, 1, 1, 1, 1, 0.0])}, "scale holds a value that is not a finite number above 0"),
         ({"scale": np.array(np.nan)}, "scale holds a value"),
+        ({"columns": tuple(map(Column, "abcde"))}, r"5 columns, or two of one name, do not fit W \(6, 2\)"),
+        ({"columns": tuple(map(Column, "abcdea"))}, "6 columns, or two of one name, do not fit W"),
+        ({"columns": (("a", 3),)}, "not a model that can be read: ValueError: columns that are no text"),
+        ({"columns": (("a",), ("a", "b", "c"))}, "not a model that can be read: TypeError"),
         ({"W": np.zeros((6, 2), int)}, "W is int64 and b float32; expected float32, or float64"),
     )
     def test_parts_that_do_not_fit_are_refused(self, changes, message):

@@ -54,6 +54,15 @@ class ScalesTest(parameterized.TestCase):
         self.assertEqual(parsed(*flag_lines(config), of=DataConfig), config)
 
 
+class CategoricalTest(parameterized.TestCase):
+    @parameterized.parameters((), ("--categorical=colour",), ("--categorical=is old,Unnamed: 3",), ("--categorical=",))
+    def test_names_of_columns(self, *arguments):
+        config = parsed(*arguments, of=DataConfig)
+        names = "".join(arguments).removeprefix("--categorical=")
+        self.assertEqual(config.categorical, tuple(names.split(",")) if names else ())
+        self.assertEqual(parsed(*flag_lines(config), of=DataConfig), config)
+
+
 class SolverTest(parameterized.TestCase):
     @parameterized.parameters(
         ((), "lbfgs", {"max_iter": 1000, "tolerance": 1e-4, "folds": None, "refit": True, "l2": None}),

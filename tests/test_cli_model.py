@@ -260,6 +260,26 @@ class EvaluateTest(ModelTest):
         found = result(tfpipe("evaluate", f"--workdir={self.run_}", f"--dataset={self.scratch}/larger", "--split=all"))
         self.assertAlmostEqual(found["error"], report["test_error"], delta=0.101)
 
+    def test_a_list_of_pictures_is_read_as_the_model_says(self):
+        data = self.folder / "data" / "test"
+        paths = sorted(data.rglob("*.png"))
+        lines = [f"{path.stem},{path.parent.name}\n" for path in paths]
+        folder = self.scratch / "pictures"
+        folder.mkdir()
+        for path in paths:  # Larger, and in colours.
+            Image.open(path).resize((10, 12), Image.Resampling.NEAREST).convert("RGB").save(folder / path.name)
+        (self.scratch / "list.csv").write_text("id,kind\n" + "".join(lines))
+        flags = [f"--dataset={self.scratch}/list.csv", f"--images_dir={folder}", "--split=all"]
+        found = result(tfpipe("evaluate", f"--workdir={self.run_}", *flags))
+        model = artifact.load(self.run_ / "model.npz")
+        splits = load(self.scratch / "list.csv", images_dir=folder, image_size=(6, 5), color_mode="grayscale")
+        parts = splits.train, splits.validation, splits.test
+        predicted = [model.probabilities(part.images).argmax(axis=1) for part in parts]
+        wrong = np.concatenate([p != part.labels for p, part in zip(predicted, parts, strict=True)])
+        self.assertEqual((found["examples"], found["error"]), (30, wrong.mean()))
+        report = json.loads((self.run_ / "report.json").read_text())
+        self.assertAlmostEqual(found["error"], report["test_error"], delta=0.101)
+
     def test_data_that_does_not_fit(self):
         process = tfpipe("evaluate", f"--workdir={self.run_}", "--dataset=digits")
         self.assert_fails(process, 1, "digits: images of 8 x 8, and the model takes 6 x 5")
@@ -340,6 +360,37 @@ class EvaluateTest(ModelTest):
             else:
                 found = json.loads(process.stdout)
                 self.assertEqual((found["examples"], found["error"]), (40, summary["test_error"]))
+
+    @pytest.mark.exhaustive
+    def test_another_table_by_the_names_of_its_columns(self):
+        random = np.random.default_rng(0)
+        n = 150
+        kinds, sizes = np.array(["a", "b", "c"])[random.integers(0, 3, n)], random.normal(size=n).round(3)
+        labels = np.where((kinds == "a") ^ (sizes + random.normal(size=n) / 4 > 0), "no", "yes")
+        words = np.repeat(["train", "val", "test"], [90, 30, 30])
+        path, other = self.scratch / "table.csv", self.scratch / "other.csv"
+        rows = list(zip(sizes, kinds, words, labels, strict=True))
+        path.write_text("size,kind,split,label\n" + "".join(f"{s},{k},{w},{y}\n" for s, k, w, y in rows))
+        # The last rows in other columns, of which one has a value less.
+        other.write_text("label,kind,size\n" + "".join(f"{y},{k},{s}\n" for s, k, _, y in rows[120:] if k != "b"))
+        workdir = self.scratch / "run"
+        summary = train(path, workdir, "--categorical=kind")
+        self.assertEqual(summary["test_examples"], 30)
+        model = artifact.load(workdir / "model.npz")
+        self.assertEqual(list(map(str, model.columns)), ["size", "kind=a", "kind=b", "kind=c"])
+        self.assertEqual(result(tfpipe("evaluate", f"--workdir={workdir}"))["error"], summary["test_error"])
+        of_test = slice(120, None)
+        x = np.stack([sizes[of_test], *(kinds[of_test] == kind for kind in "abc")], axis=1)
+        wrong = np.array(model.class_names)[model.probabilities(x).argmax(axis=1)] != labels[of_test]
+        self.assertEqual(summary["test_error"], wrong.mean())
+        found = result(tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={other}"))
+        there = kinds[of_test] != "b"
+        self.assertEqual((found["examples"], found["error"]), (there.sum(), wrong[there].mean()))
+        # The same numbers under another name are the same data, but none for the model.
+        path.write_text(path.read_text().replace("size", "weight"))
+        process = tfpipe("evaluate", f"--workdir={workdir}")
+        self.assertEqual((process.returncode, process.stdout), (1, ""))
+        self.assertIn("table.csv: lacks the columns size, which the model takes; it has weight, kind", process.stderr)
 
     @pytest.mark.exhaustive
     def test_the_data_of_the_run_by_its_name_is_divided_as_in_the_run(self):

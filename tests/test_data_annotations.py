@@ -152,6 +152,99 @@ class FilesTest(InFolder):
             load("pictures", **options, skip_bad_images=True)
 
 
+class SplitFileTest(InFolder):
+    def setUp(self):
+        super().setUp()
+        self.words = np.random.default_rng(1).permutation(np.repeat(["train", "dev", "testing"], [30, 12, 18]))
+        np.save("weights.npy", self.weights)
+
+    def write(self, words, name="splits.txt"):
+        pathlib.Path(name).write_text("\n".join(words) + "\n")
+        return name
+
+    def assert_divided(self, splits, words, **names):
+        for split, name in names.items():
+            part, rows = getattr(splits, split), np.flatnonzero(np.asarray(words) == name)
+            np.testing.assert_array_equal(part.images, self.images[rows])
+            np.testing.assert_array_equal(part.labels, self.labels[rows])
+            np.testing.assert_array_equal(part.weights, self.weights[rows])
+
+    def test_each_example_is_in_the_split_of_its_word(self):
+        np.save("splits.npy", self.words)
+        np.save("bytes.npy", self.words.astype("S"))
+        self.write(["split", *self.words], "splits.csv")
+        for name in (self.write(self.words), "splits.npy", "bytes.npy", "splits.csv"):
+            splits = self.load(split_file=name, sample_weight="weights.npy")
+            self.assert_divided(splits, self.words, train="train", validation="dev", test="testing")
+            self.assertEqual((splits.taken, set(splits.brought)), ((), {"validation", "test"}))
+            # It is one array in all splits, mapped as it was.
+            self.assertIs(splits.test.stored, splits.train.stored)
+        self.assertIn(f"--split_file={self.folder}/splits.csv", flag_lines(splits.config))
+
+    def test_what_it_does_not_say_is_drawn_from_training(self):
+        words = np.where(self.words == "testing", "train", self.words)
+        splits = self.load(split_file=self.write(words), sample_weight="weights.npy", test_split=8)
+        self.assert_divided(splits, words, validation="dev")
+        self.assertEqual((splits.taken, len(splits.train), len(splits.test)), (("test",), 40, 8))
+        self.assertEmpty(np.intersect1d(splits.test.rows, np.flatnonzero(words == "dev")))
+
+    def test_beside_a_split_that_the_data_brings(self):
+        idx = made.write_idx_folder("idx", n_train=90, n_test=30)
+        words = np.where(np.arange(90) % 9 == 4, "validation", "train")
+        splits = load(idx, split_file=self.write(words))
+        np.testing.assert_array_equal(splits.validation.rows, np.arange(4, 90, 9))
+        self.assertEqual((splits.taken, len(splits.train), len(splits.test)), ((), 80, 30))
+        words[7] = "test"
+        with self.assertRaisesRegex(
+            ConfigError,
+            "^split_file=splits.txt: says which examples are for test, and .* brings a test split; expected",
+        ):
+            load(idx, split_file=self.write(words))
+
+    def test_pictures_are_listed_by_their_paths(self):
+        # Each picture is of one value, which is its place among the paths.
+        names = sorted(
+            ["b/2.png", "b/10.png", "a/x.png", "a/deep/y.png", "b/z.png", "a/a.png"], key=lambda n: n.split("/")
+        )
+        for value, name in enumerate(names):
+            path = self.folder / "pictures" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((2, 2), value, np.uint8)).save(path)
+        words = ["train", "test", "train", "val", "train", "train"]
+        splits = load("pictures", split_file=self.write(words))
+        self.assertCountEqual(splits.train.images[:, 0, 0].tolist(), [0, 2, 4, 5])
+        self.assertEqual((splits.test.images[:, 0, 0].tolist(), splits.validation.images[:, 0, 0].tolist()), ([1], [3]))
+        (self.folder / "pictures" / names[2]).write_bytes(b"none")
+        with self.assertLogs("absl", "WARNING"):
+            splits = load("pictures", split_file="splits.txt", skip_bad_images=True)
+        self.assertCountEqual(splits.train.images[:, 0, 0].tolist(), [0, 4, 5])
+        self.assertEqual(splits.validation.images[:, 0, 0].tolist(), [3])
+
+    def test_what_is_wrong_is_said_in_a_line(self):
+        other = self.words.copy()
+        other[[5, 9]] = "holdout"
+        one_class = np.where(self.labels == 1, "test", "train")
+        for words, message in (
+            (self.words[1:], "59 rows for 60 examples; expected one for each"),
+            (other, r"'holdout' in row 5 \(counted from 0\); expected train, validation or test"),
+            (["dev"] * 60, "no row is for training; expected train in one at least"),
+            (
+                one_class,
+                "an example for test is of the class 1, which no training example has; expected all classes in",
+            ),
+        ):
+            with self.assertRaisesRegex(DataError, message):
+                self.load(split_file=self.write(words))
+        np.save("numbers.npy", self.groups)
+        with self.assertRaisesRegex(
+            DataError, r"^numbers.npy: splits of shape \(60,\) and type int64; expected \[N\] te"
+        ):
+            self.load(split_file="numbers.npy")
+        np.savez("data.npz", x_train=self.images, y_train=self.labels, x_val=self.images, y_val=self.labels)
+        with self.assertRaisesRegex(ConfigError, "^split_file=splits.txt: says which examples are for validation, and"):
+            load("data.npz", split_file=self.write(self.words))
+
+
 class ArchiveTest(InFolder):
     def archive(self, **arrays):
         np.savez("data.npz", **arrays)

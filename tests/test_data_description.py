@@ -38,6 +38,7 @@ class DescriptionTest(absltest.TestCase):
                 },
                 "split_seed": None,
                 "reading": None,
+                "columns": None,
                 "notes": [],
                 "fingerprint": splits(images).fingerprint,
             },

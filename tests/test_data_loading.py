@@ -112,7 +112,9 @@ class FormatsTest(absltest.TestCase):
             os.makedirs("digits/cat")
             splits = load("digits")
             self.assertEqual((splits.n_in, splits.config.dataset), (64, "digits"))
-            with self.assertRaisesRegex(ConfigError, "skip_bad_images=True: is for folders of pictures, and digits is"):
+            with self.assertRaisesRegex(
+                ConfigError, "skip_bad_images=True: is for folders of pictures and lists of them, and digits is"
+            ):
                 load("digits", skip_bad_images=True)
 
     def test_a_new_format_is_an_entry_of_the_table(self):

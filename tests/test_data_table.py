@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from absl.testing import absltest, parameterized
 
 from tfpipe import load
+from tfpipe.data import description
 from tfpipe.exceptions import ConfigError, DataError
 
 
@@ -108,7 +109,15 @@ class TableTest(parameterized.TestCase):
         ("a,y\n1,0\n2,\n", "column 'y': 1 of 2 values are missing, the first in row 1"),
         ("a,y\n1,\n2,x\n", "column 'y': 1 of 2 values are missing, the first in row 0"),
         ("a,b,c,y\n1,x,2020-01-01,0\n2,z,2020-01-02,1\n",
-         r"no numbers in the columns b \(string\), c \(date32\[day\]\); leave them out, or .* as pandas.get_dummies"),
+         r"no numbers in the columns b \(string\), c \(date32\[day\]\); --categorical=b makes .*, or leave them out$"),
+        ("b,c,y\n2020-01-01,0,0\n2020-01-02,1,1\n", r"no numbers in .* b \(date32\[day\]\); leave them out, or make n"),
+        ("b,c,y\nx.png,0,0\nz.png,1,1\n", "--categorical=b makes .*, --images_dir=FOLDER says where pictures lie"),
+        ("split,a,y\ntrain,1,0\nholdout,2,1\n", "column 'split': 'holdout' in row 1 .*; expected train, validation or"),
+        ("split,a,y\ntrain,1,0\n,2,1\n", "column 'split': 1 of 2 values are missing, the first in row 1"),
+        ("split,a,y\ntest,1,0\nval,2,1\n", "column 'split': no row is for training; expected train in one at least"),
+        ("split,Set,a,y\ntest,train,1,0\nval,dev,2,1\n", "the columns split and Set may both say the splits; leave"),
+        ("split,a,y\ntrain,1,r\ntrain,1,s\ntest,1,t\n", r"\(y\), test: label 't' of example 0: no training example"),
+        ("split,a,y\ntrain,1,0\ntrain,1,1\ntest,1,2\n", "an example for test is of the class 2, which no training exa"),
         ("y\n1\n", "holds labels alone; expected columns of numbers"),
         ("a,y\n1,0\n2\n", "not a readable table: .*Expected 2 columns, got 1"),
         ("a,y\n1e300,0\n2,1\n", "row 0, column 0 is inf; expected finite numbers"),
@@ -161,6 +170,206 @@ class TableTest(parameterized.TestCase):
 
     def test_damaged_files(self):
         self.damaged(step=11)
+
+
+class CategoriesTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        random = np.random.default_rng(0)
+        self.table = {
+            "height": random.normal(size=60).round(3),
+            "colour": np.array(["red", "blue", "Green"])[random.integers(0, 3, 60)],
+            "floor": random.choice([10, 9, -1], 60),
+            "y": random.integers(0, 2, 60),
+        }
+
+    def write(self, name="data.csv", **changed):
+        columns = {name: values for name, values in (self.table | changed).items() if values is not None}
+        path = self.folder / name
+        if name.endswith(".csv"):
+            lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+            path.write_text("\n".join(lines) + "\n")
+        else:
+            pq.write_table(pa.table(columns), path)
+        return path
+
+    def load(self, path, categorical=("colour", "floor"), **options):
+        return load(path, categorical=categorical, validation_split=10, test_split=10, split_order="end", **options)
+
+    def rows(self, *columns):
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    @parameterized.parameters("data.csv", "data.parquet")
+    def test_a_column_of_0_and_1_for_each_value_in_order(self, name):
+        splits = self.load(self.write(name))
+        titles = ["height", "colour=Green", "colour=blue", "colour=red", "floor=-1", "floor=9", "floor=10"]
+        self.assertEqual(list(map(str, splits.columns)), titles)
+        colour, floor = self.table["colour"], self.table["floor"]
+        of_colour = [colour == value for value in ("Green", "blue", "red")]
+        expected = self.rows(self.table["height"], *of_colour, *(floor == value for value in (-1, 9, 10)))
+        for part, rows in ((splits.train, slice(40)), (splits.validation, slice(40, 50)), (splits.test, slice(50, 60))):
+            np.testing.assert_array_equal(part.images, expected[rows])
+        self.assertEqual((splits.pixel_max, splits.train.images.dtype), (1.0, np.float32))
+        self.assertEqual(description.describe(splits)["columns"], titles)
+        # One column, by its name alone; the other stays a number.
+        one = self.load(self.write(name), "colour")
+        np.testing.assert_array_equal(one.train.images[:, -1], floor[:40])
+        self.assertLen(one.columns, 5)
+
+    def test_other_types_of_categories(self):
+        floor = self.table["floor"]
+        expected = self.rows(*(floor == value for value in (-1, 9, 10)))
+        for values in (
+            pa.array(floor, pa.int8()),
+            pa.array(floor, pa.float32()),
+            pa.array(floor.astype(str)).dictionary_encode(),
+            # Of a dictionary with a value that no row has.
+            pa.DictionaryArray.from_arrays(pa.array([(9, -1, 7, 10).index(value) for value in floor]), [9, -1, 7, 10]),
+        ):
+            splits = self.load(self.write("data.parquet", colour=None, height=None, floor=values), ("floor",))
+            titles = [str(column) for column in splits.columns]
+            self.assertCountEqual(titles, ["floor=-1", "floor=9", "floor=10"])
+            order = [titles.index(title) for title in ("floor=-1", "floor=9", "floor=10")]
+            np.testing.assert_array_equal(splits.train.images[:, order], expected[:40])
+        splits = self.load(self.write("data.parquet", colour=None, height=None, floor=floor == 9), ("floor",))
+        self.assertEqual([str(column) for column in splits.columns], ["floor=False", "floor=True"])
+        np.testing.assert_array_equal(splits.train.images, self.rows(floor != 9, floor == 9)[:40])
+
+    def test_a_missing_value_has_a_column_of_its_own(self):
+        colour = np.where(np.arange(60) % 7 == 0, "", self.table["colour"])
+        floor = np.where(np.arange(60) % 5 == 0, np.nan, self.table["floor"])
+        titles = ["colour=", "colour=Green", "colour=blue", "colour=red", "floor=", "floor=-1", "floor=9", "floor=10"]
+        paths = [
+            self.write(colour=colour, floor=["" if np.isnan(value) else int(value) for value in floor]),
+            self.write("data.parquet", colour=[value or None for value in colour], floor=floor),
+            self.write("other.parquet", colour=colour, floor=pa.array(floor, from_pandas=True)),
+        ]
+        for path in paths:
+            with self.assertLogs("absl", "INFO") as logged:
+                splits = self.load(path)
+            self.assertIn("column 'colour': 9 of 60 values are missing: that is 'colour='", "".join(logged.output))
+            self.assertIn("column 'floor': 12 of 60 values are missing: that is 'floor='", "".join(logged.output))
+            self.assertEqual(list(map(str, splits.columns)), ["height", *titles])
+            expected = np.stack([colour[:40] == "", np.isnan(floor[:40])], axis=1)
+            np.testing.assert_array_equal(splits.train.images[:, [1, 5]], expected)
+
+    def test_bytes_beside_categories_are_numbers(self):
+        pixels = np.random.default_rng(0).integers(0, 256, 60).astype(np.uint8)
+        splits = self.load(self.write("data.parquet", height=pixels, floor=None), ("colour",))
+        np.testing.assert_array_equal(splits.train.images[:, 0], pixels[:40])
+        self.assertEqual((splits.train.images.dtype, splits.pixel_max), (np.float32, 1.0))
+
+    def test_too_many_values(self):
+        rows = np.arange(1200)
+        table = {"colour": None, "floor": None, "height": rows % 7, "y": rows % 2}
+        with self.assertRaisesRegex(DataError, "column 'id' has 1001 different values, expected at most 1000; leave "):
+            self.load(self.write(**table, id=[f"n{row % 1001}" for row in rows]), ("id",))
+        self.assertEqual(self.load(self.write(**table, id=[f"n{row % 1000}" for row in rows]), ("id",)).n_in, 1001)
+        table = {name: values if values is None else values[:150] for name, values in table.items()}
+        with self.assertRaisesRegex(
+            DataError, "column 'id' has 150 different values, one for each row, so they tell no"
+        ):
+            self.load(self.write(**table, id=[f"n{row}" for row in rows[:150]]), ("id",))
+
+    @parameterized.parameters(
+        (("z",), ConfigError, "categorical=z: .*data.csv has no column 'z', but height, colour, floor, y$"),
+        (("colour", "y"), ConfigError, "categorical=colour,y: 'y' has the labels, which are categories in any case$"),
+        (("height", "colour"), DataError, "column 'height' holds [-.0-9]*; expected text or integers as categories$"),
+        (("colour", "colour"), ConfigError, "categorical=colour,colour: names a column twice$"),
+        (("a,b",), ConfigError, "categorical=a,b: must be names of columns, with commas between them"),
+        (("",), ConfigError, "categorical=: must be names of columns"),
+    )
+    def test_what_cannot_be_used(self, categorical, error, message):
+        with self.assertRaisesRegex(error, message):
+            self.load(self.write(), categorical)
+
+    def test_other_types_and_other_data(self):
+        path = self.write("data.parquet", floor=[[1]] * 60)
+        with self.assertRaisesRegex(DataError, r"column 'floor' is of type list<.*>; expected text or integers as cat"):
+            self.load(path)
+        with self.assertRaisesRegex(
+            ConfigError, "^categorical=a,b: is for tables of features, .*, and digits is none$"
+        ):
+            load("digits", categorical=("a", "b"))
+
+
+class SplitColumnTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        random = np.random.default_rng(0)
+        self.words = random.permutation(np.repeat(["train", "val", "test"], [30, 10, 20]))
+        self.rows = random.normal(size=(60, 2)).round(3).astype(np.float32)
+        self.labels = np.arange(60) % 3
+
+    def write(self, name, words, file="data.csv"):
+        columns = {"a": self.rows[:, 0], name: words, "b": self.rows[:, 1], "y": self.labels}
+        if file.endswith(".parquet"):
+            pq.write_table(pa.table(columns), self.folder / file)
+        else:
+            lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+            (self.folder / file).write_text("\n".join(lines))
+        return self.folder / file
+
+    def assert_divided(self, splits, **words):
+        for split, of_split in words.items():
+            part, rows = getattr(splits, split), np.flatnonzero(np.isin(self.words, of_split))
+            np.testing.assert_array_equal(part.images, self.rows[rows])
+            np.testing.assert_array_equal(part.labels, self.labels[rows])
+
+    @parameterized.product(name=("split", "Set", "SUBSET"), file=("data.csv", "data.parquet"))
+    def test_it_divides_the_rows(self, name, file):
+        splits = load(self.write(name, self.words, file))
+        self.assert_divided(splits, train="train", validation="val", test="test")
+        self.assertEqual((splits.taken, splits.n_in), ((), 2))
+        self.assertEqual(set(splits.brought), {"validation", "test"})
+        (note,) = splits.notes
+        self.assertEndsWith(note, f"the column '{name}' divides the rows: 30 for train, 10 for validation, 20 for test")
+        orders = [of_split["split_order"] for of_split in description.describe(splits)["splits"].values()]
+        self.assertEqual(orders, [None, None, None])
+
+    def test_other_words_and_categories(self):
+        other = {"train": "Training", "val": "dev", "test": "TESTING"}
+        self.assert_divided(load(self.write("split", [other[w] for w in self.words])), train="train", validation="val")
+        words = pa.array(self.words).dictionary_encode()
+        self.assert_divided(load(self.write("split", words, "data.parquet")), train="train", test="test")
+
+    def test_what_it_does_not_say_is_drawn_from_training(self):
+        words = np.where(self.words == "val", "train", self.words)
+        splits = load(self.write("split", words), validation_split=12)
+        self.assert_divided(splits, test="test")
+        self.assertEqual((splits.taken, splits.brought), (("validation",), ("test",)))
+        self.assertEqual((len(splits.train), len(splits.validation)), (28, 12))
+        self.assertEqual(np.bincount(splits.validation.labels).sum(), 12)
+        both = np.concatenate([splits.train.rows, splits.validation.rows])
+        np.testing.assert_array_equal(np.sort(both), np.flatnonzero(words == "train"))
+
+    def test_weights_and_groups_stay_with_their_rows(self):
+        weights, groups = np.arange(1.0, 61), np.arange(60)
+        np.save(self.folder / "weights.npy", weights)
+        np.save(self.folder / "groups.npy", groups)
+        options = {"sample_weight": self.folder / "weights.npy", "groups": self.folder / "groups.npy"}
+        splits = load(self.write("split", self.words), **options)
+        for split, word in (("train", "train"), ("validation", "val"), ("test", "test")):
+            part, rows = getattr(splits, split), np.flatnonzero(self.words == word)
+            np.testing.assert_array_equal(part.weights, weights[rows])
+            np.testing.assert_array_equal(part.groups, groups[rows])
+        np.save(self.folder / "groups.npy", groups // 30)
+        with self.assertRaisesRegex(DataError, "of the validation split is of one group with example .* of the train"):
+            load(self.write("split", self.words), **options)
+
+    def test_numbers_in_such_a_column_are_features(self):
+        splits = load(self.write("split", self.labels))
+        self.assertEqual((splits.n_in, splits.brought), (3, ()))
+        with self.assertRaisesRegex(DataError, r"no numbers in the columns set \(string\)"):
+            load(self.write("set", np.where(self.words == "val", "a", "b")))
+        self.assertEqual(load(self.write("set", self.words), categorical="set").n_in, 5)
+
+    def test_not_twice(self):
+        (self.folder / "splits.txt").write_text("\n".join(self.words))
+        with self.assertRaisesRegex(ConfigError, "^split_file=.*splits.txt: .*data.csv brings its own; leave the file"):
+            load(self.write("split", self.words), split_file=self.folder / "splits.txt")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import pathlib
 import warnings
 from unittest import mock
 
@@ -220,6 +221,21 @@ class PathTest(parameterized.TestCase):
         self.assertEqual(tfpipe.train(TrainConfig(l2=1e-3), tfpipe.load("digits")).report["folds"], 5)
         data = tfpipe.load("digits", validation_split=300)
         self.assertEqual(tfpipe.train(TrainConfig(l2=1e-3), data).report["folds"], 0)
+
+    def test_a_file_of_splits_brings_them(self):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        images, labels = made.images(300)
+        words = np.where(np.arange(300) % 5 == 0, "validation", np.where(np.arange(300) % 7 == 0, "test", "train"))
+        np.save(folder / "images.npy", images)
+        np.save(folder / "labels.npy", labels)
+        (folder / "splits.txt").write_text("\n".join(words))
+        data = tfpipe.load(folder / "images.npy", labels=folder / "labels.npy", split_file=folder / "splits.txt")
+        report = tfpipe.train(TrainConfig(l2=1e-1), data).report
+        counts = [(words == word).sum() for word in ("train", "validation", "test")]
+        # The last fit is to the training and validation examples.
+        expected = (0, counts[0] + counts[1], *counts[1:])
+        names = ("folds", "train_examples", "validation_examples", "test_examples")
+        self.assertEqual(tuple(report[name] for name in names), expected)
 
 
 class WordsTest(parameterized.TestCase):

@@ -80,6 +80,13 @@ def _one_line(value: Any) -> str | None:
     return "must be a name or a path of characters that can be shown, without space around it"
 
 
+def _columns(value: Any) -> str | None:
+    expected = "must be names of columns, with commas between them, and so without commas and space around them"
+    if not isinstance(value, tuple) or any(_one_line(name) or "," in name for name in value):
+        return expected
+    return None if len(set(value)) == len(value) else "names a column twice"
+
+
 def _split(value: Any) -> str | None:
     if (_is_integer(value) and value >= 1) or (isinstance(value, float) and 0 < value < 1):
         return None
@@ -131,6 +138,22 @@ class Reading(NamedTuple):
     gray_max: int = 65535
 
 
+class Column(NamedTuple):
+    """What a number of a row of features is, in words of the table that it comes from.
+
+    Attributes:
+      name: the column of the table.
+      value: the number is 1 where the column has this value, as text, and else 0; "" is a missing one. None: the number
+        is what the column has.
+    """
+
+    name: str
+    value: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value}"
+
+
 # How they were read before there was a choice.
 AS_STORED = Reading("stored", "none")
 
@@ -145,9 +168,10 @@ class DataConfig:
         "IDX files of MNIST or of a set in its form (plain or .gz); a folder with a folder of pictures for each class, "
         "perhaps below train, validation and test, or other usual names of splits; an .npz file with images and "
         "labels, or X and y, or x_train, y_train, ...; an .npy file with images (then --labels has their labels); a "
-        ".csv or Parquet file, a table of numbers with a column of labels; a file mnist.pkl.gz as in the Theano "
-        "tutorial; or a data set of TensorFlow Datasets by its name, NAME[/CONFIG][:VERSION][:SPLIT], such as "
-        "fashion_mnist, emnist/letters, or mnist:train[:10%], which trains on these and keeps the test split",
+        ".csv or Parquet file, a table of numbers with a column of labels, or a list of pictures with their labels; a "
+        "file mnist.pkl.gz as in the Theano tutorial; or a data set of TensorFlow Datasets by its name, "
+        "NAME[/CONFIG][:VERSION][:SPLIT], such as fashion_mnist, emnist/letters, or mnist:train[:10%], which trains on "
+        "these and keeps the test split",
         _one_line,
     )
     labels: str | None = _option(
@@ -164,6 +188,18 @@ class DataConfig:
     label_column: str | None = _option(
         None,
         "the column with the labels of a .csv or Parquet file; default: label, class, target or y",
+        _or_none(_one_line),
+    )
+    categorical: tuple[str, ...] = _option(
+        (),
+        "columns of a .csv or Parquet file, such as colour,size, of text or integers that stand for categories: each "
+        "becomes columns of 0 and 1, one for each value in the file",
+        _columns,
+    )
+    images_dir: str | None = _option(
+        None,
+        "the folder of the pictures that a .csv or Parquet file names in one of its columns, with or without their "
+        "suffix; default: the folder of a .csv that names pictures there",
         _or_none(_one_line),
     )
     numbered_classes: bool = _option(
@@ -183,6 +219,12 @@ class DataConfig:
         "an .npy file, or a text file of one value a line, with a value for each of the same rows: examples of equal "
         "values are one group, which is in one split as a whole",
         lambda value: None if value is None else _one_line(value),
+    )
+    split_file: str | None = _option(
+        None,
+        "a text file of one word a line, or an .npy file of text, with train, validation or test for each of the same "
+        "rows: the split of each example, instead of drawing them",
+        _or_none(_one_line),
     )
     data_dir: str | None = _option(
         None,
@@ -513,6 +555,6 @@ def flag_lines(config: DataConfig | TrainConfig) -> list[str]:
         value = getattr(config, field.name)
         if isinstance(value, bool):
             lines.append(f"--{field.name}" if value else f"--no{field.name}")
-        elif value is not None:
+        elif value is not None and value != ():
             lines.append(f"--{field.name}={flag_value(value)}")
     return lines

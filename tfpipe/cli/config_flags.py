@@ -87,6 +87,17 @@ class _Scales(flags.ArgumentParser):
         return tuple(words.get(argument.lower(), argument).split(","))
 
 
+class _Names(flags.ArgumentParser):
+    """`colour,size`."""
+
+    syntactic_help = "names with commas between them"
+
+    def parse(self, argument: Any) -> tuple[str, ...]:
+        if isinstance(argument, tuple):
+            return argument
+        return tuple(argument.split(",")) if argument else ()
+
+
 class _NumbersSerializer(flags.ArgumentSerializer):
     def serialize(self, value: tuple[Any, ...]) -> str:
         return flag_value(value)
@@ -139,6 +150,8 @@ def define(config: type, values: flags.FlagValues, module: str) -> None:
             # As a flag that is true or false, which it was, it needs no value.
             flag = flags.Flag(_Scales(), _NumbersSerializer(), name, default, help, boolean=True)
             flags.DEFINE_flag(flag, values, module)
+        elif field.type == tuple[str, ...]:
+            flags.DEFINE(_Names(), name, default, help, serializer=_NumbersSerializer(), **options)
         elif field.type == tuple[int, int] | None:
             flags.DEFINE(_Size(), name, default, help, serializer=_NumbersSerializer(), **options)
         elif field.type in (float | int, float | int | None):

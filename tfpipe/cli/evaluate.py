@@ -103,10 +103,13 @@ def _is_same(dataset: str, of_run: str) -> bool:
 
 
 def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Splits":
-    """The data; pictures are read as the model says, unless the flags that are `given` say otherwise."""
+    """The data; pictures and categories are read as the model says, unless flags that are `given` say otherwise."""
     from tfpipe import data as datasets
+    from tfpipe.data.readers import registry
 
     options = dataclasses.asdict(data)
+    if model.columns and "categorical" not in given and "categorical" in registry.find(data).format.options:
+        options["categorical"] = tuple({column.name: None for column in model.columns if column.value is not None})
     if model.color_mode is not None:
         form = {"image_size": model.image_shape[:2], "color_mode": model.color_mode}
         if not form.keys().isdisjoint(given):

@@ -1,4 +1,4 @@
-"""What files beside a data set say of its training examples: what each counts, and which ones belong together."""
+"""What files beside a data set say of its training examples: what each counts, its group, and its split."""
 
 import pathlib
 from collections.abc import Sequence
@@ -6,19 +6,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfpipe.config import DataConfig
+from tfpipe.data import split_names
 from tfpipe.data.checked import checked_groups, checked_weights
 from tfpipe.data.groups import numbered
+from tfpipe.data.labels import decoded
 from tfpipe.data.readers.arrays import mapped
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError
 
 
 def annotated(source: Source, config: DataConfig) -> Source:
-    """The data with the weights and the groups that the files named in `config` have for its training examples.
+    """The data with the weights, groups and splits that the files named in `config` have for its training examples.
 
     Raises:
       DataError: a file cannot be read, or has no value that can be used for each row.
-      ConfigError: the data brings weights or groups itself.
+      ConfigError: the data brings weights, groups or such splits itself.
     """
     weights = groups = None
     if config.sample_weight is not None:
@@ -27,10 +29,14 @@ def annotated(source: Source, config: DataConfig) -> Source:
     if config.groups is not None:
         _check_not_there(source.train.groups, "groups", config.groups, source.train.name)
         groups = _of_examples(_groups(config.groups, _listed(source)), source)
-    return source._replace(train=source.train.annotated(weights, groups))
+    parts = source.parts
+    if config.split_file is not None:
+        _check_not_there(parts, "split_file", config.split_file, source.train.name)
+        parts = _parts(config.split_file, source)
+    return source._replace(train=source.train.annotated(weights, groups), parts=parts)
 
 
-def _check_not_there(found: np.ndarray | None, option: str, path: str, name: str) -> None:
+def _check_not_there(found: object, option: str, path: str, name: str) -> None:
     if found is not None:
         raise ConfigError(option, path, f"{name} brings its own; leave the file away, or take them out of the data")
 
@@ -59,6 +65,28 @@ def _groups(name: str, n_rows: int) -> np.ndarray:
     values = np.array(mapped(path)) if path.suffix == ".npy" else np.array(_lines(path))
     (numbers,) = numbered([(values, name)])
     return checked_groups(numbers, n_rows, name)
+
+
+def _parts(name: str, source: Source) -> dict[str, np.ndarray]:
+    """The numbers of the examples of each split."""
+    path, n_rows = _path(name), _listed(source)
+    words = np.array(mapped(path)) if path.suffix == ".npy" else np.array(_lines(path))
+    if words.dtype.kind not in "US" or words.ndim != 1:
+        found = f"splits of shape {words.shape} and type {words.dtype}"
+        raise DataError(f"{name}: {found}; expected [N] text: train, validation or test")
+    words = decoded(words, name)
+    if len(words) == n_rows + 1 and str(words[0]).lower() in split_names.COLUMNS:
+        words = words[1:]  # The name of the column, as pandas writes it.
+    if len(words) != n_rows:
+        raise DataError(f"{name}: {len(words)} rows for {n_rows} examples; expected one for each")
+    parts = split_names.parts(words, name)
+    for split, brought in (("validation", source.validation), ("test", source.test)):
+        if split in parts and brought is not None:
+            problem = f"says which examples are for {split}, and {source.train.name} brings a {split} split"
+            raise ConfigError("split_file", name, f"{problem}; expected another word in these rows")
+    if source.listing is not None:
+        parts = {split: np.sort(source.listing[rows][source.listing[rows] >= 0]) for split, rows in parts.items()}
+    return parts
 
 
 def _lines(path: pathlib.Path) -> Sequence[str]:

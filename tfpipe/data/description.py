@@ -27,7 +27,8 @@ def describe(splits: Splits) -> dict[str, Any]:
       class, in the order of `class_names`, the sum of their weights and the number of their groups, null where they
       have none, and by which `split_order` they were taken from the data, null if it brings them, there are none, or
       that is not known; `split_seed`, null unless some were drawn; `reading`: how pictures of files
-      became the images, null for other data; `notes`, `fingerprint`, as `Splits` has them.
+      became the images, null for other data; `columns`: the names of the columns of a table, of categories each with
+      its value, null for other data; `notes`, `fingerprint`, as `Splits` has them.
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
     taken, config = splits.taken, splits.config
@@ -53,6 +54,7 @@ def describe(splits: Splits) -> dict[str, Any]:
         },
         "split_seed": config.split_seed if config and "stratified" in orders.values() else None,
         "reading": splits.reading._asdict() if splits.reading else None,
+        "columns": None if splits.columns is None else list(map(str, splits.columns)),
         "notes": list(splits.notes),
         "fingerprint": splits.fingerprint,
     }

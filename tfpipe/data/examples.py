@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfpipe.config import DataConfig, Reading
+from tfpipe.config import Column, DataConfig, Reading
 from tfpipe.data import scaling
 from tfpipe.data.checked import checked_array, checked_groups, checked_images, checked_labels, checked_weights, noun
 from tfpipe.data.fingerprint import Part, fingerprint
@@ -206,6 +206,10 @@ class Splits:
       white: the value of a white pixel, where it is another than `white_pixel` takes it to be.
       reading: how pictures in files became the images, which a model does with others too; None: they were no pictures.
       notes: what is to be said of how the data was understood, a line each.
+      columns: what the D numbers of a row of features are, by which a model finds them in other tables; None: they have
+        no names.
+      brought: the names of the splits that the data says, also where they are rows of one array with the training
+        examples.
 
     Raises:
       DataError: on construction, when the splits do not fit together, there are no examples for training or for
@@ -223,6 +227,8 @@ class Splits:
     white: float | None = None
     reading: Reading | None = None
     notes: tuple[str, ...] = ()
+    columns: tuple[Column, ...] | None = None
+    brought: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         name = self.train.name
@@ -270,7 +276,11 @@ class Splits:
     def taken(self) -> tuple[str, ...]:
         """The names of the splits that the data did not bring: rows of the array that has the training examples."""
         others = {"validation": self.validation, "test": self.test}
-        return tuple(name for name, split in others.items() if len(split) and split.stored is self.train.stored)
+        return tuple(
+            name
+            for name, split in others.items()
+            if len(split) and split.stored is self.train.stored and name not in self.brought
+        )
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -22,9 +22,12 @@ def load(
     images_key: str | None = None,
     labels_key: str | None = None,
     label_column: str | None = None,
+    categorical: str | Sequence[str] = DataConfig.categorical,
+    images_dir: str | pathlib.Path | None = None,
     numbered_classes: bool = DataConfig.numbered_classes,
     sample_weight: str | pathlib.Path | None = None,
     groups: str | pathlib.Path | None = None,
+    split_file: str | pathlib.Path | None = None,
     data_dir: str | pathlib.Path | None = None,
     download: bool = DataConfig.download,
     validation_split: float | int | None = DataConfig.validation_split,
@@ -44,19 +47,24 @@ def load(
 
     Args:
       dataset: `digits`, or the path of a folder with IDX files or with class folders of pictures, of an `.npz`, an
-        `.npy`, a table in a `.csv` or Parquet file, or a `mnist.pkl.gz`; or `NAME[/CONFIG][:VERSION][:SPLIT]`, a data
-        set of TensorFlow Datasets.
+        `.npy`, a table of numbers or a list of pictures in a `.csv` or Parquet file, or a `mnist.pkl.gz`; or
+        `NAME[/CONFIG][:VERSION][:SPLIT]`, a data set of TensorFlow Datasets.
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
       images_key: the name of the array with the training images in an `.npz`; None: the one that is plain by its name
         or shape.
       labels_key: the same for their labels.
       label_column: the column of a table that has the labels; None: `label`, `class`, `target` or `y`.
+      categorical: columns of a table, of text or integers: each becomes columns of 0 and 1, one for each value in it.
+      images_dir: the folder of the pictures that a table names in one of its columns; None: the folder of a CSV file
+        that names pictures there.
       numbered_classes: integer labels of an `.npz`, an `.npy` or a table are the numbers of the classes from 0 on; else
         labels of which the least is not 0 name the classes that there are, and an `.npz` may have names for them.
       sample_weight: the path of an `.npy` with a number of at least 0 for each row of the training array, before any
         split is taken from it: what the example counts in the cost. See docs/data.md for the order of the rows.
       groups: the path of an `.npy`, or of a text file of one value a line, with a value for each of the same rows:
         examples of equal values are one group, which is in one split as a whole.
+      split_file: the path of such a file, with `train`, `validation` or `test`, or another usual name of these, for
+        each of the same rows: the split of each example.
       data_dir: where TensorFlow Datasets keeps prepared data; None: `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       download: whether it may download what is not prepared there.
       validation_split: number (int) or fraction (float) of the training examples that are taken from these to
@@ -93,9 +101,12 @@ def load(
         images_key=images_key,
         labels_key=labels_key,
         label_column=label_column,
+        categorical=tuple([categorical] if isinstance(categorical, str) else categorical),
+        images_dir=None if images_dir is None else str(images_dir),
         numbered_classes=numbered_classes,
         sample_weight=None if sample_weight is None else str(sample_weight),
         groups=None if groups is None else str(groups),
+        split_file=None if split_file is None else str(split_file),
         data_dir=None if data_dir is None else str(data_dir),
         download=download,
         validation_split=validation_split,
@@ -128,7 +139,8 @@ def _with_absolute_paths(config: DataConfig, is_path: bool) -> DataConfig:
       is_path: whether `dataset` is a path, and no name.
     """
     absolute: dict[str, Any] = {}
-    for option in ("labels", "sample_weight", "groups", "data_dir", *(("dataset",) if is_path else ())):
+    of_files = ("labels", "sample_weight", "groups", "split_file", "images_dir", "data_dir")
+    for option in (*of_files, *(("dataset",) if is_path else ())):
         value = getattr(config, option)
         if value is None:
             continue

@@ -21,6 +21,8 @@ _DRAW_OF_SPLITS = 1 << 32
 def divide(source: Source, config: DataConfig) -> Splits:
     """Takes the splits that `source` lacks from its training examples, and names the classes.
 
+    Those that it says are used as they are, whether they are arrays of their own or `parts` of the training examples.
+
     Raises:
       DataError: the training examples are of one class, of too many, or of too few groups.
       ConfigError: a split would be empty that was not to be, leave nothing to train on, or divide a group.
@@ -34,6 +36,7 @@ def divide(source: Source, config: DataConfig) -> Splits:
     if len(np.unique(source.train.labels)) < 2:
         raise DataError(f"{source.train.name}: every label is {n_classes - 1}; expected at least two classes")
 
+    source = _in_parts(source, named)
     brought = {"test": source.test, "validation": source.validation}
     lacking = [name for name, examples in brought.items() if examples is None]
     wanted = [name for name in lacking if name != "test" or config.test_split]
@@ -67,7 +70,32 @@ def divide(source: Source, config: DataConfig) -> Splits:
         white=source.pixel_max if train.stored.dtype == np.uint8 else None,
         reading=source.reading,
         notes=source.notes,
+        columns=source.columns,
+        brought=tuple(name for name, examples in brought.items() if examples is not None),
     )
+
+
+def _in_parts(source: Source, class_names: tuple[str, ...] | None) -> Source:
+    """The data with splits of their own for the parts of its training examples that are said to be for these.
+
+    Raises:
+      DataError: no training example is left, or one of the others has a class that none of these has.
+    """
+    if source.parts is None:
+        return source
+    splits = {name: source.train.take(numbers) for name, numbers in source.parts.items()}
+    train = splits["train"]
+    if not len(train):
+        raise DataError(f"{train.name}: no example for training is left; expected one at least")
+    for name, examples in splits.items():
+        unknown = ~np.isin(examples.labels, train.labels)
+        if unknown.any():
+            number = int(examples.labels[np.argmax(unknown)])
+            label = class_names[number] if class_names else str(number)
+            problem = f"an example for {name} is of the class {label}, which no training example has"
+            raise DataError(f"{train.name}: {problem}; expected all classes in training")
+    others = {"validation": source.validation, "test": source.test} | splits
+    return source._replace(train=train, validation=others["validation"], test=others["test"])
 
 
 def from_the_end(total: int, sizes: dict[str, int]) -> dict[str, np.ndarray]:

@@ -2,7 +2,8 @@
 
 probabilities = softmax(images.reshape(len(images), -1) @ W + b)
 
-Version 3 says how pictures in files become images, version 2 does not: that is from before there was a choice.
+Version 3 says how pictures in files become images, version 2 does not: that is from before there was a choice. Of
+tables it holds the names of the columns.
 """
 
 import io
@@ -13,7 +14,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from tfpipe.config import AS_STORED, DataConfig, Reading, known
+from tfpipe.config import AS_STORED, Column, DataConfig, Reading, known
 from tfpipe.disk import files, npz
 from tfpipe.exceptions import DataError, brief
 
@@ -37,6 +38,7 @@ class TrainedModel(NamedTuple):
       scale: `[D]`, or `[]` for one number, float64 above 0: what the columns of images as they were stored are measured
         in, s in what was minimized (see docs/search.md). None: not known, as in files of before there was one.
       reading: how pictures in files become images, but for size and colours.
+      columns: what the D numbers are that it takes, where the training data was a table; None: they have no names.
     """
 
     W: np.ndarray
@@ -47,6 +49,7 @@ class TrainedModel(NamedTuple):
     summary: dict[str, Any]
     scale: np.ndarray | None = None
     reading: Reading = Reading()
+    columns: tuple[Column, ...] | None = None
 
     @property
     def color_mode(self) -> str | None:
@@ -100,8 +103,10 @@ def load(path: pathlib.Path | str) -> TrainedModel:
 def encode(model: TrainedModel) -> bytes:
     """The content of a file. It holds anything; `decode` refuses what cannot be right."""
     buffer = io.BytesIO()
-    # Programs of before there was a scale read this file too: they look for the others alone.
+    # Programs of before there were these read this file too: they look for the others alone.
     known: dict[str, Any] = {} if model.scale is None else {"scale": model.scale}
+    if model.columns is not None:
+        known["columns"] = np.array(json.dumps(model.columns))
     np.savez(
         buffer,
         W=model.W,
@@ -141,6 +146,7 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
             dict(json.loads(str(arrays["summary"]))),
             arrays.get("scale"),
             AS_STORED if version == 2 else _reading(arrays),
+            _columns(arrays),
         )
         stated = str(arrays["color_mode"]), str(arrays["resize"])
     except (DataError, MemoryError):
@@ -160,6 +166,8 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
         raise DataError(f"{where}: W or b holds a value that is not finite")
     if model.scale is not None:
         _check_scale(where, model.scale, len(W))
+    if model.columns is not None and not len(set(model.columns)) == len(model.columns) == len(W):
+        raise DataError(f"{where}: {len(model.columns)} columns, or two of one name, do not fit W {W.shape}")
     if stated != (model.color_mode or "none", RESIZE) or not 0 < model.white < math.inf:
         how = f"color_mode {stated[0]}, resize {stated[1]}, white {model.white:g}"
         raise DataError(f"{where}: {how} do not fit images {model.image_shape}")
@@ -171,6 +179,16 @@ def _reading(arrays: dict[str, np.ndarray]) -> Reading:
     texts = str(arrays["orientation"]), str(arrays["background"])
     config = DataConfig(orientation=texts[0], background=texts[1], gray_max=arrays["gray_max"].item())
     return Reading(config.orientation, config.background, known(config.gray_max))
+
+
+def _columns(arrays: dict[str, np.ndarray]) -> tuple[Column, ...] | None:
+    """Raises ValueError unless they are pairs of text, of which the second may be null."""
+    if "columns" not in arrays:
+        return None
+    columns = tuple(Column(*pair) for pair in json.loads(str(arrays["columns"])))
+    if not all(isinstance(column.name, str) and isinstance(column.value, str | None) for column in columns):
+        raise ValueError("columns that are no text")
+    return columns
 
 
 def _check_scale(where: str, scale: np.ndarray, n_in: int) -> None:

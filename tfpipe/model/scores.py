@@ -1,5 +1,6 @@
 """How good a trained model is on labelled examples. NumPy and scikit-learn only."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,8 @@ from tfpipe.data import Examples, Splits
 from tfpipe.data.checked import noun
 from tfpipe.data.picture_files import composed
 from tfpipe.exceptions import DataError, enumeration
+from tfpipe.log import log
+from tfpipe.model import columns
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 
@@ -29,11 +32,15 @@ class Predictions(NamedTuple):
 def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predictions:
     """What `model` says of `examples`, which are some of `splits`.
 
+    Columns of a table are found by their names, in whatever order. A value of categories that the model has not seen is
+    0 in all of its columns, and the log says so.
+
     Raises:
-      DataError: the data does not fit the model: its images have another shape or another scale, or it has classes that
-        the model does not know.
+      DataError: the data does not fit the model: its images have another shape or another scale, it lacks columns, or
+        it has classes that the model does not know.
     """
-    if splits.image_shape != model.image_shape:
+    rows_of = _rows_by_name(model, splits, examples)
+    if rows_of is None and splits.image_shape != model.image_shape:
         shapes = (" x ".join(map(str, shape)) for shape in (splits.image_shape, model.image_shape))
         raise DataError("{}: {} of {}, and the model takes {}".format(examples.name, noun(examples.stored), *shapes))
     if splits.white_pixel != model.white:
@@ -47,9 +54,32 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
         known = f"the model knows {enumeration(model.class_names, _MOST_NAMED)}"
         raise DataError(f"{examples.name}: has the classes {enumeration(unknown, _MOST_NAMED)}, and {known}")
     numbers = np.array(numbers_of)
-    return Predictions(
-        numbers[examples.labels], np.concatenate([model.probabilities(block) for block in examples.blocks()])
-    )
+    blocks = examples.blocks() if rows_of is None else map(rows_of, examples.blocks())
+    return Predictions(numbers[examples.labels], np.concatenate([model.probabilities(block) for block in blocks]))
+
+
+def _rows_by_name(model: TrainedModel, splits: Splits, examples: Examples) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What makes rows for the model of those of a table; None: they have no names, or are as the model has them."""
+    if model.columns is None or splits.columns is None or model.columns == splits.columns:
+        return None
+    found = columns.match(model.columns, splits.columns, examples.name)
+    if found.unused:
+        log.info("%s: the model does not take the columns %s", examples.name, enumeration(found.unused, _MOST_NAMED))
+    for name, places in found.unseen.items():
+        there = sum((block[:, places] != 0).sum(axis=0) for block in examples.blocks())
+        values = [str(splits.columns[place].value) for place, count in zip(places, there, strict=True) if count]
+        if values:
+            shown = enumeration([repr(value) for value in values], _MOST_NAMED)
+            log.warning(
+                "%s: %d of %d rows have values in the column %r that the model has not seen, and count as none of its "
+                "values: %s",
+                examples.name,
+                sum(there),
+                len(examples),
+                name,
+                shown,
+            )
+    return found.rows
 
 
 def concatenated(parts: list[Predictions]) -> Predictions:

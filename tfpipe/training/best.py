@@ -66,4 +66,5 @@ class Best:
             splits.white_pixel,
             summary,
             reading=splits.reading or Reading(),
+            columns=splits.columns,
         )

@@ -139,6 +139,5 @@ def trained_model(plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, *, ref
         "tfpipe": __version__,
     }
     of_data = splits.class_names, splits.image_shape, splits.white_pixel
-    return TrainedModel(
-        saved.W, saved.b, *of_data, summary, fit.scale_of_images(trial.standardize), splits.reading or Reading()
-    )
+    scale, reading = fit.scale_of_images(trial.standardize), splits.reading or Reading()
+    return TrainedModel(saved.W, saved.b, *of_data, summary, scale, reading, splits.columns)

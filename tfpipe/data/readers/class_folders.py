@@ -8,17 +8,10 @@ import numpy as np
 
 from tfpipe.data import picture_files
 from tfpipe.data.picture_files import composed
+from tfpipe.data.split_names import NAMES, split_of
 from tfpipe.exceptions import DataError, enumeration
 from tfpipe.log import log
 from tfpipe.text import is_one_line
-
-# What people call their splits, in small letters.
-_SPLITS = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "eval": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-_PARTS = ("train", "validation", "test")
 
 
 class Picture(NamedTuple):
@@ -32,16 +25,19 @@ class Layout(NamedTuple):
     """What a folder holds.
 
     Attributes:
-      splits: the pictures of each split that there is, `train` among them, in an order that is drawn once and for all.
+      splits: the pictures of each split that there is, `train` among them; those of folders in an order that is drawn
+        once and for all.
       folders: the folders of these splits.
-      class_names: by number.
+      class_names: by number; None: the classes have numbers alone.
       notes: what is to be said of how the folder was read, a line each.
+      is_listed: whether people list the training pictures in the order that these have; else by their paths.
     """
 
     splits: dict[str, list[Picture]]
     folders: dict[str, pathlib.Path]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
+    is_listed: bool = False
 
 
 def is_there(root: pathlib.Path) -> bool:
@@ -112,7 +108,7 @@ class _Reader:
         while _training(folders) is None and (inner := self._only_folder(root, folders)) is not None:
             self._note(f"{inner}: the only folder in {root}, so the classes are looked for in there")
             root, folders = inner, self._folders(inner)
-        called_so = [folder for folder in folders if folder.name.lower() in _SPLITS]
+        called_so = {folder: split for folder in folders if (split := split_of(folder.name))}
         training = _training(folders)
         if training is None or (len(called_so) < len(folders) and self._has_pictures(training)):
             if called_so:
@@ -120,8 +116,7 @@ class _Reader:
                 self._note(f"{root}: {shown} is read as a class, as there are no folders of classes for training in it")
             return {"train": root}
         by_split: dict[str, pathlib.Path] = {}
-        for folder in called_so:
-            name = _SPLITS[folder.name.lower()]
+        for folder, name in called_so.items():
             if name in by_split:
                 both = f"{by_split[name].name} and {folder.name}"
                 raise DataError(f"{root}: holds {both}, which both stand for {name}; expected one of them")
@@ -132,9 +127,9 @@ class _Reader:
                 f"{root}: holds {training.name} beside {others[0]}; expected splits alone, or classes alone"
             )
         if any(folder.name != name for name, folder in by_split.items()):
-            shown = ", ".join(f"{by_split[name].name} for {name}" for name in _PARTS if name in by_split)
+            shown = ", ".join(f"{by_split[name].name} for {name}" for name in NAMES if name in by_split)
             self._note(f"{root}: holds splits, {shown}")
-        return {name: by_split[name] for name in _PARTS if name in by_split}
+        return {name: by_split[name] for name in NAMES if name in by_split}
 
     def _classes(self, folder: pathlib.Path, known: list[str]) -> tuple[pathlib.Path, list[pathlib.Path]]:
         """The folder that holds the classes of a split, `folder` or one in it, and their folders."""
@@ -214,7 +209,7 @@ def _is_class_folder(path: pathlib.Path) -> bool:
 
 
 def _training(folders: list[pathlib.Path]) -> pathlib.Path | None:
-    return next((folder for folder in folders if _SPLITS.get(folder.name.lower()) == "train"), None)
+    return next((folder for folder in folders if split_of(folder.name) == "train"), None)
 
 
 def _instead(folder: pathlib.Path, skipped: list[str]) -> str:

@@ -24,7 +24,7 @@ from tfpipe.config import DataConfig, Reading
 from tfpipe.data import pictures
 from tfpipe.data.examples import Examples
 from tfpipe.data.readers import class_folders, idx
-from tfpipe.data.readers.class_folders import Picture
+from tfpipe.data.readers.class_folders import Layout, Picture
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError, brief
 from tfpipe.log import log
@@ -59,6 +59,7 @@ def read(
     orientation: str = DataConfig.orientation,
     background: str = DataConfig.background,
     gray_max: int | None = DataConfig.gray_max,
+    layout: Layout | None = None,
 ) -> Source:
     """Decodes every picture below `root`: `[N, H, W]` or `[N, H, W, 3]` uint8.
 
@@ -74,12 +75,14 @@ def read(
       orientation: `upright` or `stored`.
       background: `white`, `black`, or `none`.
       gray_max: what is white in gray pictures of more than 8 bits a pixel; None: the training pictures tell.
+      layout: the pictures, which a list of the name `root` has; None: those of the class folders in it.
 
     Raises:
       DataError: there are no pictures; one does not decode, has another size, or lies outside of `root`; a class has
         none; a class of another split is not in the training split.
     """
-    layout = class_folders.listed(root)
+    layout = layout or class_folders.listed(root)
+    class_names = layout.class_names or ()
     reading = Reading(orientation, background, gray_max or Reading().gray_max)
     notes = list(layout.notes)
     # Pillow warns of pictures above 89 million pixels, and fails above twice as many. Both are errors here.
@@ -105,11 +108,13 @@ def read(
         labels = np.array([head.picture.label for head in decoded], np.int32)
         examples[name] = Examples(images, labels, str(root if len(heads) == 1 else layout.folders[name]))
         numbers[name] = {head.picture.path: number for number, head in enumerate(decoded)}
-    for number in np.flatnonzero(np.bincount(examples["train"].labels, minlength=len(layout.class_names)) == 0):
-        raise DataError(f"{root}: no picture of the class {layout.class_names[number]} decodes; expected one at least")
+    for number in np.setdiff1d(np.arange(len(class_names)), examples["train"].labels):
+        raise DataError(f"{root}: no picture of the class {class_names[number]} decodes; expected one at least")
     if bad:
         log.warning("%s: left out %d pictures that do not decode", root, bad)
-    paths = sorted((picture.path for picture in layout.splits["train"]), key=lambda path: path.parts)
+    paths = [picture.path for picture in layout.splits["train"]]
+    if not layout.is_listed:
+        paths.sort(key=lambda path: path.parts)
     return Source(
         examples["train"],
         examples.get("validation"),

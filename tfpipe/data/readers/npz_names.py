@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfpipe.data.split_names import NAMES
 from tfpipe.exceptions import ConfigError, DataError, enumeration
 
 
@@ -39,7 +40,6 @@ class Roles(NamedTuple):
     unused: list[str]
 
 
-_SPLITS = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
 _KINDS = {
     "images": "images?|x|data|features|embeddings|inputs",
     "labels": "labels?|y|targets?",
@@ -51,9 +51,9 @@ _CLASS_NAMES = re.compile("class_names|target_names|label_names", re.IGNORECASE)
 _PREFERRED = (
     {
         split: (f"{prefix}images", f"{prefix}labels")
-        for split, prefix in zip(_SPLITS, ("", "validation_", "test_"), strict=True)
+        for split, prefix in zip(NAMES, ("", "validation_", "test_"), strict=True)
     },
-    {split: (f"x_{suffix}", f"y_{suffix}") for split, suffix in zip(_SPLITS, ("train", "val", "test"), strict=True)},
+    {split: (f"x_{suffix}", f"y_{suffix}") for split, suffix in zip(NAMES, ("train", "val", "test"), strict=True)},
 )
 _EXPECTED = (
     "expected images [N, ...] and labels [N], by names such as images and labels, X and y, or x_train and y_train (and "
@@ -108,7 +108,8 @@ def _meant(forms: Mapping[str, Form]) -> dict[tuple[str, str], list[str]]:
     """The names by what they mean: split and kind."""
     meant: dict[tuple[str, str], list[str]] = {}
     for kind, stems in _KINDS.items():
-        for split, words in _SPLITS.items():
+        for split in NAMES:
+            words = "|".join(NAMES[split])
             pattern = f"({words})_?({stems})|({stems})_?({words})" + f"|({stems})" * (split == "train")
             if names := [name for name in sorted(forms) if re.fullmatch(pattern, name, re.IGNORECASE)]:
                 meant[split, kind] = names

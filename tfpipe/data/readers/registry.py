@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfpipe.config import DataConfig, flag_value
-from tfpipe.data.readers import arrays, digits, folder, idx, table, tfds, theano_pickle
+from tfpipe.data.readers import arrays, digits, folder, idx, picture_list, table, tfds, theano_pickle
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError
 
@@ -25,34 +25,37 @@ class Format(NamedTuple):
     options: tuple[str, ...] = ()
 
 
+_OF_PICTURES = ("image_size", "color_mode", "orientation", "background", "gray_max", "skip_bad_images")
+_OF_LISTS = ("images_dir", "label_column", "numbered_classes", *_OF_PICTURES)
 # The first that recognises the data reads it.
 FORMATS = (
     Format(digits.recognise, digits.read),
-    Format(
-        folder.recognise,
-        folder.read,
-        ("image_size", "color_mode", "orientation", "background", "gray_max", "skip_bad_images"),
-    ),
+    Format(folder.recognise, folder.read, _OF_PICTURES),
     Format(idx.recognise, idx.read),
     Format(arrays.recognise_npy, arrays.read_npy, ("labels", "numbered_classes")),
     Format(arrays.recognise_npz, arrays.read_npz, ("images_key", "labels_key", "numbered_classes")),
     Format(theano_pickle.recognise, theano_pickle.read),
-    Format(table.recognise, table.read, ("label_column", "numbered_classes")),
+    Format(picture_list.recognise, picture_list.read, _OF_LISTS),
+    Format(table.recognise, table.read, ("label_column", "numbered_classes", "categorical")),
     Format(tfds.recognise, tfds.read, ("image_size", "color_mode", "data_dir", "download")),
 )
+# With a folder of pictures every table is a list of these.
+_WITH_IMAGES_DIR = Format(table.recognise, picture_list.read, _OF_LISTS)
 # What these options are for, said to those who give one to other data.
 _PURPOSES = {
     "labels": "goes with images in an .npy file",
     "images_key": "is for arrays in an .npz file",
     "labels_key": "is for arrays in an .npz file",
     "label_column": "is for tables, a .csv or Parquet file",
+    "categorical": "is for tables of features, a .csv or Parquet file",
+    "images_dir": "goes with a .csv or Parquet file that lists pictures",
     "numbered_classes": "is for labels in an .npz, .npy, .csv or Parquet file",
-    "image_size": "is for pictures of a folder or of TensorFlow Datasets",
-    "color_mode": "is for pictures of a folder or of TensorFlow Datasets",
-    "orientation": "is for folders of pictures",
-    "background": "is for folders of pictures",
-    "gray_max": "is for folders of pictures",
-    "skip_bad_images": "is for folders of pictures",
+    "image_size": "is for pictures of a folder, of a list or of TensorFlow Datasets",
+    "color_mode": "is for pictures of a folder, of a list or of TensorFlow Datasets",
+    "orientation": "is for folders of pictures and lists of them",
+    "background": "is for folders of pictures and lists of them",
+    "gray_max": "is for folders of pictures and lists of them",
+    "skip_bad_images": "is for folders of pictures and lists of them",
     "data_dir": "is for data sets of TensorFlow Datasets",
     "download": "is for data sets of TensorFlow Datasets",
 }
@@ -88,7 +91,8 @@ def find(config: DataConfig) -> Found:
     try:
         path = pathlib.Path(dataset).expanduser()
         exists = path.exists()
-        found = next((Found(f, what) for f in FORMATS if (what := f.recognise(dataset, path)) is not None), None)
+        formats = FORMATS if config.images_dir is None else (_WITH_IMAGES_DIR, *FORMATS)
+        found = next((Found(f, what) for f in formats if (what := f.recognise(dataset, path)) is not None), None)
     except (OSError, RuntimeError) as error:  # Such as a name that is too long, or `~` of somebody who is not there.
         raise DataError(f"{dataset}: cannot be found: {getattr(error, 'strerror', None) or error}") from error
     for option, purpose in _PURPOSES.items():

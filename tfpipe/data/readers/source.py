@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.config import Reading
+from tfpipe.config import Column, Reading
 from tfpipe.data.examples import Examples
 
 
@@ -20,6 +20,9 @@ class Source(NamedTuple):
         of the list the number of the example that it became, or -1 for none; None: they are listed as they are stored.
       reading: how pictures became the images; None: they were no pictures.
       notes: what is to be said of how the files were understood, a line each.
+      columns: what the numbers of a row of features are; None: they have no names.
+      parts: for each split that the data or a file beside it says, `train` among them, the numbers of its examples
+        among the training examples, ascending; None: all of these are for training, but for what is drawn from them.
     """
 
     train: Examples
@@ -30,3 +33,5 @@ class Source(NamedTuple):
     listing: np.ndarray | None = None
     reading: Reading | None = None
     notes: tuple[str, ...] = ()
+    columns: tuple[Column, ...] | None = None
+    parts: dict[str, np.ndarray] | None = None

@@ -1,39 +1,34 @@
 """Tables: a CSV file, or a Parquet file, whose columns are features, but for one that has the labels."""
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfpipe.config import DataConfig
-from tfpipe.data import labels as labels_
+from tfpipe.config import Column, DataConfig
 from tfpipe.data.examples import Examples
+from tfpipe.data.pictures import is_picture
+from tfpipe.data.readers import arrow, split_column
+from tfpipe.data.readers.categories import Categories, categories
 from tfpipe.data.readers.source import Source
-from tfpipe.exceptions import ConfigError, DataError, brief, enumeration
+from tfpipe.exceptions import ConfigError, DataError, enumeration
 from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
 if TYPE_CHECKING:
     import pyarrow
 
-_LABELS = ("label", "class", "target", "y")
-_PARQUET = b"PAR1"
-_DELIMITERS = (",", ";", "\t")
-# What pandas calls the column of row numbers that it writes: to CSV, when that is read again, and to Parquet.
-_ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")
-# The types of a column are told by its first block: as large as Arrow takes one, so that most files are one.
-_MOST_BLOCK = (1 << 31) - 1
-
 
 def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
     """The path, if it is one of a file `.csv`, or of one that begins as Parquet does."""
-    if not path.is_file():
-        return None
-    return path if path.suffix.lower() == ".csv" or _is_parquet(path) else None
+    return path if arrow.is_csv(path) or arrow.is_parquet(path) else None
 
 
 def read(
-    path: pathlib.Path, label_column: str | None = None, numbered_classes: bool = DataConfig.numbered_classes
+    path: pathlib.Path,
+    label_column: str | None = None,
+    numbered_classes: bool = DataConfig.numbered_classes,
+    categorical: tuple[str, ...] = DataConfig.categorical,
 ) -> Source:
     """Reads a table: rows `[N, D]` float32 of its columns of numbers, uint8 where all of them are that, and labels.
 
@@ -41,153 +36,96 @@ def read(
       path: the file. CSV has the names of the columns in its first line, and `,`, `;` or tabs between values.
       label_column: the column of the labels; None: `label`, `class`, `target` or `y`, in upper or lower case.
       numbered_classes: integer labels are the numbers of the classes; see `labels.encode`.
+      categorical: columns of which each becomes a column of 0 and 1 for each value that it has.
 
     Raises:
       DataError: the file is damaged; a value is missing; a column holds no numbers; there are no labels; or there is no
         pyarrow, by which it is read.
-      ConfigError: there is no column `label_column`.
+      ConfigError: a column is not there, or is categorical and has the labels.
     """
-    try:
-        return _read(path, label_column, numbered_classes)
-    except (DataError, ConfigError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or brief(error)}") from error
-    except Exception as error:  # Arrow has many errors for damage, and some of them as late as a column is looked at.
-        raise DataError(f"{path}: not a readable table: {brief(error)}") from error
+    with arrow.readable(path):
+        table = arrow.read_table(path, label_column)
+        names = table.column_names
+        of_labels = arrow.label_column(path, names, label_column)
+        _check_categorical(path, names, of_labels, categorical)
+        of_splits = split_column.found(path, table, (of_labels, *categorical))
+        parts, note = (None, "") if of_splits is None else split_column.parts(path, table, of_splits)
+        labels, class_names = arrow.labels(path, table, of_labels, parts, numbered=numbered_classes)
+        features = {name: table.column(name) for name in names if name not in (of_labels, of_splits)}
+        features = {
+            name: column
+            for name, column in features.items()
+            if name in categorical or not _is_row_numbers(path, name, column)
+        }
+        rows, columns = _rows(path, features, categorical)
+    examples = Examples(rows, labels, str(path))
+    pixel_max = 255.0 if rows.dtype == np.uint8 else 1.0
+    notes = (note,) if note else ()
+    return Source(examples, None, None, pixel_max, class_names, notes=notes, columns=columns, parts=parts)
 
 
-def _read(path: pathlib.Path, label_column: str | None, numbered: bool) -> Source:
-    table = _table(path, label_column)
-    names = _column_names(path, table)
-    of_labels = _label_column(path, names, label_column)
-    labels = _labels(path, of_labels, table.column(names.index(of_labels)))
-    features = {name: table.column(names.index(name)) for name in names if name != of_labels}
-    rows = _rows(path, {name: column for name, column in features.items() if not _is_row_numbers(path, name, column)})
-    (numbers,), class_names = labels_.encode([(labels, f"{path} ({of_labels})")], numbered=numbered)
-    examples = Examples(rows, numbers, str(path))
-    return Source(examples, None, None, 255.0 if rows.dtype == np.uint8 else 1.0, class_names)
+def _check_categorical(path: pathlib.Path, names: list[str], of_labels: str, categorical: tuple[str, ...]) -> None:
+    given = ",".join(categorical)
+    for name in categorical:
+        if name not in names:
+            raise ConfigError("categorical", given, f"{path} has no column {name!r}, but {enumeration(names)}")
+        if name == of_labels:
+            raise ConfigError("categorical", given, f"{name!r} has the labels, which are categories in any case")
 
 
-def _is_parquet(path: pathlib.Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(_PARQUET)) == _PARQUET
-
-
-def _table(path: pathlib.Path, label_column: str | None) -> "pyarrow.Table":
-    try:
-        import pyarrow.csv
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path}: is read by a package that is not there: pip install 'tfpipe[tables]'") from None
-    if _is_parquet(path):
-        with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
-            # Arrow has numbers in 8 bytes for the most part.
-            check_fits_memory(str(path), 8 * file.metadata.num_rows * file.metadata.num_columns)
-            return file.read()
-    with open(path, encoding="utf-8-sig", newline="") as text:
-        first = text.readline()
-    if label_column is None:
-        _check_header(path, first)
-    return pyarrow.csv.read_csv(
-        path,
-        read_options=pyarrow.csv.ReadOptions(block_size=min(path.stat().st_size + 1, _MOST_BLOCK)),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(first), newlines_in_values=True),
-    )
-
-
-def _delimiter(line: str) -> str:
-    return max(_DELIMITERS, key=line.count)
-
-
-def _check_header(path: pathlib.Path, line: str) -> None:
-    """Raises DataError if the first line has nothing but numbers."""
-    try:
-        list(map(float, line.strip().split(_delimiter(line))))
-    except ValueError:
-        return
-    expected = "the names of the columns, one of them label; --label_column=NAME if these are names"
-    raise DataError(f"{path}: the first line has numbers alone; expected {expected}")
-
-
-def _column_names(path: pathlib.Path, table: "pyarrow.Table") -> list[str]:
-    names = list(map(str, table.column_names))
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}: two columns are called {enumeration(twice)}; expected a name of its own for each")
-    if not table.num_rows:
-        raise DataError(f"{path}: holds no rows; expected one for each example")
-    return names
-
-
-def _label_column(path: pathlib.Path, names: list[str], given: str | None) -> str:
-    if given is not None:
-        if given not in names:
-            raise ConfigError("label_column", given, f"{path} has the columns {enumeration(names)}")
-        return given
-    found = [name for name in names if name.lower() in _LABELS]
-    if len(found) == 1:
-        return found[0]
-    problem = f"the columns {' and '.join(found)} may be the labels" if found else f"no column {', '.join(_LABELS)}"
-    raise DataError(f"{path}: {problem}; --label_column says which it is, of {enumeration(names)}")
-
-
-def _check_whole(path: pathlib.Path, name: str, missing: np.ndarray) -> None:
-    """Raises DataError if a value is missing; `missing` says it for each row."""
-    if missing.any():
-        count, row = int(missing.sum()), int(np.argmax(missing))
-        found = f"{count} of {len(missing)} values are missing, the first in row {row} (counted from 0)"
-        raise DataError(f"{path}: column {name!r}: {found}; fill them in, or leave out these rows or the column")
-
-
-def _labels(path: pathlib.Path, name: str, column: "pyarrow.ChunkedArray") -> np.ndarray:
-    """`[N]` integers, floating-point numbers, booleans or text."""
-    import pyarrow
-
-    _check_whole(path, name, column.is_null(nan_is_null=True).to_numpy())
-    kind = column.type
-    if pyarrow.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    is_text = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
-    if not (is_text or _is_number(kind)):
-        raise DataError(f"{path}: column {name!r} is of type {kind}; expected integers or text as labels")
-    values = column.to_numpy()
-    if is_text:
-        values = np.array(values, str)
-        _check_whole(path, name, values == "")
-    return values
-
-
-def _rows(path: pathlib.Path, columns: dict[str, "pyarrow.ChunkedArray"]) -> np.ndarray:
-    """`[N, D]`, the values of the columns in their order."""
-    others = [f"{name} ({column.type})" for name, column in columns.items() if not _is_number(column.type)]
-    if others:
-        remedy = "leave them out, or make each of their values a column of 0 and 1, as pandas.get_dummies does"
-        raise DataError(f"{path}: no numbers in the columns {enumeration(others)}; {remedy}")
+def _rows(
+    path: pathlib.Path, columns: dict[str, "pyarrow.ChunkedArray"], categorical: tuple[str, ...]
+) -> tuple[np.ndarray, tuple[Column, ...]]:
+    """`[N, D]`, the values of the columns in their order; and what they are."""
+    _check_numbers(path, {name: column for name, column in columns.items() if name not in categorical})
     if not columns:
         raise DataError(f"{path}: holds labels alone; expected columns of numbers beside them")
+    in_categories: dict[str, Categories] = {}
+    titles: list[Column] = []
     for name, column in columns.items():
-        _check_whole(path, name, column.is_null(nan_is_null=True).to_numpy())
+        if name in categorical:
+            in_categories[name] = categories(path, name, column)
+            titles += [Column(name, value) for value in in_categories[name].values]
+        else:
+            arrow.check_whole(path, name, column.is_null(nan_is_null=True).to_numpy())
+            titles.append(Column(name))
     n_rows = len(next(iter(columns.values())))
-    is_bytes = all(str(column.type) == "uint8" for column in columns.values())
-    check_fits_memory(str(path), n_rows * len(columns) * (1 if is_bytes else 4))
-    rows = np.empty((n_rows, len(columns)), np.uint8 if is_bytes else np.float32)
-    for place, column in enumerate(columns.values()):
-        with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, which Examples names.
-            rows[:, place] = column.to_numpy()
-    return rows
+    # Beside numbers up to 255 the model would see next to nothing of a 1.
+    is_bytes = not in_categories and all(str(column.type) == "uint8" for column in columns.values())
+    check_fits_memory(str(path), n_rows * len(titles) * (1 if is_bytes else 4))
+    rows = np.zeros((n_rows, len(titles)), np.uint8 if is_bytes else np.float32)
+    place = 0
+    for name, column in columns.items():
+        if name in categorical:
+            rows[np.arange(n_rows), place + in_categories[name].numbers] = 1
+            place += len(in_categories[name].values)
+        else:
+            with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, which Examples names.
+                rows[:, place] = column.to_numpy()
+            place += 1
+    return rows, tuple(titles)
 
 
-def _is_number(kind: Any) -> bool:
-    import pyarrow
-
-    return pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind)
+def _check_numbers(path: pathlib.Path, columns: dict[str, "pyarrow.ChunkedArray"]) -> None:
+    """Raises DataError for columns that are no numbers; it says what may become of them."""
+    others = {name: column for name, column in columns.items() if not arrow.is_number(column.type)}
+    if not others:
+        return
+    found = enumeration([f"{name} ({column.type})" for name, column in others.items()])
+    texts = [name for name, column in others.items() if arrow.is_text(column.type)]
+    remedies = []
+    if texts:
+        each = "each of its values" if len(texts) == 1 else "each of their values"
+        remedies.append(f"--categorical={','.join(texts[:10])} makes {each} a column of 0 and 1")
+    if any(is_picture(str(arrow.plain(others[name])[0])) for name in texts):
+        remedies.append("--images_dir=FOLDER says where pictures lie whose names these are")
+    remedies.append("or leave them out" if remedies else "leave them out, or make numbers of them")
+    raise DataError(f"{path}: no numbers in the columns {found}; {', '.join(remedies)}")
 
 
 def _is_row_numbers(path: pathlib.Path, name: str, column: "pyarrow.ChunkedArray") -> bool:
     """Whether it is the column of row numbers that pandas writes, which would tell where in the file a row stands."""
-    if name not in _ROW_NUMBERS or column.null_count or not _is_number(column.type):
+    if name not in arrow.ROW_NUMBERS or column.null_count or not arrow.is_number(column.type):
         return False
     if not np.array_equal(column.to_numpy(), np.arange(len(column))):
         return False

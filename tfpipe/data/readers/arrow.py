@@ -1,0 +1,216 @@
+"""A CSV file, or a Parquet file, as a table of Arrow, and its labels."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfpipe.data import labels as labels_
+from tfpipe.exceptions import ConfigError, DataError, brief, enumeration
+from tfpipe.memory import check_fits_memory
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# What the column of the labels is called, in small letters, unless somebody says it.
+LABELS = ("label", "class", "target", "y")
+# What pandas calls the column of row numbers that it writes: to CSV, when that is read again, and to Parquet.
+ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")
+_PARQUET = b"PAR1"
+_DELIMITERS = (",", ";", "\t")
+# The types of a column are told by its first block: as large as Arrow takes one, so that most files are one.
+_MOST_BLOCK = (1 << 31) - 1
+
+
+def is_csv(path: pathlib.Path) -> bool:
+    """Whether it is the path of a file `.csv`."""
+    return path.suffix.lower() == ".csv" and path.is_file()
+
+
+def is_parquet(path: pathlib.Path) -> bool:
+    """Whether it is the path of a file that begins as Parquet does."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_PARQUET)) == _PARQUET
+
+
+@contextlib.contextmanager
+def readable(path: pathlib.Path) -> Iterator[None]:
+    """Whatever goes wrong while `path` is read within this becomes DataError, but for errors of other settings."""
+    try:
+        yield
+    except (DataError, ConfigError, MemoryError):
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or brief(error)}") from error
+    except Exception as error:  # Arrow has many errors for damage, and some of them as late as a column is looked at.
+        raise DataError(f"{path}: not a readable table: {brief(error)}") from error
+
+
+def read_table(path: pathlib.Path, label_column: str | None, text: Sequence[str] = ()) -> "pyarrow.Table":
+    """The file as a whole.
+
+    Args:
+      path: of it. CSV has the names of the columns in its first line, and `,`, `;` or tabs between values.
+      label_column: the column of the labels, if it is given: then a first line of numbers may be names.
+      text: columns of CSV that are text, whatever is in them.
+
+    Raises:
+      DataError: two columns have one name; there are no rows; there is no pyarrow, by which it is read.
+    """
+    try:
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{path}: is read by a package that is not there: pip install 'tfpipe[tables]'") from None
+    if is_parquet(path):
+        with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
+            # Arrow has numbers in 8 bytes for the most part.
+            check_fits_memory(str(path), 8 * file.metadata.num_rows * file.metadata.num_columns)
+            return _checked(path, file.read())
+    first = first_line(path)
+    if label_column is None:
+        _check_header(path, first)
+    return _checked(
+        path,
+        pyarrow.csv.read_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(block_size=min(path.stat().st_size + 1, _MOST_BLOCK)),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter(first), newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(text, pyarrow.string())),
+        ),
+    )
+
+
+def first_line(path: pathlib.Path) -> str:
+    """The first line of a CSV file."""
+    with open(path, encoding="utf-8-sig", newline="") as text:
+        return text.readline()
+
+
+def delimiter(line: str) -> str:
+    """What stands between the values, as the first line tells."""
+    return max(_DELIMITERS, key=line.count)
+
+
+def label_column(path: pathlib.Path, names: list[str], given: str | None) -> str:
+    """The column of the labels: the one that is given, or the one of a usual name.
+
+    Raises:
+      ConfigError: there is no such column.
+      DataError: none is given, and none or several have a usual name.
+    """
+    if given is not None:
+        if given not in names:
+            raise ConfigError("label_column", given, f"{path} has the columns {enumeration(names)}")
+        return given
+    found = [name for name in names if name.lower() in LABELS]
+    if len(found) == 1:
+        return found[0]
+    problem = f"the columns {' and '.join(found)} may be the labels" if found else f"no column {', '.join(LABELS)}"
+    raise DataError(f"{path}: {problem}; --label_column says which it is, of {enumeration(names)}")
+
+
+def labels(
+    path: pathlib.Path,
+    table: "pyarrow.Table",
+    name: str,
+    parts: dict[str, np.ndarray] | None,
+    *,
+    numbered: bool,
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The labels in the column `name`: `[N]` integers, and the class names; None where they have numbers alone.
+
+    Args:
+      path: the file, in errors.
+      table: its content.
+      name: the column.
+      parts: the rows of each split, the training split first; None: all are for training.
+      numbered: integers are the numbers of their classes; see `labels.encode`.
+
+    Raises:
+      DataError: a label is missing, or no label; or no training row has it.
+    """
+    values, where = _labels(path, name, table.column(name)), f"{path} ({name})"
+    if parts is None:
+        (numbers,), class_names = labels_.encode([(values, where)], numbered=numbered)
+        return numbers, class_names
+    encoded, class_names = labels_.encode([(values[of], f"{where}, {s}") for s, of in parts.items()], numbered=numbered)
+    numbers = np.empty(len(values), np.int64)
+    for of, of_split in zip(parts.values(), encoded, strict=True):
+        numbers[of] = of_split
+    return numbers, class_names
+
+
+def check_whole(path: pathlib.Path, name: str, missing: np.ndarray) -> None:
+    """Raises DataError if a value is missing; `missing` says it for each row."""
+    if missing.any():
+        count, row = int(missing.sum()), int(np.argmax(missing))
+        found = f"{count} of {len(missing)} values are missing, the first in row {row} (counted from 0)"
+        raise DataError(f"{path}: column {name!r}: {found}; fill them in, or leave out these rows or the column")
+
+
+def texts(column: Any) -> np.ndarray:
+    """`[N]` text; "" where it is missing. Of an array of Arrow whose values can be text."""
+    import pyarrow
+
+    return np.array(plain(column).cast(pyarrow.large_string()).fill_null("").to_numpy(zero_copy_only=False), str)
+
+
+def plain(column: Any) -> Any:
+    """The values themselves, where a column holds numbers of them."""
+    import pyarrow
+
+    return column.cast(column.type.value_type) if pyarrow.types.is_dictionary(column.type) else column
+
+
+def is_text(kind: Any) -> bool:
+    """Whether the values of a column of this type are text."""
+    import pyarrow
+
+    if pyarrow.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+
+
+def is_number(kind: Any) -> bool:
+    """Whether they are integers, floating-point numbers or booleans."""
+    import pyarrow
+
+    return pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind)
+
+
+def _checked(path: pathlib.Path, table: "pyarrow.Table") -> "pyarrow.Table":
+    names = list(map(str, table.column_names))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: two columns are called {enumeration(twice)}; expected a name of its own for each")
+    if not table.num_rows:
+        raise DataError(f"{path}: holds no rows; expected one for each example")
+    return table
+
+
+def _check_header(path: pathlib.Path, line: str) -> None:
+    """Raises DataError if the first line has nothing but numbers."""
+    try:
+        list(map(float, line.strip().split(delimiter(line))))
+    except ValueError:
+        return
+    expected = "the names of the columns, one of them label; --label_column=NAME if these are names"
+    raise DataError(f"{path}: the first line has numbers alone; expected {expected}")
+
+
+def _labels(path: pathlib.Path, name: str, column: "pyarrow.ChunkedArray") -> np.ndarray:
+    """`[N]` integers, floating-point numbers, booleans or text."""
+    check_whole(path, name, column.is_null(nan_is_null=True).to_numpy())
+    column = plain(column)
+    if not (is_text(column.type) or is_number(column.type)):
+        raise DataError(f"{path}: column {name!r} is of type {column.type}; expected integers or text as labels")
+    values = column.to_numpy()
+    if is_text(column.type):
+        values = np.array(values, str)
+        check_whole(path, name, values == "")
+    return values

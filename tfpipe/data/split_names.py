@@ -1,0 +1,48 @@
+"""What people call their splits: in names of folders and arrays, in columns of tables, in files beside the data."""
+
+import numpy as np
+
+from tfpipe.exceptions import DataError
+from tfpipe.text import one_line
+
+# In small letters; the training split first.
+NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+# What columns of such names are called, in small letters.
+COLUMNS = ("split", "set", "subset")
+_BY_NAME = {name: split for split, names in NAMES.items() for name in names}
+
+
+def split_of(name: str) -> str | None:
+    """`train`, `validation` or `test`, if `name` is one of their names, in upper or lower case; else None."""
+    return _BY_NAME.get(name.lower())
+
+
+def parts(words: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    """The numbers of the rows of each split that has any, `[n]` int64, ascending; the training split first.
+
+    Args:
+      words: `[N]` text, a name of a split for each row.
+      where: what has them, in errors.
+
+    Raises:
+      DataError: a word is no name of a split; or no row is for training.
+    """
+    different, of_row = np.unique(words, return_inverse=True)
+    splits = np.array([split_of(str(word)) or "" for word in different])[of_row]
+    if (splits == "").any():
+        row = int(np.argmax(splits == ""))
+        shown = repr(one_line(str(words[row])))
+        raise DataError(f"{where}: {shown:.100} in row {row} (counted from 0); expected train, validation or test")
+    found = {split: np.flatnonzero(splits == split) for split in NAMES}
+    if not len(found["train"]):
+        raise DataError(f"{where}: no row is for training; expected train in one at least")
+    return {split: rows for split, rows in found.items() if len(rows)}
+
+
+def counted(parts: dict[str, np.ndarray]) -> str:
+    """How many rows each split has, in words."""
+    return ", ".join(f"{len(rows)} for {split}" for split, rows in parts.items())
