@@ -54,10 +54,10 @@ def train(data, workdir, *more):
 
 
 def tell_of_each_loading():
-    import tfpipe.data
+    from tfpipe.data import loading
 
-    load = tfpipe.data.load
-    tfpipe.data.load = lambda **options: print("loaded", flush=True) or load(**options)
+    loaded = loading.loaded
+    loading.loaded = lambda *arguments: print("loaded", flush=True) or loaded(*arguments)
 
 
 def tell_pictures_at_once_on_one_core():
@@ -566,6 +566,22 @@ class EvaluateTest(ModelTest):
             f"--split=all for data that the model has not seen",
             line,
         )
+
+    def test_data_of_a_single_class(self):
+        found = result(tfpipe("evaluate", f"--workdir={self.run_}"))
+        whole = dict(zip("cde", found["confusion_matrix"], strict=True))
+        shutil.copytree(self.folder / "data" / "test" / "d", self.scratch / "one" / "d")
+        process = tfpipe("evaluate", f"--workdir={self.run_}", f"--dataset={self.scratch}/one")
+        found = result(process)
+        self.assertEqual((found["split"], found["examples"]), ("all", sum(whole["d"])))
+        self.assertEqual(found["confusion_matrix"], [[0, 0, 0], whole["d"], [0, 0, 0]])
+        self.assertEqual(found["error"], 1 - whole["d"][1] / sum(whole["d"]))
+        # Whether the model knows the class is checked as ever; and nobody trains on one.
+        (self.scratch / "one" / "d").rename(self.scratch / "one" / "x")
+        process = tfpipe("evaluate", f"--workdir={self.run_}", f"--dataset={self.scratch}/one")
+        self.assert_fails(process, 1, "has the classes x, and the model knows c, d, e")
+        process = tfpipe("train", f"--dataset={self.scratch}/one", f"--workdir={self.scratch}/run")
+        self.assert_fails(process, 1, "every label is 0; expected at least two classes")
 
     def test_wrong_flags_of_pictures_are_told_after_they_are_read_once(self):
         data = self.folder / "data" / "test"

@@ -275,13 +275,15 @@ class LayoutTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.root = pathlib.Path(self.create_tempdir().full_path) / "pictures"
+        self.written = 0
 
     def write(self, folder, *classes, suffix="png", count=12):
-        """Pictures in the class folders, each of one value; returns the values, by class."""
+        """Pictures in the class folders, each another one."""
         for name in classes:
             (self.root / folder / name).mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                picture = Image.fromarray(np.full((2, 3), number, np.uint8))
+                self.written += 1
+                picture = Image.fromarray(np.full((2, 3), self.written, np.uint8))
                 picture.save(self.root / folder / name / f"{number:02}.{suffix}")
 
     def load(self, **options):

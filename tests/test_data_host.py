@@ -106,7 +106,8 @@ class HostTest(absltest.TestCase):
         np.savez(self.folder / "some.npz", images=images, labels=labels)
         np.save(self.folder / "images.npy", images)
         np.save(self.folder / "labels.npy", labels)
-        (self.folder / "some.pkl").write_bytes(pickle.dumps([(images.reshape(30, -1), labels)] * 3))
+        parts = [(images[begin::3].reshape(10, -1), labels[begin::3]) for begin in range(3)]
+        (self.folder / "some.pkl").write_bytes(pickle.dumps(parts))
         (self.folder / "hostile.pkl").write_bytes(pickle.dumps(os.system))
         (self.folder / "damaged.npz").write_bytes((self.folder / "some.npz").read_bytes()[:-100])
         (self.folder / "unknown").write_bytes(b"")

@@ -141,6 +141,18 @@ class IdxTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, "t10k-labels-idx1-ubyte: label 3 of example 3 is out of range"):
             load(str(self.folder))
 
+    def test_labels_that_do_not_begin_at_0(self):
+        made.write_idx_folder(self.folder)  # Such as EMNIST's letters, from 1 on.
+        for prefix, n, seed in (("train", 90, 1), ("t10k", 30, 2)):
+            content = made.idx_bytes(made.images(n, seed=seed)[1] + 1)
+            (self.folder / f"{prefix}-labels-idx1-ubyte").write_bytes(content)
+        splits = load(self.folder)
+        self.assertEqual(splits.class_names, ("1", "2", "3"))
+        np.testing.assert_array_equal(splits.test.labels, made.images(30, seed=2)[1])
+        splits = load(self.folder, numbered_classes=True)
+        self.assertEqual(splits.class_names, ("0", "1", "2", "3"))
+        np.testing.assert_array_equal(splits.test.labels, made.images(30, seed=2)[1] + 1)
+
     def test_one_class_alone(self):
         made.write_idx_folder(self.folder)
         (self.folder / "train-labels-idx1-ubyte").write_bytes(made.idx_bytes(np.full(90, 2)))

@@ -199,7 +199,7 @@ class StratifiedTest(parameterized.TestCase):
 
 class ClassesTest(absltest.TestCase):
     def warnings(self, labels, **options):
-        source = Source(Examples(np.zeros((len(labels), 1)), np.asarray(labels), "these"), None, None, 1.0)
+        source = Source(Examples(np.arange(len(labels))[:, None], np.asarray(labels), "these"), None, None, 1.0)
         with self.assertLogs("absl", "WARNING") as logged:
             log.warning("the first")
             divide(source, DataConfig(**options))
@@ -228,11 +228,11 @@ class ClassesTest(absltest.TestCase):
         )
 
     def test_a_class_of_which_no_training_example_counts_is_reported(self):
-        images, labels = np.zeros((9, 1)), np.repeat([0, 1, 2], 3)
-        train = Examples(images, labels, "these", weights=[1, 0, 0, 0, 0, 0, 0, 2, 0])
-        others = Examples(images, labels)
+        images, labels = np.arange(27.0).reshape(3, 9, 1), np.repeat([0, 1, 2], 3)
+        train = Examples(images[0], labels, "these", weights=[1, 0, 0, 0, 0, 0, 0, 2, 0])
+        validation, test = (Examples(of_split, labels) for of_split in images[1:])
         with self.assertLogs("absl", "WARNING") as logged:
-            divide(Source(train, others, others, 1.0), DataConfig())
+            divide(Source(train, validation, test, 1.0), DataConfig())
         (line,) = [record.getMessage() for record in logged.records]
         self.assertEqual(line, "these: every training example of the classes 1 has weight 0")
 
@@ -246,9 +246,21 @@ class ClassesTest(absltest.TestCase):
             )
             self.assertEqual(self.warnings(labels), [])
         self.assertEqual(self.warnings([0, 1] * 10, split_order="end"), [])
-        source = Source(*[Examples(np.zeros((20, 1)), np.repeat([0, 1], 10))] * 3, 1.0)
+        images = np.arange(60.0).reshape(3, 20, 1)
+        source = Source(*(Examples(of_split, np.repeat([0, 1], 10)) for of_split in images), 1.0)
         with self.assertNoLogs("absl", "WARNING"):  # Nothing is taken from it.
             divide(source, DataConfig(split_order="end"))
+
+
+class OneClassTest(absltest.TestCase):
+    def test_it_will_do_to_measure_a_model(self):
+        train = Examples(np.repeat([[0.0], [1.0]], 5, axis=0), np.zeros(10, int), "these")
+        with self.assertRaisesRegex(DataError, "^these: every label is 0; expected at least two classes$"):
+            divide(Source(train, None, None, 1.0), DataConfig())
+        with self.assertNoLogs("absl", "INFO"):
+            splits = divide(Source(train, None, None, 1.0), DataConfig(), of_model=("1", "0", "2"))
+        self.assertEqual(splits.class_names, ("0", "1", "2"))
+        self.assertEqual(sum(map(len, (splits.train, splits.validation, splits.test))), 10)
 
 
 class MostClassesTest(absltest.TestCase):

@@ -204,9 +204,9 @@ class DataConfig:
     )
     numbered_classes: bool = _option(
         False,
-        "integer labels of .npz, .npy, .csv and Parquet files are the numbers of the classes from 0 on, also where "
-        "none is 0, or the .npz has names for them; default: labels of which the least is not 0, such as -1 and 1, "
-        "name the classes that there are",
+        "integer labels of IDX, .npz, .npy, .csv and Parquet files are the numbers of the classes from 0 on, also "
+        "where none is 0, or the .npz has names for them; default: labels of which the least is not 0, such as -1 and "
+        "1, name the classes that there are",
     )
     sample_weight: str | None = _option(
         None,
@@ -255,6 +255,11 @@ class DataConfig:
         0,
         "determines which examples are drawn where split_order is stratified; seed has no part in that",
         _integer(0, 2**63 - 1),
+    )
+    drop_duplicates: bool = _option(
+        False,
+        "leave out training examples whose images equal those of an example before them, or of a validation or test "
+        "split that the data brings; default: none is left out, and a warning counts what is in two splits",
     )
     pixel_max: float | None = _option(
         None,

@@ -10,6 +10,7 @@ from absl import flags
 
 from tfpipe.cli import config_flags, paths, streams
 from tfpipe.config import DataConfig
+from tfpipe.exceptions import ConfigError, DataError
 
 
 def define(values: flags.FlagValues) -> None:
@@ -34,15 +35,23 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
 
 def _describe(data: DataConfig, sheet: pathlib.Path | None) -> int:
     from tfpipe import data as datasets
-    from tfpipe.data import description
+    from tfpipe.data import description, survey
     from tfpipe.disk import files
 
-    splits = datasets.load(**dataclasses.asdict(data))
+    pictures = survey.of_data(data)
+    if pictures is not None:
+        streams.write_error(survey.table(pictures))
+    try:
+        splits = datasets.load(**dataclasses.asdict(data))
+    except (ConfigError, DataError) as error:
+        if pictures is not None:  # Which tell what would be right.
+            streams.write_output(json.dumps({"dataset": data.dataset, "problem": str(error), "pictures": pictures}))
+        raise
     if sheet is not None:
         png = io.BytesIO()
         description.contact_sheet(splits).save(png, "png")
         files.write_whole(sheet, png.getvalue())
-    content = description.describe(splits)
+    content = description.describe(splits, pictures)
     streams.write_error(description.table(content))
     streams.write_output(json.dumps(content))
     return 0

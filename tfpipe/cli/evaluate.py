@@ -104,7 +104,7 @@ def _is_same(dataset: str, of_run: str) -> bool:
 
 def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Splits":
     """The data; pictures and categories are read as the model says, unless flags that are `given` say otherwise."""
-    from tfpipe import data as datasets
+    from tfpipe.data import loading
     from tfpipe.data.readers import registry
 
     options = dataclasses.asdict(data)
@@ -117,12 +117,12 @@ def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Sp
         reading = {name: value for name, value in model.reading._asdict().items() if name not in given}
         for of_model in (form | reading, form):
             try:
-                return datasets.load(**options | of_model)
+                return loading.loaded(DataConfig(**options | of_model), model.class_names)
             except ConfigError as error:
                 if error.option not in of_model:
                     raise
                 # It is no folder of pictures; then, it is no data set of pictures.
-    return datasets.load(**options)
+    return loading.loaded(data, model.class_names)
 
 
 def _data_of(workdir: Workdir, model: "TrainedModel") -> "Splits":

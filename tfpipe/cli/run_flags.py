@@ -34,19 +34,20 @@ def data(workdir: Workdir) -> DataConfig:
         raise DataError(f"{error}; so says {workdir.flags}; {ELSEWHERE}") from error
     # Runs from before there was a choice took their splits from the end, and pictures as they are stored.
     before: dict[str, Any] = {} if values["split_order"].present else {"split_order": "end"}
-    if not values["orientation"].present and _is_folder_of_pictures(config):
+    if not values["orientation"].present and _takes(config, "orientation"):
         before |= AS_STORED._asdict()
     # And integer labels were numbers.
-    if not values["numbered_classes"].present and config.dataset.endswith((".npz", ".npy")):
+    if not values["numbered_classes"].present and _takes(config, "numbered_classes"):
         before["numbered_classes"] = True
     return dataclasses.replace(config, **before)
 
 
-def _is_folder_of_pictures(config: DataConfig) -> bool:
+def _takes(config: DataConfig, option: str) -> bool:
+    """Whether the option is one of the data's format."""
     from tfpipe.data.readers import registry  # NumPy: not for `--help`.
 
     with contextlib.suppress(DataError, ConfigError):  # Whoever loads it says what is wrong.
-        return "orientation" in registry.find(config).format.options
+        return option in registry.find(config).format.options
     return False
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from tfpipe.data import duplicates, lettering
 from tfpipe.data.examples import Splits
 from tfpipe.data.pictures import brightened
 from tfpipe.exceptions import DataError
@@ -16,22 +17,29 @@ _SHEET_CLASSES = 100
 # Small images are enlarged to about this height, in pixels.
 _TILE = 48
 _MARGIN = 4
+_TEXT = 12
 
 
-def describe(splits: Splits) -> dict[str, Any]:
+def describe(splits: Splits, pictures: dict[str, Any] | None = None) -> dict[str, Any]:
     """The figures of a data set, as JSON can hold them.
+
+    Args:
+      splits: the data set.
+      pictures: what `survey.of_data` says of the files that it is read from.
 
     Returns:
       `form` (what follows, in words), `image_shape`, `dtype`, `pixel_max`, `standardized`; `splits`: for each the
       number of examples, the range of the values `[min, max]`, null without examples, the number of examples of each
       class, in the order of `class_names`, the sum of their weights and the number of their groups, null where they
-      have none, and by which `split_order` they were taken from the data, null if it brings them, there are none, or
-      that is not known; `split_seed`, null unless some were drawn; `reading`: how pictures of files
-      became the images, null for other data; `columns`: the names of the columns of a table, of categories each with
-      its value, null for other data; `notes`, `fingerprint`, as `Splits` has them.
+      have none, by which `split_order` they were taken from the data, null if it brings them, there are none, or
+      that is not known, and the `duplicates` in them, as `Duplicates` counts them; `split_seed`, null unless some were
+      drawn; `pictures`, as above; `reading`: how pictures of files became the images, null for other data; `columns`:
+      the names of the columns of a table, of categories each with its value, null for other data; `notes`,
+      `fingerprint`, as `Splits` has them.
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
     taken, config = splits.taken, splits.config
+    found = duplicates.counted(splits)
     orders = {name: config.split_order if config and name in taken else None for name in _SPLITS}
     return {
         "dataset": splits.config.dataset if splits.config else None,
@@ -49,10 +57,12 @@ def describe(splits: Splits) -> dict[str, Any]:
                 "weight": None if part.weights is None else float(part.weights.sum()),
                 "groups": None if part.groups is None else len(np.unique(part.groups)),
                 "split_order": orders[name],
+                "duplicates": found[name]._asdict(),
             }
             for name, part in parts.items()
         },
         "split_seed": config.split_seed if config and "stratified" in orders.values() else None,
+        "pictures": pictures,
         "reading": splits.reading._asdict() if splits.reading else None,
         "columns": None if splits.columns is None else list(map(str, splits.columns)),
         "notes": list(splits.notes),
@@ -74,11 +84,16 @@ def table(description: dict[str, Any]) -> str:
     ranges = [part["range"] for part in parts.values()]
     rows.append(("values", *("-" if values is None else "{:g} to {:g}".format(*values) for values in ranges)))
     rows.append(("split order", *(part["split_order"] or "-" for part in parts.values())))
+    of_each = [part["duplicates"] for part in parts.values()]
+    for key, words in (("repeated", "repeated"), ("seen", "in splits before"), ("label_differs", "label differs")):
+        rows.append((words, *("-" if one[key] is None else str(one[key]) for one in of_each)))
     return "\n".join([f"{description['dataset']}: {description['form']}", *aligned(rows)])
 
 
 def contact_sheet(splits: Splits) -> Image.Image:
     """A picture with a line for each class (100 at most): its name and its first ten training examples.
+
+    Names have escapes for what no installed font has.
 
     Raises:
       DataError: the examples are rows of numbers, no pictures.
@@ -88,18 +103,24 @@ def contact_sheet(splits: Splits) -> Image.Image:
         raise DataError(f"{splits.train.name}: examples of shape {shape} are no pictures; expected [H, W] or [H, W, 3]")
     scale = max(1, _TILE // shape[0])
     height, width = shape[0] * scale, shape[1] * scale
-    names = splits.class_names[:_SHEET_CLASSES]
-    text = max(int(ImageDraw.Draw(Image.new("L", (1, 1))).textlength(name)) for name in names) + 2 * _MARGIN
-    size = text + _EXAMPLES_A_CLASS * (width + _MARGIN), len(names) * (height + _MARGIN) + _MARGIN
+    lettering.look_for(splits.class_names[:_SHEET_CLASSES])
+    names = [lettering.isolated(lettering.drawable(name)) for name in splits.class_names[:_SHEET_CLASSES]]
+    more = splits.n_out - len(names)
+    line = lettering.height(_TEXT)
+    text = max(lettering.length(name, _TEXT) for name in names) + 2 * _MARGIN
+    below = len(names) * (height + _MARGIN) + _MARGIN
+    size = text + _EXAMPLES_A_CLASS * (width + _MARGIN), below + (line + _MARGIN) * bool(more)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     for k, name in enumerate(names):
         top = _MARGIN + k * (height + _MARGIN)
-        draw.text((_MARGIN, top + height // 2), name, fill="black", anchor="lm")
+        lettering.draw(draw, (_MARGIN, top + (height - line) // 2), name, _TEXT)
         numbers = np.flatnonzero(splits.train.labels == k)[:_EXAMPLES_A_CLASS]
         if not len(numbers):
             continue
         for column, pixels in enumerate(brightened(splits.train.take(numbers).images)):
             tile = Image.fromarray(pixels.squeeze()).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(tile, (text + column * (width + _MARGIN), top))
+    if more:
+        lettering.draw(draw, (_MARGIN, below), f"the first {len(names)} of {splits.n_out} classes", _TEXT)
     return sheet

@@ -34,6 +34,7 @@ def load(
     test_split: float | int = DataConfig.test_split,
     split_order: str = DataConfig.split_order,
     split_seed: int = DataConfig.split_seed,
+    drop_duplicates: bool = DataConfig.drop_duplicates,
     pixel_max: float | None = DataConfig.pixel_max,
     image_size: tuple[int, int] | None = DataConfig.image_size,
     color_mode: str | None = DataConfig.color_mode,
@@ -57,8 +58,9 @@ def load(
       categorical: columns of a table, of text or integers: each becomes columns of 0 and 1, one for each value in it.
       images_dir: the folder of the pictures that a table names in one of its columns; None: the folder of a CSV file
         that names pictures there.
-      numbered_classes: integer labels of an `.npz`, an `.npy` or a table are the numbers of the classes from 0 on; else
-        labels of which the least is not 0 name the classes that there are, and an `.npz` may have names for them.
+      numbered_classes: integer labels of IDX files, an `.npz`, an `.npy` or a table are the numbers of the classes from
+        0 on; else labels of which the least is not 0 name the classes that there are, and an `.npz` may have names for
+        them.
       sample_weight: the path of an `.npy` with a number of at least 0 for each row of the training array, before any
         split is taken from it: what the example counts in the cost. See docs/data.md for the order of the rows.
       groups: the path of an `.npy`, or of a text file of one value a line, with a value for each of the same rows:
@@ -73,6 +75,9 @@ def load(
       split_order: which ones they are; `stratified`: drawn at random, of each class its share; `end`: the last ones,
         the test split after the other.
       split_seed: determines which ones `stratified` draws.
+      drop_duplicates: leave out training examples whose images equal, byte by byte, those of an example before them, or
+        of a validation or test split that the data brings; before any split is taken. Otherwise a warning counts what
+        is in two splits, except in a mapped file beyond 256 MiB.
       pixel_max: images are divided by it on their way to the model; None: what the data is. Floating-point images that
         do not exceed 1 are scaled already, and are left as they are.
       image_size: height and width to which pictures of a folder or of TensorFlow Datasets are brought; None: they have
@@ -113,6 +118,7 @@ def load(
         test_split=test_split,
         split_order=split_order,
         split_seed=split_seed,
+        drop_duplicates=drop_duplicates,
         pixel_max=pixel_max,
         image_size=image_size,
         color_mode=color_mode,
@@ -122,13 +128,27 @@ def load(
         skip_bad_images=skip_bad_images,
         standardize=as_scales(standardize),
     )
+    return loaded(config)
+
+
+def loaded(config: DataConfig, of_model: tuple[str, ...] = ()) -> Splits:
+    """The data that `config` names, as `load` gives it.
+
+    Args:
+      config: which data.
+      of_model: the names of the classes of a model that is to be measured on it. Examples of a single class will do
+        then, and what is in two splits is not warned of.
+
+    Raises:
+      DataError, ConfigError: as `load`.
+    """
     try:
         found = registry.find(config)
         source = annotated(found.read(config), config)
-        return divide(source, _with_absolute_paths(config, isinstance(found.what, pathlib.Path)))
+        return divide(source, _with_absolute_paths(config, isinstance(found.what, pathlib.Path)), of_model)
     except MemoryError as error:  # Readers let it pass: it is no damage, and nothing that is to be skipped.
         problem = "asks for more memory than is free; it is too large for this machine, or damaged"
-        raise DataError(f"{dataset}: {problem}") from error
+        raise DataError(f"{config.dataset}: {problem}") from error
 
 
 def _with_absolute_paths(config: DataConfig, is_path: bool) -> DataConfig:

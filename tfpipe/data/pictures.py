@@ -121,6 +121,19 @@ def largest_value(path: pathlib.Path) -> int:
         return int(np.asarray(picture).max())
 
 
+def orientation(picture: ImageFile.ImageFile) -> int:
+    """How a picture, opened from a file, is to be turned, as EXIF numbers it, 1 to 8: 1 is upright, or not known.
+
+    Raises:
+      Exception: it is damaged; which one depends on the format.
+    """
+    if picture.format == "TIFF":  # Pillow turns it itself.
+        return 1
+    if picture.format == "PNG" and any(mark in _content(picture) for mark in _PNG_EXIF):
+        picture.load()  # The EXIF data may follow the pixels.
+    return _orientation(picture)
+
+
 def brightened(images: np.ndarray) -> np.ndarray:
     """Images of any numeric type as uint8: 0 is black, or the least value if that is below; the largest is white."""
     values = np.asarray(images, np.float64)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfpipe.config import DataConfig
-from tfpipe.data import scaling
+from tfpipe.data import duplicates, scaling
 from tfpipe.data.examples import Examples, Splits
 from tfpipe.data.groups import placed
 from tfpipe.data.readers.source import Source
@@ -18,10 +18,17 @@ _STANDARDIZATION_BYTES = 32 << 20
 _DRAW_OF_SPLITS = 1 << 32
 
 
-def divide(source: Source, config: DataConfig) -> Splits:
+def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -> Splits:
     """Takes the splits that `source` lacks from its training examples, and names the classes.
 
     Those that it says are used as they are, whether they are arrays of their own or `parts` of the training examples.
+    A warning tells of examples that are in two splits, which `drop_duplicates` leaves out of the training examples.
+
+    Args:
+      source: the data.
+      config: how it is divided and scaled.
+      of_model: the classes of a model, where examples are to measure one, and none to train one: they may all be of one
+        class then, beside which these are named.
 
     Raises:
       DataError: the training examples are of one class, of too many, or of too few groups.
@@ -33,10 +40,15 @@ def divide(source: Source, config: DataConfig) -> Splits:
         raise DataError(
             f"{source.train.name}: label {n_classes - 1} is out of range; expected at most {_MOST_CLASSES - 1}"
         )
-    if len(np.unique(source.train.labels)) < 2:
-        raise DataError(f"{source.train.name}: every label is {n_classes - 1}; expected at least two classes")
-
     source = _in_parts(source, named)
+    if config.drop_duplicates:
+        left, note = duplicates.dropped(source)
+        if note:
+            log.info("%s", note)
+            source = source._replace(train=left, listing=None, notes=(*source.notes, note))
+    if not of_model and len(np.unique(source.train.labels)) < 2:
+        raise DataError(f"{source.train.name}: every label is {source.train.labels[0]}; expected at least two classes")
+
     brought = {"test": source.test, "validation": source.validation}
     lacking = [name for name, examples in brought.items() if examples is None]
     wanted = [name for name in lacking if name != "test" or config.test_split]
@@ -57,8 +69,10 @@ def divide(source: Source, config: DataConfig) -> Splits:
     train = parts["train"]
     _report_missing_classes(source.train, train, class_names, [*reversed(sizes)], config.split_order)
     _report_classes_without_weight(train, class_names)
+    if len(class_names) < 2:
+        class_names += tuple(name for name in of_model if name not in class_names)
     as_float64 = train.blocks(_STANDARDIZATION_BYTES, np.dtype(np.float64).itemsize)
-    return Splits(
+    splits = Splits(
         train,
         parts["validation"],
         parts["test"],
@@ -73,6 +87,9 @@ def divide(source: Source, config: DataConfig) -> Splits:
         columns=source.columns,
         brought=tuple(name for name, examples in brought.items() if examples is not None),
     )
+    if not of_model:
+        duplicates.report(splits, config)
+    return splits
 
 
 def _in_parts(source: Source, class_names: tuple[str, ...] | None) -> Source:

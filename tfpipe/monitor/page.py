@@ -21,6 +21,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: right; white-space: nowrap; }
+td, th { unicode-bidi: plaintext; }
 td:first-child, th:first-child { text-align: left; } th { border-bottom: 1px solid #999; }
 tr:nth-child(even) td { background: #f5f5f5; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; } div { overflow-x: auto; }

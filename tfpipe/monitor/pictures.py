@@ -1,14 +1,13 @@
 """The pictures of a run: what each class looks for, what it is confused with, where the model is sure and wrong."""
 
 import io
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from tfpipe.data import Examples
+from tfpipe.data import Examples, lettering
 from tfpipe.data.pictures import brightened
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Calibration, Diagnosis
@@ -23,11 +22,14 @@ _LARGEST_TILE = 128
 _MARGIN = 8
 _CAPTION = 14
 _COLUMNS = 10
+_WIDEST = 1600
 _MOST_TEMPLATES = 100
 _MOST_MISTAKES = 40
 _MOST_NAMED_CLASSES = 40
 _MOST_COUNTED_CLASSES = 25
 _LONGEST_NAME = 16
+# Of a name with escapes, `\u732b`: six of these.
+_LONGEST_SHOWN = 36
 # In inches, of 100 pixels each.
 _LARGEST_FIGURE = 12.0
 _MOST_NAMED_VALUES = 16
@@ -46,7 +48,8 @@ def of_model(event: Selected) -> dict[str, bytes]:
     """
     model, diagnosis = event.model, event.diagnosis
     shows = is_picture(model.image_shape)
-    drawn = {"templates": _encoded(sheet(*templates(model)))} if shows else {}
+    lettering.look_for(model.class_names)
+    drawn = {"templates": _encoded(sheet(*templates(model), note=_note_of_templates(model)))} if shows else {}
     if diagnosis is None:
         return drawn
     names = [shortened(name) for name in model.class_names]
@@ -81,7 +84,7 @@ def templates(model: TrainedModel) -> tuple[np.ndarray, list[str]]:
     """
     W = model.W.T[:_MOST_TEMPLATES].reshape(-1, *model.image_shape)
     values = W / max(np.abs(W).max(), np.finfo(W.dtype).tiny)  # In [-1, 1].
-    captions = [shortened(name) for name in model.class_names[:_MOST_TEMPLATES]]
+    captions = [lettering.isolated(shortened(name)) for name in model.class_names[:_MOST_TEMPLATES]]
     if values.ndim == 4 and values.shape[3] == 3:
         return np.round((values + 1) * 127.5).astype(np.uint8), captions
     return colours(values.reshape(values.shape[:3])), captions
@@ -99,6 +102,7 @@ def mistakes(diagnosis: Diagnosis, examples: Examples, names: Sequence[str]) -> 
     rows = diagnosis.mistakes(_MOST_MISTAKES)
     tiles = brightened(examples.stored[examples.rows[rows]])
     tiles = tiles.reshape(*tiles.shape[:3], -1)
+    names = [lettering.isolated(name) for name in names]
     captions = [
         f"{names[diagnosis.labels[row]]} → {names[diagnosis.predicted[row]]}, {diagnosis.confidence[row]:.0%}"
         for row in rows
@@ -106,25 +110,28 @@ def mistakes(diagnosis: Diagnosis, examples: Examples, names: Sequence[str]) -> 
     return np.broadcast_to(tiles, (*tiles.shape[:3], 3)), captions
 
 
-def sheet(tiles: np.ndarray, captions: Sequence[str]) -> Image.Image:
-    """`[n, H, W, 3]` uint8 side by side, ten in a row, each enlarged by a whole factor, with its caption below.
+def sheet(tiles: np.ndarray, captions: Sequence[str], note: str = "") -> Image.Image:
+    """`[n, H, W, 3]` uint8 side by side, each enlarged by a whole factor, with its caption below.
 
-    Images of more than 128 pixels a side are made smaller: a page with many of them would weigh megabytes.
+    There are ten in a row, or fewer where captions are long. Images of more than 128 pixels a side are made smaller: a
+    page with many of them would weigh megabytes. `note` is a line below all, if there is something to say.
     """
     longest = max(tiles.shape[1:3])
     scale: float = max(1, _TILE // longest) if longest <= _LARGEST_TILE else _LARGEST_TILE / longest
     height, width = (max(1, round(scale * side)) for side in tiles.shape[1:3])
     resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
-    font = ImageFont.truetype(_font_file(), _CAPTION)
-    cell = max(width, *(int(font.getlength(caption)) + 1 for caption in captions)) + _MARGIN
+    cell = max(width, *(lettering.length(caption, _CAPTION) for caption in captions)) + _MARGIN
     line = height + 2 * _MARGIN + _CAPTION
-    columns = min(_COLUMNS, len(tiles))
-    picture = Image.new("RGB", (columns * cell + _MARGIN, -(-len(tiles) // columns) * line + _MARGIN), "white")
+    columns = min(_COLUMNS, len(tiles), max(1, (_WIDEST - _MARGIN) // cell))
+    below = -(-len(tiles) // columns) * line + _MARGIN
+    picture = Image.new("RGB", (columns * cell + _MARGIN, below + (line - height if note else 0)), "white")
     draw = ImageDraw.Draw(picture)
     for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         left, top = _MARGIN + number % columns * cell, _MARGIN + number // columns * line
         picture.paste(Image.fromarray(np.ascontiguousarray(tile)).resize((width, height), resampling), (left, top))
-        draw.text((left, top + height + _MARGIN // 2), caption, fill="black", font=font)
+        lettering.draw(draw, (left, top + height + _MARGIN // 2), caption, _CAPTION)
+    if note:
+        lettering.draw(draw, (_MARGIN, below), note, _CAPTION)
     return picture
 
 
@@ -145,19 +152,12 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> "Figure":
                 colour = "white" if shares[row, column] > 0.4 else "black"
                 axis.text(column, row, f"{count:d}", ha="center", va="center", color=colour, fontsize=8)
     if n <= _MOST_NAMED_CLASSES:
-        names = _drawable(names)
-        axis.set_xticks(range(n), names, parse_math=False, rotation=90 if max(map(len, names)) > 2 else 0)
-        axis.set_yticks(range(n), names, parse_math=False)
+        names = [lettering.for_matplotlib(lettering.drawable(name)) for name in names]
+        text: dict[str, Any] = {"parse_math": False, "fontfamily": lettering.families(names)}
+        axis.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0, **text)
+        axis.set_yticks(range(n), names, **text)
     axis.set(xlabel="predicted", ylabel="true", title=f"{np.trace(counts)} of {counts.sum()} are right")
     return figure
-
-
-def _drawable(names: Sequence[str]) -> list[str]:
-    """With a box for each character that the font does not know: matplotlib would draw the same, and warn of each."""
-    from matplotlib.ft2font import FT2Font
-
-    known = FT2Font(_font_file()).get_charmap()
-    return ["".join(c if ord(c) in known else "□" for c in name) for name in names]
 
 
 def reliability(calibration: Calibration) -> "Figure":
@@ -249,8 +249,18 @@ def size(picture: bytes) -> tuple[int, int]:
 
 
 def shortened(name: str) -> str:
-    """A class name that has room in a picture."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    """A class name that has room in a picture, with escapes for what no font has."""
+    cut = len(name)
+    shown = lettering.drawable(name)
+    while cut > _LONGEST_NAME or len(shown) > _LONGEST_SHOWN:
+        cut = min(cut, _LONGEST_NAME) - 1
+        shown = f"{lettering.drawable(name[:cut])}…"
+    return shown
+
+
+def _note_of_templates(model: TrainedModel) -> str:
+    n = len(model.class_names)
+    return f"the first {_MOST_TEMPLATES} of {n} classes" if n > _MOST_TEMPLATES else ""
 
 
 def _error(head: dict[str, Any]) -> float | None:
@@ -261,10 +271,3 @@ def _encoded(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _font_file() -> str:
-    """DejaVu Sans, which comes with matplotlib and knows more letters than Pillow's own font."""
-    import matplotlib
-
-    return str(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))

@@ -12,11 +12,13 @@ import pathlib
 import re
 import struct
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from tfpipe import memory
+from tfpipe.config import DataConfig
+from tfpipe.data import labels as labels_
 from tfpipe.data.examples import Examples
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError
@@ -30,12 +32,17 @@ def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
     return path if path.is_dir() else None
 
 
-def read(folder: pathlib.Path) -> Source:
+def read(folder: pathlib.Path, numbered_classes: bool = DataConfig.numbered_classes) -> Source:
     """Reads the pairs `PREFIX-images-idx3-ubyte`, `PREFIX-labels-idx1-ubyte` of `folder`: images `[N, H, W]` uint8.
 
     The prefix that ends in `train` has the training examples, the one that ends in `t10k` or `test` the test
     examples: so MNIST, Fashion-MNIST and KMNIST name them, and EMNIST (`emnist-letters-train-images-idx3-ubyte.gz`).
     A single pair of any name is a data set without a test split.
+
+    Args:
+      folder: where they lie.
+      numbered_classes: labels of which the least is not 0, as EMNIST's letters have, are the numbers of their classes;
+        else they name them.
 
     Raises:
       DataError: a file is missing, damaged, or does not fit the others; there are several data sets in the folder.
@@ -47,7 +54,10 @@ def read(folder: pathlib.Path) -> Source:
         train = prefixes or ["train"]
     if len(train) != 1 or len(test) > 1 or len(train + test) < len(prefixes):
         raise DataError(f"{folder}: holds {', '.join(prefixes)}; expected one pair of files for train and one for test")
-    return Source(_read_pair(folder, train[0]), None, _read_pair(folder, test[0]) if test else None, pixel_max=255.0)
+    pairs = [_read_pair(folder, prefix) for prefix in (*train, *test)]
+    labels, class_names = labels_.encode([(pair.labels, pair.name) for pair in pairs], numbered=numbered_classes)
+    parts = [Examples(pair.images, of_pair, pair.name) for pair, of_pair in zip(pairs, labels, strict=True)]
+    return Source(parts[0], None, parts[1] if test else None, pixel_max=255.0, class_names=class_names)
 
 
 def is_there(folder: pathlib.Path) -> bool:
@@ -60,7 +70,15 @@ def _prefixes(folder: pathlib.Path, kind: str, rank: int) -> set[str]:
     return {match[1] for path in folder.iterdir() if (match := pattern.fullmatch(path.name))}
 
 
-def _read_pair(folder: pathlib.Path, prefix: str) -> Examples:
+class _Pair(NamedTuple):
+    """Images and labels; `name` is for errors."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    name: str
+
+
+def _read_pair(folder: pathlib.Path, prefix: str) -> _Pair:
     images_path = _find(folder, f"{prefix}-images", rank=3)
     labels_path = _find(folder, f"{prefix}-labels", rank=1)
     images = read_idx(images_path, rank=3)
@@ -69,7 +87,7 @@ def _read_pair(folder: pathlib.Path, prefix: str) -> Examples:
         raise DataError(
             f"{labels_path}: {len(labels)} labels, but {images_path.name} holds {len(images)} images; expected as many"
         )
-    return Examples(images, labels, str(labels_path))
+    return _Pair(images, labels, str(labels_path))
 
 
 def _find(folder: pathlib.Path, stem: str, rank: int) -> pathlib.Path:

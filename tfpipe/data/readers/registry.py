@@ -31,7 +31,7 @@ _OF_LISTS = ("images_dir", "label_column", "numbered_classes", *_OF_PICTURES)
 FORMATS = (
     Format(digits.recognise, digits.read),
     Format(folder.recognise, folder.read, _OF_PICTURES),
-    Format(idx.recognise, idx.read),
+    Format(idx.recognise, idx.read, ("numbered_classes",)),
     Format(arrays.recognise_npy, arrays.read_npy, ("labels", "numbered_classes")),
     Format(arrays.recognise_npz, arrays.read_npz, ("images_key", "labels_key", "numbered_classes")),
     Format(theano_pickle.recognise, theano_pickle.read),
@@ -49,7 +49,7 @@ _PURPOSES = {
     "label_column": "is for tables, a .csv or Parquet file",
     "categorical": "is for tables of features, a .csv or Parquet file",
     "images_dir": "goes with a .csv or Parquet file that lists pictures",
-    "numbered_classes": "is for labels in an .npz, .npy, .csv or Parquet file",
+    "numbered_classes": "is for labels in IDX files, or in an .npz, .npy, .csv or Parquet file",
     "image_size": "is for pictures of a folder, of a list or of TensorFlow Datasets",
     "color_mode": "is for pictures of a folder, of a list or of TensorFlow Datasets",
     "orientation": "is for folders of pictures and lists of them",

@@ -1,0 +1,121 @@
+"""Examples that are in a data set more than once: counted, told of, or left out. NumPy only."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from tfpipe.config import DataConfig
+from tfpipe.data.contents import contents
+from tfpipe.data.examples import Examples, Splits, check_same_form
+from tfpipe.data.fingerprint import Part
+from tfpipe.data.readers.source import Source
+from tfpipe.exceptions import DataError
+from tfpipe.log import log
+
+# Larger files, which are read by and by, are not read once more for that: 0.4 s a GB, or what the disk takes.
+_MOST_MAPPED = 256 << 20
+
+
+class Duplicates(NamedTuple):
+    """Examples of a split whose images are equal to those of others, byte by byte.
+
+    Attributes:
+      repeated: how many are equal to an earlier one of the split.
+      seen: how many of the validation are equal to a training example; of the test, to one of these or of the
+        validation; None: they are the training examples.
+      label_differs: how many of those that are seen, or of the training examples that are repeated, have another label
+        than all that are equal there.
+    """
+
+    repeated: int
+    seen: int | None
+    label_differs: int
+
+
+def counted(splits: Splits) -> dict[str, Duplicates]:
+    """The duplicates of each split. Reads all images, of a mapped file too."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    numbers = _contents(parts)
+    n_classes = splits.n_out
+    found: dict[str, Duplicates] = {}
+    before = labelled_before = np.arange(0)
+    for name, part in parts.items():
+        own = numbers[name]
+        labelled = np.where(own < 0, -1, own * n_classes + part.labels)
+        repeated, relabelled = (_is_repeated(values) for values in (own, labelled))
+        if name == "train":
+            found[name] = Duplicates(int(repeated.sum()), None, int((repeated & ~relabelled).sum()))
+        else:
+            seen = np.isin(own, before)
+            differs = seen & ~np.isin(labelled, labelled_before)
+            found[name] = Duplicates(int(repeated.sum()), int(seen.sum()), int(differs.sum()))
+        before = np.concatenate([before, own[own >= 0]])
+        labelled_before = np.concatenate([labelled_before, labelled[own >= 0]])
+    return found
+
+
+def report(splits: Splits, config: DataConfig) -> None:
+    """Warns of validation and test examples that a model has seen; not where a large file would be read once more."""
+    name = splits.train.name
+    arrays = {id(part.stored): part.stored for part in (splits.train, splits.validation, splits.test)}
+    if sum(array.nbytes for array in arrays.values() if isinstance(array, np.memmap)) > _MOST_MAPPED:
+        log.info("%s: a large file, not searched for duplicates; `tfpipe describe` searches it", name)
+        return
+    found = counted(splits)
+    told = []
+    for split, where in (("validation", "training"), ("test", "training or validation")):
+        of_split = found[split]
+        if of_split.seen:
+            differs = f" ({of_split.label_differs} with another label)" * bool(of_split.label_differs)
+            total = len(getattr(splits, split))
+            told.append(f"{of_split.seen} of {total} {split} examples are in {where} too{differs}")
+    if told:
+        remedy = "" if config.drop_duplicates else "; drop_duplicates leaves out what is in the data twice"
+        log.warning("%s: %s, so figures on these tell little of new examples%s", name, " and ".join(told), remedy)
+
+
+def dropped(source: Source) -> tuple[Examples, str]:
+    """The training examples without duplicates, and what to say of that; nothing if there are none.
+
+    Of equal training examples the first stays; none that is in a validation or test split that the data brings.
+
+    Raises:
+      DataError: none is left; the images of a split have another form.
+    """
+    brought = {"validation": source.validation, "test": source.test}
+    others = {name: examples for name, examples in brought.items() if examples is not None}
+    for examples in others.values():
+        check_same_form(source.train, examples)
+    train = source.train
+    own, *of_others = _contents({"train": train} | others).values()
+    is_there = np.isin(own, np.concatenate([np.arange(0), *(numbers[numbers >= 0] for numbers in of_others)]))
+    out = is_there | _is_repeated(own)
+    if not out.any():
+        return train, ""
+    if out.all():
+        raise DataError(f"{train.name}: each training example is in {' or '.join(others)} too; none is left")
+    # What a content is called by whoever stays: in a split that the data brings, or first in training.
+    n_classes = 1 + max(int(examples.labels.max(initial=0)) for examples in (train, *others.values()))
+    keys = own * n_classes + train.labels
+    kept_keys = [keys[~out], *(n * n_classes + e.labels for n, e in zip(of_others, others.values(), strict=True))]
+    differs = int((out & ~np.isin(keys, np.concatenate(kept_keys))).sum())
+    said = f"{train.name}: {int(out.sum())} of {len(train)} training examples are left out as duplicates: "
+    parts = [f"{int((out & ~is_there).sum())} of earlier ones"]
+    if others:
+        parts.append(f"{int(is_there.sum())} of {' or '.join(others)} examples")
+    if differs:
+        parts.append(f"{differs} of all these have another label than what stays")
+    return train.take(np.flatnonzero(~out)), said + "; ".join(parts)
+
+
+def _contents(parts: Mapping[str, Examples]) -> dict[str, np.ndarray]:
+    found = contents([Part(part.stored, part.rows) for part in parts.values()])
+    return dict(zip(parts, found, strict=True))
+
+
+def _is_repeated(numbers: np.ndarray) -> np.ndarray:
+    """`[n]` bool: whether a number, at least 0, is that of an earlier one too."""
+    repeated = np.ones(len(numbers), bool)
+    repeated[np.unique(numbers, return_index=True)[1]] = False
+    return repeated & (numbers >= 0)
