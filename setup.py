@@ -41,9 +41,14 @@ setup(
     extras_require={
         "onnx": ["onnx>=1.17,<2"],
         "tables": ["pyarrow>=18"],
+        # TensorFlow and Keras bring it too.
+        "hdf5": ["h5py>=3.11,<4"],
+        "safetensors": ["safetensors>=0.4.5,<1"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "test": [
+            "h5py>=3.11,<4",
             "hypothesis>=6.100,<7",
+            "ml_dtypes>=0.5,<1",
             "mypy>=2.0,<3",
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
@@ -52,6 +57,7 @@ setup(
             "pytest>=9.0,<10",
             "pytest-xdist>=3.6,<4",
             "ruff==0.17.*",
+            "safetensors>=0.4.5,<1",
         ],
         "browser": ["selenium>=4.20,<5"],
         "bench": [

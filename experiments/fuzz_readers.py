@@ -1,13 +1,13 @@
 """Damaged files of every format: each ends in a clean error, or in a sound load where the damage cannot be told.
 
-    python experiments/fuzz_readers.py [EXAMPLES]
+    python experiments/fuzz_readers.py [EXAMPLES [NAME...]]
 
 For each format a small sound file is written, and then read again as damaged: cut off at every length; with every byte
 changed in three ways; and with EXAMPLES (default 1,000) combinations of damage that hypothesis draws: bits flipped,
 bytes inserted, removed, repeated, numbers put in place of others. A reading fails the test if it raises anything but
 the errors that tfpipe raises on purpose, takes more than ten seconds, or more than 2 GiB of memory.
 
-Prints the counts as JSON.
+Prints the counts as JSON. With names, of the formats whose names begin so: `hdf5 mat`.
 """
 
 import collections
@@ -16,6 +16,7 @@ import io
 import json
 import pathlib
 import pickle
+import re
 import resource
 import signal
 import struct
@@ -25,15 +26,21 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+import safetensors.numpy
+import scipy.io
 from absl import logging
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
 import tfpipe
+from tests import torch_save
 from tfpipe.exceptions import TfpipeError
 
 SECONDS = 10
@@ -79,6 +86,40 @@ def categories() -> bytes:
     return "\n".join(["colour,size,split,label,x", *rows, ""]).encode()
 
 
+def hdf5(labels: np.ndarray, matlab: bool = False, libver: str = "earliest", **options: str) -> bytes:
+    file = io.BytesIO()
+    with h5py.File(file, "w", libver=libver) as group:
+        for name, values in (("X", IMAGES.T if matlab else IMAGES), ("y", labels)):
+            dataset = group.create_dataset(name, data=values, **options)
+            if matlab:
+                dataset.attrs["MATLAB_class"] = np.bytes_(values.dtype.name)
+    return file.getvalue()
+
+
+def hdf5_text() -> tuple[bytes, Save]:
+    """A file but for the room that it keeps for more text, 4 kB of zeros that would take most of the time."""
+    data = hdf5(TEXT)
+    room = max(re.findall(b"\\0+", data), key=len)
+    start = data.index(room)
+
+    def save(path: pathlib.Path, data: bytes) -> None:
+        path.write_bytes(data[:start] + room + data[start:])
+
+    return data[:start] + data[start + len(room) :], save
+
+
+def matlab(compressed: bool) -> bytes:
+    file = io.BytesIO()
+    content = {"X": np.moveaxis(IMAGES, 0, -1), "labels": TEXT.astype(str), "more": {"a": 1}, "class_names": ["a", "b"]}
+    scipy.io.savemat(file, content, do_compression=compressed)
+    return file.getvalue()
+
+
+def torch_pickle() -> bytes:
+    with zipfile.ZipFile(io.BytesIO(torch_save.save({"X": IMAGES, "y": TEXT.tolist()}))) as archive:
+        return archive.read("archive/data.pkl")
+
+
 def tutorial(protocol: int) -> bytes:
     pair = (IMAGES.reshape(6, -1).astype(np.float32) / 256, LABELS)
     return pickle.dumps((pair, pair, pair), protocol)
@@ -95,6 +136,13 @@ def zipped(path: pathlib.Path, data: bytes) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", data)
         archive.writestr("labels.npy", npy(LABELS))
+
+
+def around_pickle(path: pathlib.Path, data: bytes) -> None:
+    """What `torch.save` writes, with sound checksums around a pickle that may be damaged."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/data/0", IMAGES.tobytes())
 
 
 def whole(path: pathlib.Path, data: bytes) -> None:
@@ -132,11 +180,20 @@ def formats(folder: pathlib.Path) -> Iterator[Format]:
             data = gzip.compress(data, mtime=0) if suffix else data
             yield Format(f"idx{suffix} {part}", data, here / (file + suffix), whole, load(here))
 
+    text, save_text = hdf5_text()
     for name, data, file, save in (
         ("npz", npz(np.savez), "stored.npz", whole),
         ("npz, compressed", npz(np.savez_compressed), "compressed.npz", whole),
         ("npz, a member", npy(IMAGES), "member.npz", zipped),
         ("npz, text in objects", npz(np.savez, TEXT), "objects.npz", whole),
+        ("hdf5", hdf5(TEXT.astype("S1"), libver="latest", compression="gzip"), "data.h5", whole),
+        ("hdf5, text", text, "text.h5", save_text),
+        ("hdf5, of matlab", hdf5(LABELS[np.newaxis], matlab=True), "matlab.mat", whole),
+        ("mat", matlab(compressed=False), "plain.mat", whole),
+        ("mat, compressed", matlab(compressed=True), "compressed.mat", whole),
+        ("safetensors", safetensors.numpy.save({"X": IMAGES, "y": LABELS}), "data.safetensors", whole),
+        ("pt", torch_save.save({"X": IMAGES, "y": LABELS}), "data.pt", whole),
+        ("pt, the pickle", torch_pickle(), "pickle.pt", around_pickle),
         ("csv", table(), "table.csv", whole),
         ("parquet", parquet(), "table.parquet", whole),
         ("pickle, protocol 0", tutorial(0), "0.pkl", whole),
@@ -163,6 +220,13 @@ def formats(folder: pathlib.Path) -> Iterator[Format]:
     yield Format("npy labels", npy(LABELS), damaged, whole, load(images, damaged))
     yield Format("npy labels, text", npy(np.array(list("abcabc"))), damaged, whole, load(images, damaged))
     yield Format("npy labels, text in objects", npy(TEXT), damaged, whole, load(images, damaged))
+
+    shards = folder / "shards"
+    shards.mkdir()
+    for number in range(2):
+        (shards / f"images_{number}.npy").write_bytes(npy(IMAGES))
+        (shards / f"labels_{number}.npy").write_bytes(npy(LABELS))
+    yield Format("npy, one of a folder", npy(IMAGES), shards / "images_1.npy", whole, load(shards))
 
     for kind in ("png", "jpeg", "gif", "bmp", "webp", "tiff"):
         root = folder / kind
@@ -258,17 +322,19 @@ def fuzz(format: Format, examples: int) -> dict[str, int]:
     return {"files": count.total(), "errors": count["error"], "sound": count["sound"]}
 
 
-def main(examples: int) -> None:
+def main(examples: int, names: tuple[str, ...]) -> None:
     logging.set_verbosity(logging.ERROR)
     in_use = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY, resource.RLIM_INFINITY))
     with tempfile.TemporaryDirectory() as folder:
         counts = {}
         for format in formats(pathlib.Path(folder)):
+            if not format.name.startswith(names or ""):
+                continue
             counts[format.name] = fuzz(format, examples)
             print(f"{format.name}: {counts[format.name]}", file=sys.stderr, flush=True)
     print(json.dumps({"files": sum(count["files"] for count in counts.values()), "formats": counts}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000, tuple(sys.argv[2:]))

@@ -107,7 +107,9 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
             ConfigError, r"^images_key=up: .*data.npz holds coarse \[60\], fine \[60\], left \[60,"
         ):
             load(path, images_key="up")
-        with self.assertRaisesRegex(ConfigError, "^labels_key=up: is for arrays in an .npz file, and digits is none"):
+        with self.assertRaisesRegex(
+            ConfigError, "^labels_key=up: is for files of named arrays, such as .npz or HDF5, and digits is none"
+        ):
             load("digits", labels_key="up")
         with self.assertRaisesRegex(
             DataError, "holds X and features, each of which may be the images; --images_key says"

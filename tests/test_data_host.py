@@ -101,11 +101,27 @@ class HostTest(absltest.TestCase):
             Image.fromarray(image).save(path)
 
     def test_files(self):
+        # Here, so that the process below imports them where it reads a file.
+        import h5py
+        import safetensors.numpy
+        import scipy.io
+
+        from tests import torch_save
+
         images, labels = made.images(30)
         made.write_idx_folder(self.folder / "idx", compress=True)
         np.savez(self.folder / "some.npz", images=images, labels=labels)
         np.save(self.folder / "images.npy", images)
         np.save(self.folder / "labels.npy", labels)
+        (self.folder / "shards").mkdir()
+        for number, rows in enumerate((slice(0, 20), slice(20, 30))):
+            np.save(self.folder / "shards" / f"x_{number}.npy", images[rows])
+            np.save(self.folder / "shards" / f"y_{number}.npy", labels[rows])
+        with h5py.File(self.folder / "some.h5", "w") as file:
+            file["X"], file["y"] = images, labels
+        scipy.io.savemat(self.folder / "some.mat", {"X": images, "y": labels})
+        safetensors.numpy.save_file({"X": images, "y": labels}, self.folder / "some.safetensors")
+        (self.folder / "some.pt").write_bytes(torch_save.save({"X": images, "y": labels}))
         parts = [(images[begin::3].reshape(10, -1), labels[begin::3]) for begin in range(3)]
         (self.folder / "some.pkl").write_bytes(pickle.dumps(parts))
         (self.folder / "hostile.pkl").write_bytes(pickle.dumps(os.system))
@@ -118,7 +134,7 @@ import tfpipe
 folder = pathlib.Path({str(self.folder)!r})
 host.check()
 host.check(standardize=True)
-for name in ("idx", "some.npz", "some.pkl", "pictures"):
+for name in ("idx", "some.npz", "some.pkl", "pictures", "shards", "some.h5", "some.safetensors", "some.pt", "some.mat"):
     host.check(dataset=folder / name)
 host.check(dataset=folder / "images.npy", labels=folder / "labels.npy", standardize=True)
 for name in ("hostile.pkl", "damaged.npz", "unknown", "not-there", "images.npy"):

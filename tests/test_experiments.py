@@ -15,7 +15,7 @@ from tests import made
 from tests.command import result, tfpipe
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
-FORMATS = 27
+FORMATS = 36
 SAMPLE = 24
 
 

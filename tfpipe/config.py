@@ -167,9 +167,11 @@ class DataConfig:
         "'digits' (1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn); a folder with the four "
         "IDX files of MNIST or of a set in its form (plain or .gz); a folder with a folder of pictures for each class, "
         "perhaps below train, validation and test, or other usual names of splits; an .npz file with images and "
-        "labels, or X and y, or x_train, y_train, ...; an .npy file with images (then --labels has their labels); a "
-        ".csv or Parquet file, a table of numbers with a column of labels, or a list of pictures with their labels; a "
-        "file mnist.pkl.gz as in the Theano tutorial; or a data set of TensorFlow Datasets by its name, "
+        "labels, or X and y, or x_train, y_train, ...; the same in an HDF5, .mat or .safetensors file, in a .pt file "
+        "of tensors alone, or in .npy files of a folder, images.npy or images_000.npy, images_001.npy, ...; an .npy "
+        "file with images (then --labels has their labels); a .csv or Parquet file, a table of numbers with a column "
+        "of labels, or a list of pictures with their labels; a file mnist.pkl.gz as in the Theano tutorial; or a data "
+        "set of TensorFlow Datasets by its name, "
         "NAME[/CONFIG][:VERSION][:SPLIT], such as fashion_mnist, emnist/letters, or mnist:train[:10%], which trains on "
         "these and keeps the test split",
         _one_line,
@@ -181,7 +183,8 @@ class DataConfig:
     )
     images_key: str | None = _option(
         None,
-        "the name of the array with the training images in an .npz file, where their names leave a doubt",
+        "the name of the array with the training images in a file or a folder of several, where the names leave a "
+        "doubt; GROUP/NAME in HDF5",
         _or_none(_one_line),
     )
     labels_key: str | None = _option(None, "the same for the array with their labels", _or_none(_one_line))
@@ -204,9 +207,9 @@ class DataConfig:
     )
     numbered_classes: bool = _option(
         False,
-        "integer labels of IDX, .npz, .npy, .csv and Parquet files are the numbers of the classes from 0 on, also "
-        "where none is 0, or the .npz has names for them; default: labels of which the least is not 0, such as -1 and "
-        "1, name the classes that there are",
+        "integer labels of arrays, tables and IDX files are the numbers of the classes from 0 on, also where none is "
+        "0, or the file has names for them; default: labels of which the least is not 0, such as -1 and 1, name the "
+        "classes that there are",
     )
     sample_weight: str | None = _option(
         None,

@@ -47,20 +47,20 @@ def load(
     """Loads a data set by name or path.
 
     Args:
-      dataset: `digits`, or the path of a folder with IDX files or with class folders of pictures, of an `.npz`, an
-        `.npy`, a table of numbers or a list of pictures in a `.csv` or Parquet file, or a `mnist.pkl.gz`; or
-        `NAME[/CONFIG][:VERSION][:SPLIT]`, a data set of TensorFlow Datasets.
+      dataset: `digits`, or the path of a folder with IDX files, class folders of pictures or `.npy` files; of an
+        `.npz`, an HDF5, `.mat` or `.safetensors` file, a `.pt` file of tensors, an `.npy`, a table of numbers or a list
+        of pictures in a `.csv` or Parquet file, or a `mnist.pkl.gz`; or `NAME[/CONFIG][:VERSION][:SPLIT]`, a data set
+        of TensorFlow Datasets.
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
-      images_key: the name of the array with the training images in an `.npz`; None: the one that is plain by its name
-        or shape.
+      images_key: the name of the array with the training images in a file or a folder of several; None: the one that
+        is plain by its name or shape.
       labels_key: the same for their labels.
       label_column: the column of a table that has the labels; None: `label`, `class`, `target` or `y`.
       categorical: columns of a table, of text or integers: each becomes columns of 0 and 1, one for each value in it.
       images_dir: the folder of the pictures that a table names in one of its columns; None: the folder of a CSV file
         that names pictures there.
-      numbered_classes: integer labels of IDX files, an `.npz`, an `.npy` or a table are the numbers of the classes from
-        0 on; else labels of which the least is not 0 name the classes that there are, and an `.npz` may have names for
-        them.
+      numbered_classes: integer labels of arrays, tables and IDX files are the numbers of the classes from 0 on; else
+        labels of which the least is not 0 name the classes that there are, and the file may have names for them.
       sample_weight: the path of an `.npy` with a number of at least 0 for each row of the training array, before any
         split is taken from it: what the example counts in the cost. See docs/data.md for the order of the rows.
       groups: the path of an `.npy`, or of a text file of one value a line, with a value for each of the same rows:

@@ -86,43 +86,19 @@ def claimed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header | None:
     """What a member says of itself, whatever it is; None if it is no array."""
     try:
         with archive.open(info) as file:
-            return _parsed("", file, info.file_size)
+            return parsed("", file, info.file_size)
     except MemoryError:
         raise
     except Exception:  # A damaged archive can fail in any way; whoever reads the member is told how.
         return None
 
 
-def read_objects(where: str, file: IO[bytes], size: int, most: int) -> tuple[Header, bytes] | None:
-    """The header and the pickle, which stays one, of an array of objects in a file of `size` bytes; else None.
+def parsed(where: str, file: IO[bytes], size: int) -> Header:
+    """The header of an array in `size` bytes, whatever it promises; leaves `file` behind it.
 
     Raises:
-      DataError: it is no array; the pickle has more than `most` bytes.
+      DataError: there is none.
     """
-    header = _parsed(where, file, size)
-    if not header.dtype.hasobject:
-        return None
-    if size - header.size > most:
-        raise DataError(f"{where}: refused: an array of type object of more than {most} bytes; expected text")
-    return header, file.read(size - header.size)
-
-
-def read_header(where: str, file: IO[bytes], size: int) -> Header:
-    """Reads the header of an array that fills `size` bytes with it, and leaves `file` behind it."""
-    header = _parsed(where, file, size)
-    shape, dtype = header.shape, header.dtype
-    if dtype.hasobject or dtype.kind not in "biufUS":
-        raise DataError(f"{where}: refused: an array of type {dtype}; expected numbers or text")
-    if any(length <= 0 for length in shape) or dtype.itemsize == 0:
-        raise DataError(f"{where}: an array of shape {shape} holds nothing")
-    if header.size + header.nbytes != size:
-        promised = f"its header promises {' x '.join(map(str, shape))} of {dtype} = {header.nbytes} bytes"
-        raise DataError(f"{where}: truncated or damaged: {promised}, and {size - header.size} follow")
-    return header
-
-
-def _parsed(where: str, file: IO[bytes], size: int) -> Header:
-    """The header of an array, as it is."""
     counting = _Counting(file, size)
     try:
         version = np.lib.format.read_magic(counting)  # type: ignore[arg-type]
@@ -137,6 +113,34 @@ def _parsed(where: str, file: IO[bytes], size: int) -> Header:
     except Exception as error:  # A damaged header can fail in any way: it is the text of a Python literal.
         raise DataError(f"{where}: not an .npy array, or damaged: {brief(error)}") from error
     return Header(shape, fortran_order, dtype, counting.count)
+
+
+def read_objects(where: str, file: IO[bytes], size: int, most: int) -> tuple[Header, bytes] | None:
+    """The header and the pickle, which stays one, of an array of objects in a file of `size` bytes; else None.
+
+    Raises:
+      DataError: it is no array; the pickle has more than `most` bytes.
+    """
+    header = parsed(where, file, size)
+    if not header.dtype.hasobject:
+        return None
+    if size - header.size > most:
+        raise DataError(f"{where}: refused: an array of type object of more than {most} bytes; expected text")
+    return header, file.read(size - header.size)
+
+
+def read_header(where: str, file: IO[bytes], size: int) -> Header:
+    """Reads the header of an array that fills `size` bytes with it, and leaves `file` behind it."""
+    header = parsed(where, file, size)
+    shape, dtype = header.shape, header.dtype
+    if dtype.hasobject or dtype.kind not in "biufUS":
+        raise DataError(f"{where}: refused: an array of type {dtype}; expected numbers or text")
+    if any(length <= 0 for length in shape) or dtype.itemsize == 0:
+        raise DataError(f"{where}: an array of shape {shape} holds nothing")
+    if header.size + header.nbytes != size:
+        promised = f"its header promises {' x '.join(map(str, shape))} of {dtype} = {header.nbytes} bytes"
+        raise DataError(f"{where}: truncated or damaged: {promised}, and {size - header.size} follow")
+    return header
 
 
 class _Counting:

@@ -1,31 +1,22 @@
 """NumPy's own files: an `.npz` with images and labels, or a pair of `.npy`, whose images may be larger than memory."""
 
+import functools
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from tfpipe import memory
 from tfpipe.config import DataConfig
-from tfpipe.data import labels as labels_
-from tfpipe.data.checked import checked_groups, checked_weights
-from tfpipe.data.examples import Examples
-from tfpipe.data.groups import numbered as numbered_groups
-from tfpipe.data.readers import theano_pickle
-from tfpipe.data.readers.npz_names import Form, Names, roles
+from tfpipe.data.readers import named, theano_pickle
+from tfpipe.data.readers.named import Content, Split, Stored
+from tfpipe.data.readers.npz_names import Form, Names
 from tfpipe.data.readers.source import Source
 from tfpipe.disk import npz
-from tfpipe.exceptions import ConfigError, DataError, brief, enumeration
+from tfpipe.exceptions import ConfigError, DataError
 from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
-
-_NO_ARRAY = Form((), np.dtype("V"))
-_CHANNELS = (1, 3, 4)
-# Examples in which values below 0 are looked for.
-_ENOUGH = 256
 
 
 def recognise_npz(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
@@ -58,27 +49,14 @@ def read_npz(
       DataError: the archive is damaged, holds objects, or holds no such arrays.
       ConfigError: a key names no array.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = npz.members(str(path), archive)
-            headers = {name: npz.claimed(archive, info) for name, info in members.items()}
-            forms = {name: Form(h.shape, h.dtype) if h else _NO_ARRAY for name, h in headers.items()}
-            found = roles(str(path), forms, images_key, labels_key)
-            splits = [_read_split(path, archive, members, names) for names in found.splits]
-            class_names = None if numbered_classes else _class_names(path, archive, members, found.class_names)
-    except (DataError, ConfigError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # A damaged directory can fail in any way: in names that are no text, for one.
-        raise DataError(f"{path}: not an .npz archive, or damaged: {brief(error)}") from error
-    source = _source(splits, numbered=numbered_classes, class_names=class_names)
-    unused = found.unused
-    if found.class_names and (class_names is None or source.class_names != class_names):
-        unused = sorted([*unused, found.class_names])
-    if unused:
-        log.info("%s: does not use %s", path, enumeration(unused))
-    return source
+    with named.reading(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
+        stored = {}
+        for name, info in npz.members(str(path), archive).items():
+            header = npz.claimed(archive, info)
+            form = Form(header.shape, header.dtype) if header else named.NO_ARRAY
+            stored[name] = Stored(form, functools.partial(_read_member, path, archive, info, name))
+        content = named.content(path, stored, images_key, labels_key)
+    return named.source(content, numbered=numbered_classes)
 
 
 def read_npy(path: pathlib.Path, labels: str | None, numbered_classes: bool = DataConfig.numbered_classes) -> Source:
@@ -97,99 +75,32 @@ def read_npy(path: pathlib.Path, labels: str | None, numbered_classes: bool = Da
         raise ConfigError("labels", "", f"{path} holds images alone; give the .npy file with their labels")
     labels_path = pathlib.Path(labels).expanduser()
     images = mapped(path)
-    split = _Split(Names(str(path), str(labels_path)), images, _labels_of_npy(labels_path))
-    return _source([split, None, None], numbered=numbered_classes)
+    split = Split(Names(str(path), str(labels_path)), images, read_labels(labels_path))
+    return named.source(Content(str(path), [split, None, None]), numbered=numbered_classes)
 
 
-class _Split(NamedTuple):
-    """The arrays of a split; `names` are for errors."""
-
-    names: Names
-    images: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray | None = None
-    groups: np.ndarray | None = None
-
-
-def _source(splits: list[_Split | None], *, numbered: bool, class_names: tuple[str, ...] | None = None) -> Source:
-    there = [split for split in splits if split]
-    of_labels = [(split.labels, split.names.labels) for split in there]
-    labels, names = labels_.encode(of_labels, numbered=numbered, names=class_names)
-    with_groups = [(split.groups, str(split.names.groups)) for split in there if split.groups is not None]
-    encoded, groups = iter(labels), iter(numbered_groups(with_groups))
-    train, validation, test = (_examples(s, next(encoded), groups) if s else None for s in splits)
-    assert train
-    _tell_form(train, there[0].images.dtype)
-    pixel_max = 255.0 if train.stored.dtype == np.uint8 else 1.0
-    return Source(train, validation, test, pixel_max, names)
-
-
-def _examples(split: _Split, labels: np.ndarray, groups: Iterator[np.ndarray]) -> Examples:
-    """The examples of a split, with the next of `groups` if it has any."""
-    examples = Examples(split.images, labels, split.names.images)
-    return examples.annotated(
-        None if split.weights is None else checked_weights(split.weights, len(examples), str(split.names.weights)),
-        None if split.groups is None else checked_groups(next(groups), len(examples), str(split.names.groups)),
-    )
-
-
-def _tell_form(train: Examples, dtype: np.dtype) -> None:
-    """Says what the examples are taken for, where people may mean something else."""
-    shape = train.stored.shape[1:]
-    sizes = " x ".join(map(str, shape))
-    if len(shape) == 3 and shape[0] in _CHANNELS and shape[2] not in _CHANNELS:
-        remedy = "numpy.moveaxis(images, 1, -1) puts the channels last, where pictures have them"
-        found = f"images of {sizes} look channel-first, and are taken as pictures of {shape[0]} rows"
-        log.warning("%s: %s; %s", train.name, found, remedy)
-    elif len(shape) == 2 and train.stored.dtype != np.uint8 and (train.stored[:_ENOUGH] < 0).any():
-        remedy = "images.reshape(len(images), -1), or their mean over axis 1, gives rows of features"
-        log.info("%s: %s with values below 0 are taken as pictures; if they are tokens, %s", train.name, sizes, remedy)
-    elif len(shape) > 1 and dtype.kind in "iu" and dtype != np.uint8:
-        _, largest = train.value_range()
-        if largest > 1:
-            log.warning("%s: pictures of %s up to %g; give --pixel_max the value of white", train.name, dtype, largest)
-
-
-def _read_split(
-    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], names: Names | None
-) -> _Split | None:
-    if names is None:
-        return None
-    in_errors = names._replace(**{kind: f"{path} ({name})" for kind, name in names._asdict().items() if name})
-    arrays = {
-        kind: _read_text(path, archive, members, name)
-        if kind in ("labels", "groups")
-        else npz.read_member(f"{path} ({name})", archive, members[name])
-        for kind, name in names._asdict().items()
-        if name
-    }
-    return _Split(in_errors, **arrays)
-
-
-def _class_names(
-    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str | None
-) -> tuple[str, ...] | None:
-    """The names of the classes, if the array is one of text."""
-    if name is None:
-        return None
-    names = _read_text(path, archive, members, name)
-    if names.ndim != 1 or names.dtype.kind not in "US":
-        return None
-    return tuple(map(str, labels_.decoded(names, f"{path} ({name})")))
-
-
-def _read_text(
-    path: pathlib.Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str
+def _read_member(
+    path: pathlib.Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, kind: str
 ) -> np.ndarray:
+    if kind in named.MAY_BE_TEXT:
+        return _read_text(path, archive, info, name)
+    return npz.read_member(f"{path} ({name})", archive, info)
+
+
+def _read_text(path: pathlib.Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> np.ndarray:
     """An array of an archive that may be text in objects, as pandas has it."""
-    where, info = f"{path} ({name})", members[name]
+    where = f"{path} ({name})"
     with archive.open(info) as file:
         objects = npz.read_objects(where, file, info.file_size, theano_pickle.MOST_BYTES)
     return npz.read_member(where, archive, info) if objects is None else _text(where, *objects)
 
 
-def _labels_of_npy(path: pathlib.Path) -> np.ndarray:
-    """Labels in a file of their own; text in objects too."""
+def read_labels(path: pathlib.Path) -> np.ndarray:
+    """Labels in an `.npy` file of their own; text in objects too.
+
+    Raises:
+      DataError: the file is missing, damaged, or holds other objects.
+    """
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size

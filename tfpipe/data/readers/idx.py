@@ -95,7 +95,8 @@ def _find(folder: pathlib.Path, stem: str, rank: int) -> pathlib.Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder}: no file {names[0]} (or {names[1]}); expected the IDX files of MNIST, or class folders")
+    expected = "expected the IDX files of MNIST, class folders, or .npy files"
+    raise DataError(f"{folder}: no file {names[0]} (or {names[1]}); {expected}")
 
 
 def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:

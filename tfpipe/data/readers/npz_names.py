@@ -1,7 +1,7 @@
-"""Which arrays of an `.npz` are what: by the names that people give them, else by their shapes."""
+"""Which arrays of an `.npz`, or of a file like it, are what: by the names that people use, else by their shapes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,8 @@ _KINDS = {
     "weights": "sample_weights?",
     "groups": "groups",
 }
+# Between the words of a name, or a group and its array; or nothing is.
+_BETWEEN = "[_/.]?"
 _CLASS_NAMES = re.compile("class_names|target_names|label_names", re.IGNORECASE)
 # Where several may be meant, these are: images and labels of each split. Older versions read no others.
 _PREFERRED = (
@@ -64,9 +66,9 @@ _EXPECTED = (
 def roles(where: str, forms: Mapping[str, Form], images_key: str | None = None, labels_key: str | None = None) -> Roles:
     """What each array is.
 
-    A name says what it is, and of which split: `test_labels`, `y_test`, `X`; upper and lower case are alike. Training
-    images and labels of other names are told by their shapes: the only array `[N, ...]` of numbers beside the only one
-    `[N]`.
+    A name says what it is, and of which split: `test_labels`, `y_test`, `X`, `test/images`; upper and lower case are
+    alike. Training images and labels of other names are told by their shapes: the only array `[N, ...]` of numbers
+    beside the only one `[N]`.
 
     Args:
       where: the archive, in errors.
@@ -104,15 +106,20 @@ def roles(where: str, forms: Mapping[str, Form], images_key: str | None = None, 
     return Roles(tuple(splits.values()), class_names, sorted(set(forms) - used))
 
 
-def _meant(forms: Mapping[str, Form]) -> dict[tuple[str, str], list[str]]:
+def is_known(name: str) -> bool:
+    """Whether the name says what an array is."""
+    return bool(_meant([name]) or _CLASS_NAMES.fullmatch(name))
+
+
+def _meant(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
     """The names by what they mean: split and kind."""
     meant: dict[tuple[str, str], list[str]] = {}
     for kind, stems in _KINDS.items():
         for split in NAMES:
             words = "|".join(NAMES[split])
-            pattern = f"({words})_?({stems})|({stems})_?({words})" + f"|({stems})" * (split == "train")
-            if names := [name for name in sorted(forms) if re.fullmatch(pattern, name, re.IGNORECASE)]:
-                meant[split, kind] = names
+            pattern = f"({words}){_BETWEEN}({stems})|({stems}){_BETWEEN}({words})" + f"|({stems})" * (split == "train")
+            if found := [name for name in sorted(names) if re.fullmatch(pattern, name, re.IGNORECASE)]:
+                meant[split, kind] = found
     return meant
 
 

@@ -5,7 +5,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfpipe.config import DataConfig, flag_value
-from tfpipe.data.readers import arrays, digits, folder, idx, picture_list, table, tfds, theano_pickle
+from tfpipe.data.readers import (
+    arrays,
+    digits,
+    folder,
+    hdf5,
+    idx,
+    matlab,
+    picture_list,
+    safe_tensors,
+    shards,
+    table,
+    tfds,
+    theano_pickle,
+    torch_file,
+)
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError
 
@@ -27,13 +41,20 @@ class Format(NamedTuple):
 
 _OF_PICTURES = ("image_size", "color_mode", "orientation", "background", "gray_max", "skip_bad_images")
 _OF_LISTS = ("images_dir", "label_column", "numbered_classes", *_OF_PICTURES)
+# Of files of named arrays.
+_NAMED = ("images_key", "labels_key", "numbered_classes")
 # The first that recognises the data reads it.
 FORMATS = (
     Format(digits.recognise, digits.read),
     Format(folder.recognise, folder.read, _OF_PICTURES),
+    Format(shards.recognise, shards.read, _NAMED),
     Format(idx.recognise, idx.read, ("numbered_classes",)),
     Format(arrays.recognise_npy, arrays.read_npy, ("labels", "numbered_classes")),
-    Format(arrays.recognise_npz, arrays.read_npz, ("images_key", "labels_key", "numbered_classes")),
+    Format(arrays.recognise_npz, arrays.read_npz, _NAMED),
+    Format(hdf5.recognise, hdf5.read, _NAMED),
+    Format(matlab.recognise, matlab.read, _NAMED),
+    Format(safe_tensors.recognise, safe_tensors.read, _NAMED),
+    Format(torch_file.recognise, torch_file.read, _NAMED),
     Format(theano_pickle.recognise, theano_pickle.read),
     Format(picture_list.recognise, picture_list.read, _OF_LISTS),
     Format(table.recognise, table.read, ("label_column", "numbered_classes", "categorical")),
@@ -44,12 +65,12 @@ _WITH_IMAGES_DIR = Format(table.recognise, picture_list.read, _OF_LISTS)
 # What these options are for, said to those who give one to other data.
 _PURPOSES = {
     "labels": "goes with images in an .npy file",
-    "images_key": "is for arrays in an .npz file",
-    "labels_key": "is for arrays in an .npz file",
+    "images_key": "is for files of named arrays, such as .npz or HDF5",
+    "labels_key": "is for files of named arrays, such as .npz or HDF5",
     "label_column": "is for tables, a .csv or Parquet file",
     "categorical": "is for tables of features, a .csv or Parquet file",
     "images_dir": "goes with a .csv or Parquet file that lists pictures",
-    "numbered_classes": "is for labels in IDX files, or in an .npz, .npy, .csv or Parquet file",
+    "numbered_classes": "is for labels in arrays, tables and IDX files",
     "image_size": "is for pictures of a folder, of a list or of TensorFlow Datasets",
     "color_mode": "is for pictures of a folder, of a list or of TensorFlow Datasets",
     "orientation": "is for folders of pictures and lists of them",
@@ -60,8 +81,8 @@ _PURPOSES = {
     "download": "is for data sets of TensorFlow Datasets",
 }
 _KNOWN = (
-    "expected 'digits', a folder with IDX files or class folders, a file .npz, .npy, .csv, .parquet or mnist.pkl.gz, "
-    "or a name of TensorFlow Datasets"
+    "expected 'digits', a folder with IDX files, class folders or .npy files, a file .npz, .npy, .h5, .mat, "
+    ".safetensors, .pt, .csv, .parquet or mnist.pkl.gz, or a name of TensorFlow Datasets"
 )
 
 

@@ -1,20 +1,18 @@
 """The file of the Theano tutorial, `mnist.pkl.gz`: a pickle of three `(images, labels)` pairs, read as plain data.
 
-Nothing in the file is executed. A pickle is a program that may name any function; here every name but those that
-rebuild NumPy arrays is refused, and those few are bound to the stand-ins below, which only record what they are given.
+Nothing in the file is executed: every name but those that rebuild NumPy arrays is refused; see `plain_pickle`.
 """
 
 import gzip
-import io
 import math
 import pathlib
-import pickle
 import zlib
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from tfpipe.data.examples import Examples
+from tfpipe.data.readers.plain_pickle import PlainUnpickler, Refused, unpickle
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError, brief
 
@@ -97,19 +95,8 @@ def _decompressed(path: pathlib.Path, most_bytes: int) -> bytes:
     return data
 
 
-def _unpickle(path: pathlib.Path | str, data: bytes) -> Any:
-    try:
-        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except _Refused as error:
-        raise DataError(f"{path}: refused: {error}; expected a pickle of NumPy arrays and nothing else") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # A damaged pickle can fail in any way; none of them is more than damage.
-        raise DataError(f"{path}: not a readable pickle: {brief(error)}") from error
-
-
-class _Refused(pickle.UnpicklingError):
-    """The pickle names something that is not admitted."""
+def _unpickle(where: pathlib.Path | str, data: bytes) -> Any:
+    return unpickle(where, data, _ArrayUnpickler, "expected a pickle of NumPy arrays and nothing else")
 
 
 class _Dtype:
@@ -124,7 +111,7 @@ class _Dtype:
 
     def value(self) -> np.dtype:
         if not isinstance(self.name, str) or self.name not in _TYPES:
-            raise _Refused("an array of another type than integers and floating-point numbers")
+            raise Refused("an array of another type than integers and floating-point numbers")
         return np.dtype((self.byte_order if self.byte_order in ("<", ">") else "=") + self.name)
 
 
@@ -145,7 +132,7 @@ class _Array:
             # Text where Python 2 wrote a string of bytes, and where `_encode` left it so.
             data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
             return np.frombuffer(memoryview(data), dtype).reshape(self.shape, order="F" if self.fortran_order else "C")
-        except _Refused as error:
+        except Refused as error:
             raise DataError(f"{where}: refused: {error}; expected numbers") from None
         except (AttributeError, TypeError, ValueError) as error:
             raise DataError(f"{where}: damaged array: {brief(error)}") from error
@@ -165,7 +152,7 @@ def _encode(text: str, encoding: str) -> str:
     # Protocol 2 writes bytes as latin-1 text; no other codec has a reason to be here. The text is encoded once, when
     # its array is built: a file that encodes it a thousand times must not take a thousand times its memory.
     if encoding != "latin1":
-        raise _Refused("it uses another codec than latin1")
+        raise Refused("it uses another codec than latin1")
     return text
 
 
@@ -178,40 +165,8 @@ _ADMITTED = {
 }
 
 
-# Python's own unpickler in its Python form: the C form allocates whatever size a damaged file asks for.
-_PythonUnpickler: Any = pickle._Unpickler
-_OPCODE_NAMES = (
-    "PROTO FRAME MARK STOP GLOBAL STACK_GLOBAL REDUCE BUILD NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG "
-    "LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES "
-    "SHORT_BINBYTES BINBYTES8 TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 LIST EMPTY_LIST APPEND APPENDS GET BINGET "
-    "LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE"
-)
-_OPCODES = frozenset(getattr(pickle, name) for name in _OPCODE_NAMES.split())
+class _ArrayUnpickler(PlainUnpickler):
+    """Reads NumPy's arrays of numbers, and of text."""
 
-
-class _ArrayUnpickler(_PythonUnpickler):
-    """Reads what `_ADMITTED` can build, and refuses all else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise _Refused(f"it names {module}.{name}") from None
-
-    def load_bytearray8(self) -> None:
-        # The inherited method allocates the promised length before it looks for the bytes.
-        size = int.from_bytes(self.read(8), "little")
-        self.append(bytearray(self.read(size)))
-
-    def load_build(self) -> None:
-        # The inherited method would also set attributes of the functions above.
-        if not isinstance(self.stack[-2], (_Array, _Dtype)):
-            raise _Refused("it sets the state of something that is no array")
-        super().load_build()
-
-    # No dictionaries and sets: a small file can hold a key whose hash takes for ever.
-    dispatch: ClassVar = {
-        **{code: function for code, function in _PythonUnpickler.dispatch.items() if bytes([code]) in _OPCODES},
-        pickle.BYTEARRAY8[0]: load_bytearray8,
-        pickle.BUILD[0]: load_build,
-    }
+    admitted = _ADMITTED
+    with_state = (_Array, _Dtype)
