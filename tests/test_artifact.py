@@ -59,7 +59,7 @@ class ArtifactTest(parameterized.TestCase):
             self.assertNotIn("scale", arrays)
         self.assertIsNone(artifact.load(self.path).scale)
 
-    @parameterized.parameters((Reading(),), (Reading("stored", "black", 4095),), (AS_STORED,))
+    @parameterized.parameters((Reading(),), (Reading("stored", "black", 4095, "crop", "full"),), (AS_STORED,))
     def test_how_pictures_are_read_is_loaded(self, reading):
         artifact.save(self.path, model(reading=reading))
         self.assertEqual(artifact.load(self.path).reading, reading)
@@ -68,11 +68,12 @@ class ArtifactTest(parameterized.TestCase):
         artifact.save(self.path, model())
         with np.load(self.path) as file:
             arrays = dict(file)
-        for name in ("orientation", "background", "gray_max"):
+        for name in ("orientation", "background", "gray_max", "fit", "decoding"):
             del arrays[name]
         np.savez(self.path, **arrays | {"format_version": 2})
         loaded = artifact.load(self.path)
         self.assertEqual(loaded.reading, AS_STORED)
+        self.assertEqual(loaded.reading, Reading("stored", "none", 65535, "stretch", "full"))
         np.testing.assert_array_equal(loaded.W, model().W)
         np.savez(self.path, **arrays)
         with self.assertRaisesRegex(DataError, "model.npz: not a model that can be read: KeyError: .*orientation"):
@@ -120,6 +121,8 @@ class ArtifactTest(parameterized.TestCase):
         ({"white": 0.0}, r"color_mode grayscale, resize bilinear, white 0 do not fit images \(2, 3\)"),
         ({"reading": Reading("sideways")}, "ConfigError: orientation=sideways: must be one of upright, stored"),
         ({"reading": Reading(background="pink")}, "background=pink: must be one of white, black, none"),
+        ({"reading": Reading(fit="squeeze")}, "fit=squeeze: must be one of stretch, crop, pad"),
+        ({"reading": Reading(decoding="half")}, "decoding=half: must be one of reduced, full"),
         ({"reading": Reading(gray_max=0)}, "gray_max=0: must be an integer of at least 1"),
         ({"white": np.inf}, "white inf do not fit"),
         ({"image_shape": (-2, -3)}, "cannot be right"),

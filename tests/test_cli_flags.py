@@ -63,6 +63,19 @@ class CategoricalTest(parameterized.TestCase):
         self.assertEqual(parsed(*flag_lines(config), of=DataConfig), config)
 
 
+class SizeTest(parameterized.TestCase):
+    @parameterized.parameters(((), None), (("--image_size=48,24",), (48, 24)), (("--image_size=native",), "native"))
+    def test_every_spelling(self, arguments, expected):
+        config = parsed(*arguments, of=DataConfig)
+        self.assertEqual(config.image_size, expected)
+        self.assertEqual(parsed(*flag_lines(config), of=DataConfig), config)
+
+    @parameterized.parameters("small", "48x24", "")
+    def test_others_are_refused(self, text):
+        with self.assertRaisesRegex(flags.IllegalFlagValueError, "expected HEIGHT,WIDTH, two integers, or native"):
+            parsed(f"--image_size={text}", of=DataConfig)
+
+
 class SolverTest(parameterized.TestCase):
     @parameterized.parameters(
         ((), "lbfgs", {"max_iter": 1000, "tolerance": 1e-4, "folds": None, "refit": True, "l2": None}),

@@ -415,11 +415,13 @@ class EvaluateTest(ModelTest):
             exif = Image.Exif()
             exif[0x0112] = number % 8 + 1
             path = data / "cd"[number % 2] / f"{number:02}.png"
+            if number % 3 == 2:
+                path, picture = path.with_suffix(".jpg"), picture.convert("RGB").resize((70, 90))
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.save(path, exif=exif)
-        flags = ("--image_size=5,5", "--background=black", "--device=cpu", "--notensorboard", *more)
+        flags = ("--image_size=5,5", "--background=black", "--fit=crop", "--device=cpu", "--notensorboard", *more)
         result(tfpipe("train", f"--dataset={data}", f"--workdir={workdir}", *flags))
-        self.assertEqual(artifact.load(workdir / "model.npz").reading, Reading("upright", "black", 4095))
+        self.assertEqual(artifact.load(workdir / "model.npz").reading, Reading("upright", "black", 4095, "crop"))
         output = self.scratch / "all.csv"
         for named in ((), (f"--dataset={shutil.copytree(data, self.scratch / 'copy')}",)):
             flags = (f"--workdir={workdir}", "--split=all", f"--output={output}", *named)
@@ -441,12 +443,12 @@ class EvaluateTest(ModelTest):
             gray = Image.open(path)
             alpha = gray.point(lambda value: 255 * (value > 60))
             Image.merge("LA", [gray, alpha]).save(path, exif=turned)
-        as_stored = ("--orientation=stored", "--background=none")
+        as_stored = ("--orientation=stored", "--background=none", "--decoding=full", "--image_size=native")
         summary = train(data, workdir, *as_stored)
         flags, lines = workdir / "flags.txt", (workdir / "flags.txt").read_text().splitlines()
         self.assertContainsSubset(as_stored, lines)
-        old = [line for line in lines if not line.startswith(("--orientation", "--background", "--gray_max"))]
-        flags.write_text("".join(f"{line}\n" for line in old))
+        new = ("--orientation", "--background", "--gray_max", "--fit", "--decoding", "--image_size")
+        flags.write_text("".join(f"{line}\n" for line in lines if not line.startswith(new)))
 
         for named in ((), (f"--dataset={data}",)):
             process = tfpipe("evaluate", f"--workdir={workdir}", *named)
@@ -456,7 +458,30 @@ class EvaluateTest(ModelTest):
         # The command with which it began goes on, and does so again when flags.txt names how pictures are read.
         for _ in range(2):
             self.assertEqual(train(data, workdir), summary)
-            self.assertContainsSubset([*as_stored, "--gray_max=65535"], flags.read_text().splitlines())
+            expected = [*as_stored, "--gray_max=65535", "--fit=stretch"]
+            self.assertContainsSubset(expected, flags.read_text().splitlines())
+
+    @parameterized.parameters((), ("--image_size=9,9",))
+    @pytest.mark.exhaustive
+    def test_a_run_from_before_large_pictures_became_smaller_reads_them_as_large_as_they_are(self, *given):
+        images, labels = made.images(60, (9, 10))
+        data, workdir = self.scratch / "data", self.scratch / "run"
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = data / "cde"[label] / f"{number:02}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).resize((150, 135)).save(path)
+        summary = train(data, workdir, "--decoding=full", *(given or ("--image_size=native",)))
+        self.assertEqual(artifact.load(workdir / "model.npz").image_shape, (9, 9) if given else (135, 150))
+        flags = workdir / "flags.txt"
+        new = ("--fit", "--decoding", *(() if given else ("--image_size",)))
+        old = [line for line in flags.read_text().splitlines() if not line.startswith(new)]
+        self.assertIn("--orientation=upright", old)
+        flags.write_text("".join(f"{line}\n" for line in old))
+        self.assertEqual(result(tfpipe("evaluate", f"--workdir={workdir}"))["error"], summary["test_error"])
+        for _ in range(2):  # The second time flags.txt says it.
+            self.assertEqual(train(data, workdir, *given), summary)
+            expected = ["--fit=stretch", "--decoding=full", *(given or ("--image_size=native",))]
+            self.assertContainsSubset(expected, flags.read_text().splitlines())
 
     @pytest.mark.exhaustive
     def test_a_run_from_before_there_was_a_split_order_was_divided_from_the_end(self):

@@ -158,6 +158,11 @@ class ConfigTest(parameterized.TestCase):
         ("split_seed", -1),
         ("split_seed", 0.5),
         ("split_seed", 2**63),
+        ("image_size", "small"),
+        ("image_size", (3, 0)),
+        ("image_size", 3),
+        ("fit", "squeeze"),
+        ("decoding", None),
         ("standardize", ()),
         ("standardize", "rows"),
         ("standardize", 1),
@@ -177,6 +182,10 @@ class ConfigTest(parameterized.TestCase):
         self.assertNotIn("--pixel_max=None", lines)
         self.assertNotIn("folds", "".join(lines))
         self.assertContainsSubset(["--split_order=stratified", "--split_seed=0"], lines)
+        self.assertContainsSubset(["--fit=stretch", "--decoding=reduced"], lines)
+        self.assertNotIn("--image_size", "".join(lines))
+        self.assertIn("--image_size=native", flag_lines(DataConfig(image_size="native")))
+        self.assertIn("--image_size=4,5", flag_lines(DataConfig(image_size=[4, 5])))
         self.assertIn("--test_split=0", flag_lines(DataConfig(test_split=0)))
         lines = flag_lines(TrainConfig(folds=0).settled())
         self.assertContainsSubset(

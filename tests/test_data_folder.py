@@ -105,10 +105,12 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(
             DataError, f"{paths[3]}: is 9 x 9, but 29 of 30 pictures are 5 x 7; image_size=HEIGHT,WIDTH"
         ):
-            load(self.root)
+            load(self.root, image_size="native")
         self.assertEqual(load(self.root, image_size=(48, 24)).image_shape, (48, 24))
         image = load(self.root, image_size=(10, 14)).train.images[0]
-        self.assertIn(image.tobytes(), [Image.open(p).resize((14, 10), 2).tobytes() for p in paths])
+        widened = [Image.fromarray(pixels).resize((14, 5), Image.Resampling.BILINEAR) for pixels in self.pixels]
+        enlarged = [picture.resize((14, 10), Image.Resampling.BILINEAR).tobytes() for picture in widened]
+        self.assertIn(image.tobytes(), [bytes(140), *enlarged])
 
     def test_what_is_no_picture_is_ignored_and_counted(self):
         self.write()
@@ -233,6 +235,8 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
             ("orientation", "stored"),
             ("background", "black"),
             ("gray_max", 4095),
+            ("fit", "pad"),
+            ("decoding", "full"),
         ):
             with self.assertRaisesRegex(ConfigError, f"{option}=.*: is for .*, and digits is none"):
                 load("digits", **{option: value})
@@ -267,6 +271,79 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         for order in ("end", "stratified"):
             from_idx, from_folder = (load(path, validation_split=5, split_order=order) for path in (folder, self.root))
             self.assertEqual(dataclasses.replace(from_idx, class_names=NAMES).fingerprint, from_folder.fingerprint)
+
+
+class DefaultSizeTest(parameterized.TestCase):
+    """What pictures are brought to where no size is given."""
+
+    def setUp(self):
+        super().setUp()
+        self.root = pathlib.Path(self.create_tempdir().full_path) / "pictures"
+
+    def load(self, *shapes, **options):
+        """The splits of a folder with twelve pictures of each shape, and the line about their size."""
+        for number in range(12 * len(shapes)):
+            path = self.root / "cd"[number % 2] / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full(shapes[number // 12], number, np.uint8)).save(path)
+        with self.assertLogs("absl", "INFO") as log:
+            logging.get_absl_logger().info("begin")
+            splits = load(self.root, **options)
+        said = [line.removeprefix("INFO:absl:") for line in log.output[1:]]
+        self.assertEqual(said, description.describe(splits)["notes"])
+        self.assertLessEqual(len(said), 1)
+        return splits, "".join(said)
+
+    @parameterized.parameters(
+        ([(128, 100)], (128, 100)),
+        ([(128, 129)], (127, 128)),  # 127.01.
+        ([(300, 400)], (96, 128)),
+        ([(400, 300), (200, 150), (800, 600)], (128, 96)),  # One shape.
+        ([(200, 301), (400, 601)], (85, 128)),  # 85.05 and 85.19.
+        ([(300, 400), (400, 300)], (128, 128)),
+        ([(9, 40), (11, 30), (50, 20)], (40, 40)),  # The median of the longer sides.
+        ([(2, 999)], (1, 128)),
+    )
+    def test_of_one_shape_that_and_of_others_a_square(self, shapes, expected):
+        splits, said = self.load(*shapes)
+        self.assertEqual(splits.image_shape, expected)
+        sizes = sorted(shapes, key=lambda shape: shape[0] * shape[1])
+        least, most = (f"{size[0]} x {size[1]}" for size in (sizes[0], sizes[-1]))
+        wanted = f"{self.root}: pictures of {most} are"
+        hint = "--image_size=native keeps theirs"
+        if len(shapes) > 1:
+            wanted = f"{self.root}: pictures of {len(shapes)} sizes, from {least} to {most}, are"
+            hint = "--fit=crop or pad keeps their shapes"
+        wanted += f" brought to {expected[0]} x {expected[1]}; --image_size=HEIGHT,WIDTH gives another size, {hint}"
+        self.assertEqual(said, "" if shapes == [expected] else wanted)
+
+    def test_pictures_keep_their_size_or_have_the_one_that_is_given(self):
+        for option, expected in (("native", (300, 400)), ((5, 6), (5, 6))):
+            splits, said = self.load((300, 400), image_size=option)
+            self.assertEqual((splits.image_shape, said), (expected, ""))
+
+    def test_the_training_pictures_tell_it(self):
+        self.load((20, 30))
+        (self.root / "train").mkdir()
+        for name in "cd":
+            (self.root / name).rename(self.root / "train" / name)
+            (self.root / "test" / name).mkdir(parents=True)
+            Image.fromarray(np.full((300, 200), 7, np.uint8)).save(self.root / "test" / name / "large.png")
+        splits = load(self.root)
+        self.assertEqual((splits.image_shape, splits.test.images.shape), ((20, 30), (2, 20, 30)))
+        self.assertIn("pictures of 2 sizes, from 20 x 30 to 300 x 200, are brought to 20 x 30;", splits.notes[0])
+
+    def test_pictures_of_other_shapes_are_cropped_or_padded(self):
+        splits, said = self.load((20, 30), (30, 20), fit="pad", background="black", test_split=2, validation_split=2)
+        self.assertEqual((splits.image_shape, splits.reading.fit), ((30, 30), "pad"))
+        self.assertNotIn("--fit", said)
+        for image in splits.train.images:
+            value = image[15, 15]
+            upright = np.zeros((30, 30), np.uint8)
+            upright[:, 5:25] = value
+            np.testing.assert_array_equal(image, upright.T if value < 12 else upright)
+        splits, _ = self.load((20, 30), (30, 20), fit="crop")
+        self.assertEqual({len(np.unique(image)) for image in splits.train.images}, {1})
 
 
 class LayoutTest(parameterized.TestCase):
@@ -463,7 +540,8 @@ class MnistAsPicturesTest(tf.test.TestCase, parameterized.TestCase):
             examples = sizes[split][0]
             images = examples.images[in_order[split]]
             if image_size:
-                enlarged = [Image.fromarray(i).resize(image_size[::-1], Image.Resampling.BILINEAR) for i in images]
+                widened = [Image.fromarray(i).resize((image_size[1], 28), Image.Resampling.BILINEAR) for i in images]
+                enlarged = [i.resize(image_size[::-1], Image.Resampling.BILINEAR) for i in widened]
                 images = np.stack([np.asarray(i) for i in enlarged])
             (root / "idx" / f"{prefix}-images-idx3-ubyte").write_bytes(made.idx_bytes(images))
             labels = made.idx_bytes(examples.labels[in_order[split]])

@@ -7,9 +7,10 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from tests import made
+from tests.photos import photo
 from tfpipe import load
 from tfpipe.config import AS_STORED, Reading
-from tfpipe.data import pictures
+from tfpipe.data import pictures, sizes
 from tfpipe.exceptions import DataError
 
 ORIENTATION = 0x0112
@@ -78,7 +79,7 @@ class OrientationTest(parameterized.TestCase):
         self.assertEqual(sorted(found), sorted(image.tobytes() for image in images))
         self.assertEqual(splits.reading, Reading())
         with self.assertRaisesRegex(DataError, "pictures are 5 x 7; image_size="):
-            load(self.folder / "data", orientation="stored")
+            load(self.folder / "data", orientation="stored", image_size="native")
 
     def test_exif_data_behind_the_pixels_of_a_png(self):
         path = saved(self.folder / "a.png", AS_TURNED[6](self.upright), exif=exif(6))
@@ -101,8 +102,157 @@ class OrientationTest(parameterized.TestCase):
 
     def test_a_turned_picture_is_resized_to_the_size_it_has_upright(self):
         path = saved(self.folder / "a.png", AS_TURNED[8](self.upright), exif=exif(8))
-        expected = np.asarray(Image.fromarray(self.upright).resize((9, 5), Image.Resampling.BILINEAR))
+        expected = resized(self.upright, (5, 9))
         np.testing.assert_array_equal(pictures.decoded(path, (5, 9), "L", Reading()), expected)
+
+
+def resized(pixels, size, extent=None):
+    """By hand: a triangle over one pixel of the coarser picture to each side, across and then down, rounded twice.
+
+    `extent` is the size of what is resized, from the top and the left on.
+    """
+    for side in (1, 0):
+        n_in, n_out = pixels.shape[side], size[side]
+        step = (extent or pixels.shape)[side] / n_out
+        centres = (np.arange(n_out) + 0.5) * step
+        weights = 1 - np.abs(np.arange(n_in) + 0.5 - centres[:, np.newaxis]) / max(1, step)
+        weights = weights.clip(0) / weights.clip(0).sum(axis=1, keepdims=True)
+        whole = np.floor(weights * 2**22 + 0.5).astype(np.int64)
+        pixels = np.moveaxis((np.moveaxis(pixels.astype(np.int64), side, -1) @ whole.T + 2**21) >> 22, -1, side)
+    return pixels
+
+
+class SizeTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        self.random = np.random.default_rng(0)
+
+    @parameterized.parameters(
+        ((12, 12), (3, 4), (9, 12)),
+        ((12, 10), (3, 4), (8, 10)),  # 7.5 rounded up.
+        ((5, 12), (3, 4), (5, 7)),  # 6.67.
+        ((5, 12), (7, 7), (5, 5)),
+        ((4, 6), (1, 1000), (1, 6)),
+        ((300, 400), (300, 400), (300, 400)),
+    )
+    def test_the_largest_size_of_a_shape(self, outer, shape, expected):
+        self.assertEqual(sizes.inscribed(outer, shape), expected)
+        self.assertEqual(sizes.inscribed(outer[::-1], shape[::-1]), expected[::-1])
+
+    @parameterized.product(
+        sides=[((12, 7), (5, 9)), ((90, 11), (6, 10)), ((7, 90), (30, 4)), ((3, 4), (9, 11)), ((8, 8), (8, 5))],
+        colours=[(), (3,)],
+    )
+    def test_pictures_are_resized_by_triangles(self, sides, colours):
+        before, after = sides
+        pixels = self.random.integers(0, 256, (*before, *colours)).astype(np.uint8)
+        path = saved(self.folder / "a.png", pixels)
+        found = pictures.decoded(path, after, "RGB" if colours else "L", Reading())
+        np.testing.assert_array_equal(found, resized(pixels, after))
+
+    def test_a_picture_of_another_shape_by_hand(self):
+        pixels = np.repeat(np.arange(10, 70, 10, np.uint8)[np.newaxis], 2, axis=0)  # 2 x 6.
+        path = saved(self.folder / "a.png", pixels)
+        find = lambda size, fit, **reading: pictures.decoded(path, size, "L", Reading(fit=fit, **reading))  # noqa: E731
+        # A triangle of two pixels to each side: 120 / 7 of weights 3, 3, 1; 280 / 8 of 1, 3, 3, 1; 370 / 7 of 1, 3, 3.
+        np.testing.assert_array_equal(find((2, 3), "stretch"), [[17, 35, 53]] * 2)
+        np.testing.assert_array_equal(find((2, 2), "crop"), [[30, 40]] * 2)
+        np.testing.assert_array_equal(find((2, 3), "crop"), [[20, 30, 40]] * 2)  # Of two that are in the middle.
+        np.testing.assert_array_equal(find((1, 3), "crop"), [[17, 35, 53]])
+        ground = [[255] * 6] * 2
+        for background in ("white", "none"):
+            found = find((6, 6), "pad", background=background)
+            np.testing.assert_array_equal(found, [*ground, *pixels.tolist(), *ground])
+        np.testing.assert_array_equal(find((2, 9), "pad", background="black"), [[0, 10, 20, 30, 40, 50, 60, 0, 0]] * 2)
+        np.testing.assert_array_equal(find((1, 6), "pad"), [[255, 17, 35, 53, 255, 255]])
+
+    def test_a_picture_is_turned_before_it_is_cropped(self):
+        upright = self.random.integers(0, 256, (9, 4)).astype(np.uint8)
+        for orientation, as_turned in AS_TURNED.items():
+            path = saved(self.folder / "a.png", as_turned(upright), exif=exif(orientation))
+            found = pictures.decoded(path, (3, 4), "L", Reading(fit="crop"))
+            np.testing.assert_array_equal(found, upright[3:6])
+
+
+class ReducedTest(parameterized.TestCase):
+    """JPEG that is decoded smaller than it is."""
+
+    def setUp(self):
+        super().setUp()
+        self.path = pathlib.Path(self.create_tempdir().full_path) / "a.jpg"
+
+    @parameterized.parameters(
+        ((256, 256), (16, 16), "stretch", 8),
+        ((255, 256), (16, 16), "stretch", 4),
+        ((256, 1000), (16, 16), "stretch", 8),
+        ((256, 1000), (16, 32), "stretch", 8),
+        ((64, 64), (16, 16), "stretch", 2),
+        ((63, 64), (16, 16), "stretch", 1),
+        ((10, 10), (16, 16), "stretch", 1),
+        ((256, 1000), (16, 32), "crop", 8),
+        ((256, 1000), (32, 16), "crop", 4),  # 256 x 128 of it.
+        ((256, 1000), (32, 32), "stretch", 4),
+        ((256, 1000), (32, 32), "pad", 8),  # To 8 x 32.
+        ((4000, 4000), (3, 5), "stretch", 8),
+    )
+    def test_by_how_much(self, size, wanted, fit, expected):
+        self.assertEqual(sizes.reduction(size, wanted, fit), expected)
+        self.assertEqual(sizes.reduction(size[::-1], wanted[::-1], fit), expected)
+
+    @parameterized.parameters("RGB", "L", "CMYK")
+    def test_as_libjpeg_scales_and_then_by_triangles_over_what_is_the_picture(self, mode):
+        photo(0, 130, 206).convert(mode).save(self.path)
+        with Image.open(self.path) as by_hand:
+            by_hand.draft(None, (206 // 4, 130 // 4))
+            self.assertEqual((by_hand.mode, by_hand.size), (mode, (52, 33)))  # Of which 51.5 x 32.5 are the picture.
+            expected = resized(np.asarray(by_hand.convert("RGB")), (16, 12), (130 / 4, 206 / 4))
+        np.testing.assert_array_equal(pictures.decoded(self.path, (16, 12), "RGB", Reading()), expected)
+
+    @parameterized.product(orientation=list(AS_TURNED), fit=["stretch", "crop", "pad"])
+    def test_turned_it_is_the_same(self, orientation, fit):
+        stored = photo(0, 130, 206)
+        stored.save(self.path)
+        reading = Reading(fit=fit, background="black")
+        expected = pictures.decoded(self.path, (16, 12), "L", reading).astype(int)
+        stored.save(self.path, exif=exif(orientation))
+        wanted = (12, 16) if orientation > 4 else (16, 12)
+        found = AS_TURNED[orientation](pictures.decoded(self.path, wanted, "L", reading))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1)  # By which side is resized first.
+        full = pictures.decoded(self.path, wanted, "L", reading._replace(decoding="full"))
+        self.assertTrue((AS_TURNED[orientation](full) != found).any())
+
+    @parameterized.parameters(  # As docs/data.md has them.
+        ((96, 128), 4, 0.74), ((60, 80), 8, 1.35), ((40, 53), 4, 0.45), ((32, 32), 3, 0.26)
+    )
+    def test_how_far_it_is_from_full_decoding(self, size, largest, mean):
+        differences = []
+        for number in range(6):
+            photo(number, 480, 640).save(self.path, quality=85)
+            reduced, full = (
+                pictures.decoded(self.path, size, "RGB", Reading(decoding=decoding)).astype(int)
+                for decoding in ("reduced", "full")
+            )
+            differences.append(np.abs(reduced - full))
+        self.assertBetween(np.max(differences), largest - 1, largest)
+        self.assertBetween(np.mean(differences, axis=(1, 2, 3)).max(), mean - 0.05, mean + 0.005)
+
+    def test_what_is_not_much_larger_or_no_jpeg_is_decoded_as_it_is(self):
+        picture = photo(0, 63, 90)
+        for path, size in ((self.path, (16, 16)), (self.path.with_suffix(".png"), (4, 4))):
+            picture.save(path)
+            np.testing.assert_array_equal(
+                pictures.decoded(path, size, "RGB", Reading()),
+                pictures.decoded(path, size, "RGB", Reading(decoding="full")),
+            )
+
+    def test_the_first_of_several_pictures(self):
+        pair = [photo(number, 200, 300) for number in range(2)]
+        path = self.path.with_suffix(".mpo")
+        pair[0].save(path, save_all=True, append_images=pair[1:])
+        pair[0].save(self.path)
+        found = [pictures.decoded(name, (20, 30), "RGB", Reading()) for name in (path, self.path)]
+        np.testing.assert_array_equal(*found)
 
 
 class TransparencyTest(parameterized.TestCase):

@@ -82,10 +82,12 @@ class SurveyTest(absltest.TestCase):
                 "no pictures        1: cat/notes.txt",
                 "hidden             1",
                 "--image_size       concerns 3 of 13: of another size than most",
+                "--fit              concerns 3 of 13: the same",
                 "--color_mode       concerns 7 of 13: with colours by their mode",
                 "--orientation      concerns 2 of 13: turned upright",
                 "--background       concerns 1 of 13: transparent",
                 "--gray_max         concerns 1 of 13: gray of more than 8 bits a pixel",
+                "--decoding         concerns 2 of 13: JPEG",
                 "--skip_bad_images  concerns 1 of 13: that do not open",
             ],
         )

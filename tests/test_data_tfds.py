@@ -23,6 +23,7 @@ from tensorflow_datasets.core.download import checksums
 from tests import tiny_builders
 from tests.command import result, tfpipe
 from tfpipe import load, memory
+from tfpipe.config import AS_STORED
 from tfpipe.data.readers import tfds
 from tfpipe.exceptions import ConfigError, DataError
 
@@ -144,6 +145,10 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         values = np.concatenate([p.images for p in (splits.train, splits.validation, splits.test)])
         self.assertAllEqual(np.sort(values[:, 0, 0]), 10 * np.arange(20))
         self.assertEqual(self.load("tiny_sizes", image_size=(3, 2)).image_shape, (3, 2, 3))
+        padded = self.load("tiny_sizes", image_size=(30, 9), fit="pad")
+        self.assertEqual(padded.reading, AS_STORED._replace(fit="pad"))
+        self.assertAllEqual(padded.train.images[:, [0, -1]], np.full((len(padded.train), 2, 9, 3), 255))
+        self.assertAllLess(padded.train.images[:, 15], 200)
 
     def test_rows_of_numbers(self):
         splits = self.load("tiny_rows")
@@ -152,7 +157,7 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
         rows = splits.test.images
         self.assertAllEqual(rows, np.arange(3) + rows[:, :1])
         self.assertAllEqual(splits.test.labels, (rows[:, 0] * 4).astype(int) % 4)
-        for option, value in (("image_size", (3, 2)), ("color_mode", "rgb")):
+        for option, value in (("image_size", (3, 2)), ("color_mode", "rgb"), ("fit", "crop")):
             with self.assertRaisesRegex(
                 ConfigError, f"^{option}=.* is for pictures, and tiny_rows holds rows of numbers"
             ):

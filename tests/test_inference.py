@@ -45,11 +45,14 @@ class PicturesTest(parameterized.TestCase):
         (prediction,) = self.predict(self.save("a.png"), trained=trained)
         np.testing.assert_allclose(prediction.probabilities, by_hand(trained, self.pixels * (white / 255)), rtol=1e-12)
 
-    @parameterized.parameters((Reading(),), (Reading(background="black", gray_max=4095),), (AS_STORED,))
+    @parameterized.parameters(
+        (Reading(),), (Reading("upright", "black", 4095, "crop"),), (Reading(fit="pad", decoding="full"),), (AS_STORED,)
+    )
     def test_pictures_are_turned_composited_and_scaled_as_the_model_says(self, reading):
         random, paths = np.random.default_rng(3), []
         for number, kind in enumerate(("L", "RGBA", "LA", "P", "CMYK", "I;16") * 2):
-            pixels = random.integers(0, 256, (9, 8, 4)).astype(np.uint8)
+            shape = (90, 80, 4) if kind == "CMYK" else (9, 8, 4)
+            pixels = random.integers(0, 256, shape).astype(np.uint8)
             picture = Image.fromarray(pixels).convert("RGB" if kind == "P" else kind.removesuffix(";16"))
             options = {"transparency": 3} if kind == "P" else {}
             if kind == "P":

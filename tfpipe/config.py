@@ -15,6 +15,8 @@ _SMALLEST, _LARGEST = 2.0**-126, 2.0**127
 Check = Callable[[Any], str | None]
 # Why it does not go without test examples.
 SGD_TESTS = "goes with solver=lbfgs; sgd measures its models on test examples: take at least 1"
+# The image_size of pictures that keep theirs.
+NATIVE = "native"
 Value = TypeVar("Value")
 
 
@@ -69,8 +71,10 @@ def _numbers(accepts: Callable[[float], bool], words: str) -> Check:
 
 
 def _size(value: Any) -> str | None:
+    if value == NATIVE:
+        return None
     sizes = isinstance(value, tuple) and len(value) == 2 and all(_is_integer(v) and v >= 1 for v in value)
-    return None if sizes else "must be HEIGHT,WIDTH, two integers of at least 1"
+    return None if sizes else f"must be HEIGHT,WIDTH, two integers of at least 1, or {NATIVE}"
 
 
 def _one_line(value: Any) -> str | None:
@@ -131,11 +135,16 @@ class Reading(NamedTuple):
       background: `white` or `black`, on which transparent ones are composited; `none`: transparency is dropped.
       gray_max: what is white in gray ones of more than 8 bits a pixel: a value v becomes 256 v / (gray_max + 1),
         rounded down, and at most 255.
+      fit: what becomes of another shape than the model's: `stretch`, `crop` or `pad`; see `data.sizes.fitted`.
+      decoding: `reduced`: JPEG is decoded at 1/2, 1/4 or 1/8 of its size where at least twice the size that is wanted
+        remains; `full`: it is not.
     """
 
     orientation: str = "upright"
     background: str = "white"
     gray_max: int = 65535
+    fit: str = "stretch"
+    decoding: str = "reduced"
 
 
 class Column(NamedTuple):
@@ -155,7 +164,7 @@ class Column(NamedTuple):
 
 
 # How they were read before there was a choice.
-AS_STORED = Reading("stored", "none")
+AS_STORED = Reading("stored", "none", decoding="full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,10 +280,20 @@ class DataConfig:
         _or_none(_number(*_POSITIVE)),
     )
 
-    image_size: tuple[int, int] | None = _option(
+    image_size: tuple[int, int] | str | None = _option(
         None,
-        "height and width, such as 48,24, to which pictures of a folder or of TensorFlow Datasets are brought",
+        "height and width, such as 48,24, to which pictures of a folder or of TensorFlow Datasets are brought; native: "
+        "they keep theirs, which must be one; default: native for TensorFlow Datasets, and for pictures of a folder "
+        "whose sizes are one of at most 128,128; of others the longer side becomes 128 at most, and where their shapes "
+        "differ both do",
         _or_none(_size),
+    )
+    fit: str = _option(
+        "stretch",
+        "what becomes of pictures, of a folder or of TensorFlow Datasets, whose shape is another than that of the size "
+        "they are brought to; stretch: they take it; crop: the largest part of it in their middle is taken; pad: they "
+        "keep theirs, in the middle of a ground of the background's colour (white if that is none)",
+        choices=("stretch", "crop", "pad"),
     )
     color_mode: str | None = _option(
         None,
@@ -298,6 +317,12 @@ class DataConfig:
         "the value that is white in gray pictures of a folder with more than 8 bits a pixel; default: the largest of "
         "as many bits as the largest value in the training pictures has, such as 4095 of a camera with 12 bits",
         _or_none(_integer(1)),
+    )
+    decoding: str = _option(
+        "reduced",
+        "JPEG pictures of a folder; reduced: decoded at 1/2, 1/4 or 1/8 of their size, which is faster, where at least "
+        "twice the size that they are brought to remains; full: decoded as they are",
+        choices=("reduced", "full"),
     )
     skip_bad_images: bool = _option(False, "leave out pictures of a folder that do not decode, and count them")
     standardize: tuple[str, ...] | None = _option(

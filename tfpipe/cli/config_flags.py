@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from tfpipe.config import DataConfig, TrainConfig, flag_value, is_list
+from tfpipe.config import NATIVE, DataConfig, TrainConfig, flag_value, is_list
 
 Config = TypeVar("Config", DataConfig, TrainConfig)
 
@@ -28,17 +28,17 @@ class _Numbers(flags.ArgumentParser):
 
 
 class _Size(flags.ArgumentParser):
-    """`48,24`."""
+    """`48,24`, or `native`."""
 
-    syntactic_help = "two integers with a comma between them"
+    syntactic_help = f"two integers with a comma between them, or {NATIVE}"
 
-    def parse(self, argument: Any) -> tuple[int, ...]:
-        if isinstance(argument, tuple):
+    def parse(self, argument: Any) -> tuple[int, ...] | str:
+        if isinstance(argument, tuple) or argument == NATIVE:
             return argument
         try:
             return tuple(int(part) for part in argument.split(","))
         except ValueError:
-            raise ValueError("expected HEIGHT,WIDTH, two integers") from None
+            raise ValueError(f"expected HEIGHT,WIDTH, two integers, or {NATIVE}") from None
 
 
 class _CountOrFraction(flags.ArgumentParser):
@@ -152,7 +152,7 @@ def define(config: type, values: flags.FlagValues, module: str) -> None:
             flags.DEFINE_flag(flag, values, module)
         elif field.type == tuple[str, ...]:
             flags.DEFINE(_Names(), name, default, help, serializer=_NumbersSerializer(), **options)
-        elif field.type == tuple[int, int] | None:
+        elif field.type == tuple[int, int] | str | None:
             flags.DEFINE(_Size(), name, default, help, serializer=_NumbersSerializer(), **options)
         elif field.type in (float | int, float | int | None):
             flags.DEFINE(_CountOrFraction(), name, default, help, **options)

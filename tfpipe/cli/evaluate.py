@@ -115,7 +115,8 @@ def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Sp
         if not form.keys().isdisjoint(given):
             form = {}
         reading = {name: value for name, value in model.reading._asdict().items() if name not in given}
-        for of_model in (form | reading, form):
+        of_all = {name: value for name, value in reading.items() if name == "fit"}
+        for of_model in (form | reading, form | of_all, form):
             try:
                 return loading.loaded(DataConfig(**options | of_model), model.class_names)
             except ConfigError as error:

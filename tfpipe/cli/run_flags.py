@@ -7,11 +7,16 @@ from typing import Any
 from absl import flags
 
 from tfpipe.cli import config_flags
-from tfpipe.config import AS_STORED, DataConfig
+from tfpipe.config import AS_STORED, NATIVE, DataConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError
 
 ELSEWHERE = "--dataset names the data, where it is now"
+# How pictures were read before there was a choice: options that came together. The first is in every flags.txt since.
+PICTURES_BEFORE: tuple[dict[str, Any], ...] = (
+    {name: getattr(AS_STORED, name) for name in ("orientation", "background", "gray_max")},
+    {name: getattr(AS_STORED, name) for name in ("fit", "decoding")} | {"image_size": NATIVE},
+)
 
 
 def data(workdir: Workdir) -> DataConfig:
@@ -32,10 +37,11 @@ def data(workdir: Workdir) -> DataConfig:
         raise DataError(f"{workdir.flags}: cannot be read: {error}; {ELSEWHERE}") from error
     except ConfigError as error:
         raise DataError(f"{error}; so says {workdir.flags}; {ELSEWHERE}") from error
-    # Runs from before there was a choice took their splits from the end, and pictures as they are stored.
+    # Runs from before there was a choice took their splits from the end, and pictures as they are.
     before: dict[str, Any] = {} if values["split_order"].present else {"split_order": "end"}
-    if not values["orientation"].present and _takes(config, "orientation"):
-        before |= AS_STORED._asdict()
+    for options in PICTURES_BEFORE:
+        if not values[next(iter(options))].present and _takes(config, "orientation"):
+            before |= {name: value for name, value in options.items() if not values[name].present}
     # And integer labels were numbers.
     if not values["numbered_classes"].present and _takes(config, "numbered_classes"):
         before["numbered_classes"] = True

@@ -13,7 +13,7 @@ from absl import flags, logging
 
 from tfpipe.cli import config_flags, interruption, run_flags, streams
 from tfpipe.compute import startup
-from tfpipe.config import AS_STORED, DataConfig, TrainConfig
+from tfpipe.config import DataConfig, TrainConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError, TfpipeError, WorkdirError
 
@@ -108,9 +108,10 @@ def _read_as_before(data: DataConfig, given: set[str], workdir: Workdir) -> Data
             as_before["split_order"] = "end"
         if of_run.numbered_classes and "numbered_classes" not in given:
             as_before["numbered_classes"] = True
-        as_stored = AS_STORED._asdict()
-        if given.isdisjoint(as_stored) and all(getattr(of_run, name) == value for name, value in as_stored.items()):
-            as_before |= as_stored
+        for options in run_flags.PICTURES_BEFORE:
+            others = {name: value for name, value in options.items() if name not in given}
+            if all(getattr(of_run, name) == value for name, value in others.items()):
+                as_before |= others
     return dataclasses.replace(data, **as_before)
 
 

@@ -36,11 +36,13 @@ def load(
     split_seed: int = DataConfig.split_seed,
     drop_duplicates: bool = DataConfig.drop_duplicates,
     pixel_max: float | None = DataConfig.pixel_max,
-    image_size: tuple[int, int] | None = DataConfig.image_size,
+    image_size: tuple[int, int] | str | None = DataConfig.image_size,
+    fit: str = DataConfig.fit,
     color_mode: str | None = DataConfig.color_mode,
     orientation: str = DataConfig.orientation,
     background: str = DataConfig.background,
     gray_max: int | None = DataConfig.gray_max,
+    decoding: str = DataConfig.decoding,
     skip_bad_images: bool = DataConfig.skip_bad_images,
     standardize: bool | str | Sequence[str] | None = DataConfig.standardize,
 ) -> Splits:
@@ -80,14 +82,19 @@ def load(
         is in two splits, except in a mapped file beyond 256 MiB.
       pixel_max: images are divided by it on their way to the model; None: what the data is. Floating-point images that
         do not exceed 1 are scaled already, and are left as they are.
-      image_size: height and width to which pictures of a folder or of TensorFlow Datasets are brought; None: they have
-        one size.
+      image_size: height and width to which pictures of a folder or of TensorFlow Datasets are brought; `native`: they
+        keep theirs, which must be one; None: so do those of TensorFlow Datasets, and those of a folder if they have one
+        of at most 128 x 128; of others the longer side becomes 128 at most, and where their shapes differ both do.
+      fit: what becomes of such pictures of another shape. `stretch`: they take that one; `crop`: the largest part of it
+        in their middle is taken; `pad`: they keep theirs, in the middle of a ground of the background's colour.
       color_mode: `grayscale` or `rgb`, for the same pictures; None: grayscale unless one has colours.
       orientation: `upright`: pictures of a folder are turned as their EXIF data says; `stored`: they are not.
       background: `white` or `black`, on which transparent pictures of a folder are composited; `none`: transparency is
         dropped.
       gray_max: what is white in gray pictures of a folder with more than 8 bits a pixel; None: the largest of as many
         bits as the largest value in the training pictures has.
+      decoding: `reduced`: JPEG pictures of a folder are decoded at 1/2, 1/4 or 1/8 of their size where at least twice
+        the size that they are brought to remains; `full`: they are not.
       skip_bad_images: leave out pictures of a folder that do not decode.
       standardize: the scale of the columns. `columns` or True: each is brought to mean 0 and variance 1 instead, as
         measured on the training split alone; `none` or False: it is not; both in a tuple: for a solver that tries both;
@@ -121,10 +128,12 @@ def load(
         drop_duplicates=drop_duplicates,
         pixel_max=pixel_max,
         image_size=image_size,
+        fit=fit,
         color_mode=color_mode,
         orientation=orientation,
         background=background,
         gray_max=gray_max,
+        decoding=decoding,
         skip_bad_images=skip_bad_images,
         standardize=as_scales(standardize),
     )

@@ -7,9 +7,10 @@ import pathlib
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from tfpipe.config import Reading
+from tfpipe.data import sizes
 from tfpipe.exceptions import DataError
 
 # What color_mode says, in Pillow's words.
@@ -22,6 +23,8 @@ _PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 # Where Pillow keeps it, of PNG and JPEG.
 _OF_EXIF = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 _TURNED_BY_90_DEGREES = (5, 6, 7, 8)
+# Orientations in which the top of what is upright, or its left, is the bottom or the right of what is stored.
+_BOTTOM_OR_RIGHT_BECOMES_TOP, _BOTTOM_OR_RIGHT_BECOMES_LEFT = (3, 4, 7, 8), (2, 3, 6, 7)
 
 
 def is_picture(name: str) -> bool:
@@ -68,16 +71,20 @@ def is_gray(picture: Image.Image) -> bool:
     return picture.mode in ("1", "L", "LA", "La") or is_deep(picture)
 
 
-def fitted(picture: Image.Image, size: tuple[int, int], mode: str, reading: Reading) -> np.ndarray:
+def fitted(
+    picture: Image.Image, size: tuple[int, int], mode: str, reading: Reading, reduced: sizes.Reduced | None = None
+) -> np.ndarray:
     """Brings a picture to `size`, height and width, by Pillow's bilinear filter: `[H, W]` or `[H, W, 3]` uint8.
 
-    It is composited on the background, becomes gray or coloured, is turned upright, and then resized.
+    It is composited on the background, becomes gray or coloured, is turned upright, and then brought to the size as
+    `reading.fit` says; where that leaves a margin, this has the colour of the background, or is white if that is none.
 
     Args:
       picture: of any mode that Pillow has, but of floating-point numbers.
       size: height and width.
       mode: `L` or `RGB`.
       reading: how it is read.
+      reduced: says, of what it is when it was turned, that it was decoded smaller than it is.
 
     Raises:
       DataError: its pixels are floating-point numbers.
@@ -98,13 +105,12 @@ def fitted(picture: Image.Image, size: tuple[int, int], mode: str, reading: Read
         picture.info.clear()
         picture.getexif()[ExifTags.Base.Orientation] = orientation
         picture = ImageOps.exif_transpose(picture)
-    if picture.size != size[::-1]:
-        picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    around = "white" if reading.background == "none" else reading.background
+    return np.asarray(sizes.fitted(picture, size, reading.fit, around, reduced))
 
 
 def decoded(path: pathlib.Path, size: tuple[int, int], mode: str, reading: Reading) -> np.ndarray:
-    """The picture in a file, as `fitted` gives it.
+    """The picture in a file, as `fitted` gives it; of a JPEG that is decoded no larger than `reading` says.
 
     Raises:
       OSError: it cannot be read.
@@ -112,7 +118,10 @@ def decoded(path: pathlib.Path, size: tuple[int, int], mode: str, reading: Readi
       Exception: it does not decode; which one depends on the format.
     """
     with _in_memory(path) as picture:
-        return fitted(picture, size, mode, reading)
+        reduced = None
+        if reading.decoding == "reduced" and isinstance(picture, JpegImagePlugin.JpegImageFile):
+            reduced = _reduce(picture, size, reading)
+        return fitted(picture, size, mode, reading, reduced)
 
 
 def largest_value(path: pathlib.Path) -> int:
@@ -147,6 +156,17 @@ def _in_memory(path: pathlib.Path) -> ImageFile.ImageFile:
     if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
         raise DataError(f"has {picture.width} x {picture.height} pixels; at most {Image.MAX_IMAGE_PIXELS} are read")
     return picture
+
+
+def _reduce(picture: JpegImagePlugin.JpegImageFile, size: tuple[int, int], reading: Reading) -> sizes.Reduced:
+    """Has a picture decoded no larger than it takes to bring it to `size`."""
+    upright = upright_size(picture, reading)
+    scale = sizes.reduction(upright, size, reading.fit)
+    picture.draft(None, (picture.width // scale, picture.height // scale))
+    orientation = _orientation(picture) if reading.orientation == "upright" else 1
+    is_last_first = orientation in _BOTTOM_OR_RIGHT_BECOMES_TOP, orientation in _BOTTOM_OR_RIGHT_BECOMES_LEFT
+    begin = [(-side % scale) / scale * is_first for side, is_first in zip(upright, is_last_first, strict=True)]
+    return sizes.Reduced(upright, scale, (begin[0], begin[1]))
 
 
 def _content(picture: ImageFile.ImageFile) -> bytes:

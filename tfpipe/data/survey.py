@@ -46,7 +46,7 @@ def of_data(config: DataConfig) -> dict[str, Any] | None:
     """`of_folder` of the data that `config` names, if that is a folder of pictures; else None."""
     with contextlib.suppress(DataError, ConfigError):  # Who loads it says what is wrong.
         found = registry.find(config)
-        if "orientation" in found.format.options:
+        if "orientation" in found.format.options and os.path.isdir(found.what):  # Not a list of pictures.
             return of_folder(found.what)
     return None
 
@@ -114,10 +114,12 @@ def table(survey: dict[str, Any]) -> str:
     usual = survey["sizes"][0]["files"] if survey["sizes"] else 0
     flags = [
         ("--image_size", sound - usual, "of another size than most"),
+        ("--fit", sound - usual, "the same"),
         ("--color_mode", survey["coloured"], "with colours by their mode"),
         ("--orientation", sound - upright, "turned upright"),
         ("--background", survey["transparent"], "transparent"),
         ("--gray_max", survey["deep"], "gray of more than 8 bits a pixel"),
+        ("--decoding", sum(survey["formats"].get(name, 0) for name in ("JPEG", "MPO")), "JPEG"),
         ("--skip_bad_images", survey["bad_files"], "that do not open"),
     ]
     lines += [(flag, f"concerns {count} of {survey['files']}: {which}") for flag, count, which in flags]

@@ -118,6 +118,8 @@ def encode(model: TrainedModel) -> bytes:
         orientation=np.array(model.reading.orientation),
         background=np.array(model.reading.background),
         gray_max=np.array(model.reading.gray_max, np.int64),
+        fit=np.array(model.reading.fit),
+        decoding=np.array(model.reading.decoding),
         white=np.array(model.white, np.float64),
         summary=np.array(json.dumps(model.summary, allow_nan=False)),
         **known,
@@ -176,9 +178,9 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
 
 def _reading(arrays: dict[str, np.ndarray]) -> Reading:
     """Raises ConfigError unless it is one that pictures can be read by."""
-    texts = str(arrays["orientation"]), str(arrays["background"])
-    config = DataConfig(orientation=texts[0], background=texts[1], gray_max=arrays["gray_max"].item())
-    return Reading(config.orientation, config.background, known(config.gray_max))
+    texts: dict[str, Any] = {name: str(arrays[name]) for name in ("orientation", "background", "fit", "decoding")}
+    config = DataConfig(gray_max=arrays["gray_max"].item(), **texts)
+    return Reading(config.orientation, config.background, known(config.gray_max), config.fit, config.decoding)
 
 
 def _columns(arrays: dict[str, np.ndarray]) -> tuple[Column, ...] | None:

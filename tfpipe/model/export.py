@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tfpipe.config import known
 from tfpipe.disk import files
 from tfpipe.exceptions import DataError, OptionError
 from tfpipe.model import artifact
@@ -20,8 +21,6 @@ from tfpipe.model.artifact import TrainedModel
 
 # Newer ones have nothing that this graph needs, and older programs read it.
 _OPSET, _IR_VERSION = 17, 8
-# How Pillow makes gray of colours: ITU-R 601, in thousandths.
-_GRAY = (299.0, 587.0, 114.0)
 
 
 def saved_model(model: TrainedModel, path: pathlib.Path) -> None:
@@ -29,9 +28,9 @@ def saved_model(model: TrainedModel, path: pathlib.Path) -> None:
 
     `serving_default`: `images` `[N, ...]`, uint8 if white is 255, else float32.
     `encoded` (of a model that takes pictures): `pictures` `[N]`, the bytes of PNG, JPEG, BMP or GIF files of any size;
-    any other is an error, and so is a transparent GIF. They are turned upright and composited as the model says, but an
-    orientation in XMP is not looked for. PNG and GIF of the model's size become what they are in training; TensorFlow
-    decodes JPEG and resizes a little differently than Pillow, which makes up to 2e-3 in a probability.
+    any other is an error, and so are GIF whose first frame is transparent or does not fill it, and BMP that is
+    compressed or has fewer than 8 bits a pixel. They become what they are in training, to the bit, but for an
+    orientation in XMP, which is not looked for, and JPEG in CMYK, of which each value may be one of 255 less.
 
     Both give `probabilities` `[N, K]` float32, `numbers` `[N]` int64 and `classes` `[N]`, the names.
     """
@@ -68,15 +67,12 @@ def _pixels(data: Any, model: TrainedModel) -> Any:
     """The bytes of a picture as `data.pictures` brings it to the model's size: `[H, W]` or `[H, W, 3]`, 0 to 255."""
     import tensorflow as tf
 
+    from tfpipe.data.pictures import MODES
     from tfpipe.model import encoded
 
-    picture = encoded.decoded(data, model.reading)
-    if model.color_mode == "grayscale":
-        picture = tf.floor(tf.tensordot(picture, tf.constant([_GRAY], tf.float64) / 1000, [[2], [1]]) + 0.5)
     height, width = model.image_shape[:2]
-    resized = tf.image.resize(picture, [height, width], antialias=True)  # Bilinear.
-    # A picture of the right size stays as it is.
-    return tf.reshape(tf.cast(tf.round(resized), tf.float64), model.image_shape)
+    pixels = encoded.pixels(data, (height, width), MODES[known(model.color_mode)], model.reading)
+    return tf.reshape(pixels, model.image_shape)
 
 
 def keras(model: TrainedModel, path: pathlib.Path) -> None:

@@ -20,8 +20,8 @@ from PIL import Image
 
 from tfpipe import memory
 from tfpipe.compute import cpu, host
-from tfpipe.config import DataConfig, Reading
-from tfpipe.data import pictures
+from tfpipe.config import NATIVE, DataConfig, Reading
+from tfpipe.data import pictures, sizes
 from tfpipe.data.examples import Examples
 from tfpipe.data.readers import class_folders, idx
 from tfpipe.data.readers.class_folders import Layout, Picture
@@ -53,12 +53,14 @@ def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
 def read(
     root: pathlib.Path,
     *,
-    image_size: tuple[int, int] | None,
+    image_size: tuple[int, int] | str | None,
     color_mode: str | None,
     skip_bad_images: bool,
+    fit: str = DataConfig.fit,
     orientation: str = DataConfig.orientation,
     background: str = DataConfig.background,
     gray_max: int | None = DataConfig.gray_max,
+    decoding: str = DataConfig.decoding,
     layout: Layout | None = None,
 ) -> Source:
     """Decodes every picture below `root`: `[N, H, W]` or `[N, H, W, 3]` uint8.
@@ -69,21 +71,24 @@ def read(
 
     Args:
       root: the folder, with class folders in it, or with folders for splits above them; see `class_folders`.
-      image_size: height and width to which pictures are brought, by Pillow's bilinear filter; None: they have one size.
+      image_size: height and width to which pictures are brought, by Pillow's bilinear filter; `native`: they have one
+        size, and keep it; None: `sizes.default` of the training pictures, and a note says so where one has another.
       color_mode: `grayscale` or `rgb`; None: grayscale unless a picture has colours.
       skip_bad_images: leave out pictures that do not decode.
+      fit: `stretch`, `crop` or `pad`.
       orientation: `upright` or `stored`.
       background: `white`, `black`, or `none`.
       gray_max: what is white in gray pictures of more than 8 bits a pixel; None: the training pictures tell.
+      decoding: `reduced` or `full`, of JPEG.
       layout: the pictures, which a list of the name `root` has; None: those of the class folders in it.
 
     Raises:
-      DataError: there are no pictures; one does not decode, has another size, or lies outside of `root`; a class has
-        none; a class of another split is not in the training split.
+      DataError: there are no pictures; one does not decode, lies outside of `root`, or has another size than others
+        where they keep it; a class has none; a class of another split is not in the training split.
     """
     layout = layout or class_folders.listed(root)
     class_names = layout.class_names or ()
-    reading = Reading(orientation, background, gray_max or Reading().gray_max)
+    reading = Reading(orientation, background, gray_max or Reading().gray_max, fit, decoding)
     notes = list(layout.notes)
     # Pillow warns of pictures above 89 million pixels, and fails above twice as many. Both are errors here.
     with host.as_error(Image.DecompressionBombWarning):
@@ -91,7 +96,13 @@ def read(
         heads = {name: _each("reading", head, of_split) for name, of_split in layout.splits.items()}
     bad = _drop_bad(heads, skip_bad_images)
     everything = [head for of_split in heads.values() for head in of_split]
-    size = image_size or _common_size(everything)
+    if image_size is None:
+        size, note = _default_size(root, heads, fit)
+        if note:
+            notes.append(note)
+            log.info("%s", note)
+    else:
+        size = _common_size(everything) if isinstance(image_size, str) else image_size
     mode = pictures.MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
     largest = max(head.largest for head in heads["train"])
     if largest:
@@ -166,6 +177,22 @@ def _drop_bad(heads: dict[str, list[_Head]], skip: bool) -> int:
 
 def _bad_picture(picture: Picture, problem: str) -> DataError:
     return DataError(f"{picture.path}: does not decode: {problem}; skip_bad_images leaves such pictures out")
+
+
+def _default_size(root: pathlib.Path, heads: dict[str, list[_Head]], fit: str) -> tuple[tuple[int, int], str]:
+    """The size that pictures are brought to where none is given; and a line about it, empty if all have it already."""
+    size = sizes.default((head.height, head.width) for head in heads["train"])
+    found = {(head.height, head.width) for of_split in heads.values() for head in of_split}
+    if found == {size}:
+        return size, ""
+    by_area = [" x ".join(map(str, one)) for one in sorted(found, key=lambda one: (math.prod(one), one))]
+    options = "--image_size=HEIGHT,WIDTH gives another size"
+    if len(found) == 1:
+        which, options = by_area[0], f"{options}, --image_size={NATIVE} keeps theirs"
+    else:
+        which = f"{len(found)} sizes, from {by_area[0]} to {by_area[-1]},"
+        options += "" if fit != DataConfig.fit else ", --fit=crop or pad keeps their shapes"
+    return size, f"{root}: pictures of {which} are brought to {size[0]} x {size[1]}; {options}"
 
 
 def _common_size(heads: list[_Head]) -> tuple[int, int]:

@@ -39,7 +39,9 @@ class Format(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-_OF_PICTURES = ("image_size", "color_mode", "orientation", "background", "gray_max", "skip_bad_images")
+_OF_PICTURES = (
+    "image_size", "fit", "color_mode", "orientation", "background", "gray_max", "decoding", "skip_bad_images",
+)  # fmt: skip
 _OF_LISTS = ("images_dir", "label_column", "numbered_classes", *_OF_PICTURES)
 # Of files of named arrays.
 _NAMED = ("images_key", "labels_key", "numbered_classes")
@@ -58,7 +60,7 @@ FORMATS = (
     Format(theano_pickle.recognise, theano_pickle.read),
     Format(picture_list.recognise, picture_list.read, _OF_LISTS),
     Format(table.recognise, table.read, ("label_column", "numbered_classes", "categorical")),
-    Format(tfds.recognise, tfds.read, ("image_size", "color_mode", "data_dir", "download")),
+    Format(tfds.recognise, tfds.read, ("image_size", "fit", "color_mode", "data_dir", "download")),
 )
 # With a folder of pictures every table is a list of these.
 _WITH_IMAGES_DIR = Format(table.recognise, picture_list.read, _OF_LISTS)
@@ -72,10 +74,12 @@ _PURPOSES = {
     "images_dir": "goes with a .csv or Parquet file that lists pictures",
     "numbered_classes": "is for labels in arrays, tables and IDX files",
     "image_size": "is for pictures of a folder, of a list or of TensorFlow Datasets",
+    "fit": "is for pictures of a folder, of a list or of TensorFlow Datasets",
     "color_mode": "is for pictures of a folder, of a list or of TensorFlow Datasets",
     "orientation": "is for folders of pictures and lists of them",
     "background": "is for folders of pictures and lists of them",
     "gray_max": "is for folders of pictures and lists of them",
+    "decoding": "is for folders of pictures and lists of them",
     "skip_bad_images": "is for folders of pictures and lists of them",
     "data_dir": "is for data sets of TensorFlow Datasets",
     "download": "is for data sets of TensorFlow Datasets",

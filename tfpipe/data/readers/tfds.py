@@ -26,7 +26,7 @@ from PIL import Image
 
 from tfpipe import memory
 from tfpipe.compute import host, startup
-from tfpipe.config import AS_STORED, flag_value
+from tfpipe.config import AS_STORED, DataConfig, Reading, flag_value
 from tfpipe.data.examples import Examples
 from tfpipe.data.pictures import MODES, fitted
 from tfpipe.data.readers.source import Source
@@ -69,7 +69,13 @@ def recognise(dataset: str, path: pathlib.Path) -> Name | None:
 
 
 def read(
-    name: Name, *, data_dir: str | None, download: bool, image_size: tuple[int, int] | None, color_mode: str | None
+    name: Name,
+    *,
+    data_dir: str | None,
+    download: bool,
+    image_size: tuple[int, int] | str | None,
+    color_mode: str | None,
+    fit: str = DataConfig.fit,
 ) -> Source:
     """Reads a data set whose supervised form is a picture, or numbers of one shape, with a class.
 
@@ -81,8 +87,9 @@ def read(
       data_dir: where prepared data lies, or is to lie; None: as TFDS has it, `$TFDS_DATA_DIR` or
         `~/tensorflow_datasets`.
       download: whether what is not prepared may be downloaded.
-      image_size: height and width to which pictures are brought; None: they have one size.
+      image_size: height and width to which pictures are brought; `native` or None: they have one size, and keep it.
       color_mode: `grayscale` or `rgb`; None: as TFDS has them.
+      fit: `stretch`, `crop` or `pad`.
 
     Returns:
       Source: pictures `[N, H, W]` or `[N, H, W, 3]` uint8, or numbers as TFDS has them.
@@ -97,7 +104,7 @@ def read(
         if not builder.is_prepared():
             _prepare(builder, name, download=download)
         startup.import_tensorflow()
-        form = _form(builder, name, image_size, color_mode)
+        form = _form(builder, name, None if isinstance(image_size, str) else image_size, color_mode, fit)
         trained = name.split or "train"
         others = _splits_beside(builder, name, trained)
         splits = [trained, *(split for split in ("validation", "test") if split in others)]
@@ -110,7 +117,7 @@ def read(
         if examples is None:
             log.warning("%s:%s: has no labels (all are -1), and is not used", name, split)
     pixel_max = 255.0 if train.images.dtype == np.uint8 else 1.0
-    reading = AS_STORED if form.is_picture else None  # TensorFlow decodes them.
+    reading = form.reading if form.is_picture else None
     return Source(train, parts.get("validation"), parts.get("test"), pixel_max, form.class_names, reading=reading)
 
 
@@ -121,6 +128,7 @@ class _Form(NamedTuple):
       shape: as TFDS has it, None where examples differ.
       is_picture: whether it can be brought to another size and mode.
       image_size, mode: what pictures are brought to; None: they stay as they are.
+      reading: how pictures are read; TensorFlow decodes them.
       class_names: None if labels are mere numbers.
     """
 
@@ -128,6 +136,7 @@ class _Form(NamedTuple):
     is_picture: bool
     image_size: tuple[int, int] | None
     mode: str | None
+    reading: Reading
     class_names: tuple[str, ...] | None
 
     @property
@@ -138,7 +147,7 @@ class _Form(NamedTuple):
     def fitted(self, pixels: np.ndarray) -> np.ndarray:
         """A picture `[H, W]` or `[H, W, 3]` in the size and mode that were asked for."""
         mode = self.mode or MODES["grayscale" if self.shape[-1] == 1 else "rgb"]
-        return fitted(Image.fromarray(pixels), self.image_size or pixels.shape[:2], mode, AS_STORED)
+        return fitted(Image.fromarray(pixels), self.image_size or pixels.shape[:2], mode, self.reading)
 
 
 def _prepared(name: Name, data_dir: str | None) -> Any:
@@ -268,7 +277,7 @@ def _refuse_foreign_features(path: pathlib.Path) -> None:
         raise DataError(f"{path}: damaged: {brief(error)}") from error
 
 
-def _form(builder: Any, name: Name, image_size: tuple[int, int] | None, color_mode: str | None) -> _Form:
+def _form(builder: Any, name: Name, image_size: tuple[int, int] | None, color_mode: str | None, fit: str) -> _Form:
     """What the examples hold; DataError unless that is a picture or numbers of one shape, with a class."""
     import tensorflow_datasets as tfds
 
@@ -285,11 +294,13 @@ def _form(builder: Any, name: Name, image_size: tuple[int, int] | None, color_mo
         raise DataError(
             f"{name}: the input '{keys[0]}' is a {type(x).__name__} of shape {x.shape}; expected pictures or numbers"
         )
-    if not is_picture and (image_size or color_mode):
-        option, value = ("image_size", image_size) if image_size else ("color_mode", color_mode)
-        raise ConfigError(option, flag_value(value), f"is for pictures, and {name} holds rows of numbers")
+    given = {"image_size": image_size, "color_mode": color_mode, "fit": None if fit == DataConfig.fit else fit}
+    for option, value in given.items():
+        if value and not is_picture:
+            raise ConfigError(option, flag_value(value), f"is for pictures, and {name} holds rows of numbers")
     mode = MODES[color_mode] if color_mode else None
-    return _Form(x.shape, is_picture, image_size, mode, tuple(y.names) if is_class else None)
+    reading = AS_STORED._replace(fit=fit)
+    return _Form(x.shape, is_picture, image_size, mode, reading, tuple(y.names) if is_class else None)
 
 
 def _splits_beside(builder: Any, name: Name, split: str) -> set[str]:
