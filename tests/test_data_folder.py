@@ -547,7 +547,7 @@ class MnistAsPicturesTest(tf.test.TestCase, parameterized.TestCase):
             labels = made.idx_bytes(examples.labels[in_order[split]])
             (root / "idx" / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
 
-        config = TrainConfig(batch_size=100, epochs=5, select="error", device="cpu")
+        config = TrainConfig(batch_size=100, epochs=10, select="error", device="cpu")
         results = [
             train(config, splits)
             for splits in (
