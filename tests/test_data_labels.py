@@ -49,9 +49,14 @@ class LabelsTest(parameterized.TestCase):
             self.assertEqual(labels.encode([(np.array(first), "it")], numbered=True)[1], names)
 
     def test_names_of_numbers(self):
-        for given, expected in (([0, 2], [0, 2]), ([1, 3, 2], [0, 2, 1]), ([1, 2], [1, 2])):
+        for given, expected in (([0, 2], [0, 2]), ([1, 3, 2], [0, 2, 1])):
             numbers, names = labels.encode([(np.array(given, "u1"), "it")], names=("a", "b", "c"))
             self.assertEqual((numbers[0].tolist(), names), (expected, ("a", "b", "c")))
+        for given, found in (([1, 2], "1 to 2"), ([2, 1, 1], "1 to 2"), ([1], "1 to 1")):
+            with self.assertRaisesRegex(
+                DataError, f"^it: labels from {found} and 3 class names, of which .* expected a label 0 or 3; numbered"
+            ):
+                labels.encode([(np.array(given), "it")], names=("a", "b", "c"))
         # What has names already takes no others.
         for given, expected in ((["x", "y"], ("x", "y")), ([-1, 1], ("-1", "1"))):
             self.assertEqual(labels.encode([(np.array(given), "it")], names=("a", "b"))[1], expected)

@@ -243,8 +243,10 @@ class MatlabTest(NamedTest):
 
     def test_axes_that_leave_a_doubt_stay(self):
         square = np.arange(60 * 60, dtype=np.float32).reshape(60, 60)
-        for images in (square, square[..., np.newaxis]):
-            self.assertEqual(self.assert_reads(self.mat(X=images, y=self.labels), images).notes, ())
+        (note,) = self.assert_reads(self.mat(X=square, y=self.labels), square).notes
+        self.assertIn("the first axis is taken as the one of the examples; if it is the last, move it", note)
+        square = square[..., np.newaxis]
+        self.assertEqual(self.assert_reads(self.mat(X=square, y=self.labels), square).notes, ())
         self.assert_refused(self.mat(X=self.pixels[:50], y=self.labels), "50 images but 60 labels")
 
     def test_all_splits_have_their_axes_alike(self):
@@ -447,7 +449,7 @@ class TorchTest(NamedTest):
         path.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps({"X": 1}, 2))
         self.assert_refused(
             path, r"old.pth: not of torch.save, or of an older one; .* python -c \"import numpy, torch; numpy.savez\('o"
-            r"ld.npz', \*\*torch.load\('.*old.pth'\)\)\" \(with one \* for a tuple\)$",
+            r"ld.npz', \*\*torch.load\('.*old.pth', weights_only=True\)\)\" \(with one \* for a tuple\)$",
         )  # fmt: skip
         self.assert_refused(
             self.save(torch_save.Tensor(self.pixels)), r"holds tensor \[60, 4, 6\]; expected images \[N"
@@ -497,7 +499,7 @@ class ShardsTest(NamedTest):
 
     @parameterized.parameters(
         ("images_{:03}", "labels_{:03}", range(3)), ("x_{}", "y_{}", range(8, 13)), ("X{}", "y{}", range(9, 12)),
-        ("features__{:05}-of-00002", "labels__{:05}-of-00002", range(1, 3)), ("x_train_{}", "y_train_{}", [3, 1, 20]),
+        ("features__{:05}-of-00002", "labels__{:05}-of-00002", range(1, 3)), ("x_train_{}", "y_train_{}", [3, 1, 2]),
         ("part_{}", "kind_{}", range(2)), ("images_{}", "labels_{}", [7]),
     )  # fmt: skip
     def test_pairs_of_files(self, images, labels, numbers):
@@ -513,6 +515,11 @@ class ShardsTest(NamedTest):
         for name in ("features__{}", "features__a{}"):
             folder = self.write(**self.parts(name, features, range(11)), labels=self.labels)
             self.assertNotIsInstance(self.assert_reads(folder, features).train.stored, np.memmap)
+
+    def test_numbers_of_first_rows_and_a_line_that_tells_the_files(self):
+        folder = self.write(x_0=self.pixels[:40], x_40=self.pixels[40:], y=self.labels)
+        splits = self.assert_reads(folder)
+        self.assertEqual(splits.notes, (f"{folder}: x is in 2 files, x_0.npy to x_40.npy",))
 
     def test_one_file_of_images_is_mapped(self):
         folder = self.write(**self.parts("labels_{}", self.labels, range(3)), images=self.pixels, ids=np.arange(60))
@@ -546,6 +553,7 @@ class ShardsTest(NamedTest):
             ({**pair, "labels_1": labels, "images": pixels}, "images.npy: lies beside images_0.npy; expected one of"),
             ({**pair, "labels_1": labels, "images_01": pixels}, "images_1.npy: has the same number as images_01.npy"),
             ({"x_1-of-3": pixels, "x_2-of-3": pixels, "y": self.labels[:40]}, "x_1-of-3.npy: is of 3 files, and th"),
+            ({"x_0": pixels, "x_2": pixels, "y": self.labels[:40]}, "x_2.npy: follows x_0.npy; expected all files"),
             ({"images_0": pixels, "images_1": pixels}, r"holds images \[40, 4, 6\]; expected images"),
         ):  # fmt: skip
             self.assert_refused(self.write(**arrays), message)

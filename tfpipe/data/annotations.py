@@ -10,7 +10,7 @@ from tfpipe.data import split_names
 from tfpipe.data.checked import checked_groups, checked_weights
 from tfpipe.data.groups import numbered
 from tfpipe.data.labels import decoded
-from tfpipe.data.readers.arrays import mapped
+from tfpipe.data.readers.arrays import mapped, read_labels
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import ConfigError, DataError
 
@@ -62,7 +62,7 @@ def _weights(name: str, n_rows: int) -> np.ndarray:
 
 def _groups(name: str, n_rows: int) -> np.ndarray:
     path = _path(name)
-    values = np.array(mapped(path)) if path.suffix == ".npy" else np.array(_lines(path))
+    values = read_labels(path) if path.suffix == ".npy" else np.array(_lines(path))
     (numbers,) = numbered([(values, name)])
     return checked_groups(numbers, n_rows, name)
 
@@ -70,7 +70,7 @@ def _groups(name: str, n_rows: int) -> np.ndarray:
 def _parts(name: str, source: Source) -> dict[str, np.ndarray]:
     """The numbers of the examples of each split."""
     path, n_rows = _path(name), _listed(source)
-    words = np.array(mapped(path)) if path.suffix == ".npy" else np.array(_lines(path))
+    words = read_labels(path) if path.suffix == ".npy" else np.array(_lines(path))
     if words.dtype.kind not in "US" or words.ndim != 1:
         found = f"splits of shape {words.shape} and type {words.dtype}"
         raise DataError(f"{name}: {found}; expected [N] text: train, validation or test")

@@ -26,7 +26,8 @@ def encode(
       `[N]` integers for each split, and the class names; None where the classes have numbers alone.
 
     Raises:
-      DataError: labels of another form; a class that no training example has, or of which `names` has no name.
+      DataError: labels of another form; a class that no training example has, or of which `names` has no name, or
+        one of two.
     """
     # The columns of one-hot rows are the numbers, also where the first holds no 1.
     numbered = numbered or any(labels.ndim == 2 and labels.shape[1] > 1 for labels, _ in splits)
@@ -91,6 +92,10 @@ def _named(
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Numbers of classes that have names."""
     largest, name = max((int(labels.max()), name) for labels, name in splits if len(labels))
+    if least >= 1 and largest < len(names):
+        found = f"labels from {least} to {largest} and {len(names)} class names, of which the first may be of 0 or of 1"
+        expected = f"expected a label 0 or {len(names)}; numbered_classes takes the labels without these names"
+        raise DataError(f"{name}: {found}; {expected}")
     # From 1 to K, of K names: number 0 has none.
     first = 1 if least >= 1 and largest == len(names) else 0
     if largest - first >= len(names):

@@ -22,7 +22,7 @@ from tfpipe.compute import cpu
 # classes. Breast cancer's raw columns at l2 = 1e-9: 52 iterations, with 1e-6 for both more than 1,000.
 _FLOOR, _FLOOR_OF_CLASSES = 1e-12, 1e-6
 # Blocks serve heads whose l2 differ by no more than the first, and are made for the second times the least of these,
-# for the covariances are of few rows. Sixteen values of MNIST, four side by side: 104 evaluations with 1, 87 with 4, 94
+# for the covariances are of few rows. Sixteen values of MNIST, four side by side: 104 evaluations with 1, 88 with 4, 94
 # with 10; 105 if each head has its own, and 274 by Spectrum.
 _WIDEST, _ABOVE_LEAST_L2 = 100.0, 4.0
 # To be added to a covariance, relative to its trace, that float32 has rounded.

@@ -95,6 +95,12 @@ def examples_first(content: Content) -> tuple[Content, str]:
         splits = [split and _laid_out(split, np.moveaxis(split.images, -1, 0)) for split in content.splits]
     else:
         note = ""
+        if len(shape) > 1 and shape[0] == shape[-1] == n_labels:
+            note = (
+                f"{train.names.images}: {_shown(shape)} with {n_labels} labels: the first axis is taken as the one of "
+                "the examples; if it is the last, move it to the front"
+            )
+            log.warning("%s", note)
         splits = [split and _laid_out(split, split.images) for split in content.splits]
     return content._replace(splits=splits), note
 

@@ -20,6 +20,7 @@ from tfpipe.data.readers.npz_names import Form, is_known, roles
 from tfpipe.data.readers.source import Source
 from tfpipe.disk import npz
 from tfpipe.exceptions import DataError
+from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
 
 _SUFFIX = ".npy"
@@ -56,9 +57,18 @@ def read(
             if names is not None:
                 for name in filter(None, names[1:]):
                     _check_partners(found[names.images], found[name], name)
+                _check_all_there(found[names.images])
         stored = {name: Stored(forms[name], functools.partial(_read, found[name], forms[name])) for name in found}
         content = named.content(folder, stored, images_key, labels_key)
-    return named.source(content, numbered=numbered_classes)
+    source = named.source(content, numbered=numbered_classes)
+    joined = [
+        f"{folder}: {name} is in {len(of_name)} files, {of_name[0].path.name} to {of_name[-1].path.name}"
+        for name, of_name in found.items()
+        if len(of_name) > 1
+    ]
+    for line in joined:
+        log.info("%s", line)
+    return source._replace(notes=(*source.notes, *joined))
 
 
 class _Shard(NamedTuple):
@@ -127,6 +137,13 @@ def _form(shards: list[_Shard]) -> Form:
     if len(shards) == 1:
         return Form(first.shape, first.dtype)
     return Form((sum(shard.header.shape[0] for shard in shards), *first.shape[1:]), first.dtype)
+
+
+def _check_all_there(shards: list[_Shard]) -> None:
+    """Raises DataError unless their numbers are one after the other, or those of their first rows."""
+    for one, other in itertools.pairwise(shards):
+        if (other.number or 0) - (one.number or 0) not in (1, *one.header.shape[:1]):
+            raise DataError(f"{other.path}: follows {one.path.name}; expected all files between them")
 
 
 def _check_partners(images: list[_Shard], others: list[_Shard], name: str) -> None:

@@ -82,7 +82,7 @@ def _is_torch(path: pathlib.Path) -> bool:
 
 def _converting(path: pathlib.Path) -> str:
     """A command that makes an `.npz` of a file that PyTorch can read."""
-    code = f"import numpy, torch; numpy.savez('{path.stem}.npz', **torch.load('{path}'))"
+    code = f"import numpy, torch; numpy.savez('{path.stem}.npz', **torch.load('{path}', weights_only=True))"
     return f'python -c "{code}" (with one * for a tuple)'
 
 
