@@ -241,6 +241,10 @@ class EvaluateTest(ModelTest):
         truth, predicted = ([line[name] for line in lines] for name in ("class", "predicted"))
         self.assertEqual(metrics.confusion_matrix(truth, predicted).tolist(), found["confusion_matrix"])
         self.assertEqual(lines[0]["split"], "test")
+        split = load(self.folder / "data").test
+        self.assertEqual(
+            [(int(line["row"]), line["file"]) for line in lines], list(zip(split.rows, split.files, strict=True))
+        )
 
     def test_other_splits_and_other_data(self):
         found = result(tfpipe("evaluate", f"--workdir={self.run_}", "--split=all"))
@@ -426,11 +430,13 @@ class EvaluateTest(ModelTest):
         for named in ((), (f"--dataset={shutil.copytree(data, self.scratch / 'copy')}",)):
             flags = (f"--workdir={workdir}", "--split=all", f"--output={output}", *named)
             self.assertEqual(result(tfpipe("evaluate", *flags))["examples"], 60)
-            evaluated = sorted(float(row["probability"]) for row in csv.DictReader(output.read_text().splitlines()))
-            predicted = sorted(
-                float(row["probability"]) for row in rows(tfpipe("predict", f"--workdir={workdir}", data))
-            )
-            np.testing.assert_allclose(predicted, evaluated, rtol=0, atol=1e-12)
+            evaluated = {
+                row["file"]: float(row["probability"]) for row in csv.DictReader(output.read_text().splitlines())
+            }
+            self.assertLen(evaluated, 60)
+            for row in rows(tfpipe("predict", f"--workdir={workdir}", data)):
+                of_file = evaluated[os.path.relpath(row["path"], data)]
+                np.testing.assert_allclose(float(row["probability"]), of_file, rtol=0, atol=1e-12)
 
     @pytest.mark.exhaustive
     def test_a_run_from_before_pictures_were_turned_reads_them_as_they_are_stored(self):

@@ -56,6 +56,9 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
         images, labels = (np.concatenate([getattr(p, name) for p in parts]) for name in ("images", "labels"))
         self.assert_same_set(images, labels, self.pixels, self.labels)
         self.assertEqual((splits.pixel_max, splits.image_shape, images.dtype), (255.0, (5, 7), np.uint8))
+        for part in parts:
+            for image, file in zip(part.images, part.files, strict=True):
+                self.assertAllEqual(image, np.asarray(Image.open(self.root / file)))
         # The end of the examples is not the last class: they come in an order of their own, the same every time.
         self.assertGreater(len(set(splits.train.labels[-8:])), 1)
         self.assertAllEqual(load(self.root, validation_split=6, test_split=4).train.images, splits.train.images)

@@ -18,7 +18,7 @@ from tfpipe.exceptions import ConfigError, DataError
 from tfpipe.text import aligned
 
 if TYPE_CHECKING:
-    from tfpipe.data import Splits
+    from tfpipe.data import Examples, Splits
     from tfpipe.model.artifact import TrainedModel
 
 _SPLITS = ("train", "validation", "test")
@@ -37,7 +37,12 @@ def define(values: flags.FlagValues) -> None:
         **own,
     )
     flags.DEFINE_integer("top_k", 1, "also count as right what is among so many classes", lower_bound=1, **own)
-    flags.DEFINE_string("output", None, "a CSV file to write, with a line for each example", **own)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "a CSV file to write, with a line for each example: its split, number there, row in the data, and file",
+        **own,
+    )
     config_flags.define(DataConfig, values, "evaluate")
 
 
@@ -202,7 +207,8 @@ def _evaluate(
         logging.warning("%s: the model was fitted on the validation examples too: it has seen them", model_path)
     found = scores.scores(scores.concatenated(list(parts.values())), model.class_names, top_k)
     if output is not None:
-        files.write_whole(output, _lines(parts, model.class_names).encode())
+        lines = _lines({name: getattr(splits, name) for name in chosen}, parts, model.class_names)
+        files.write_whole(output, lines.encode())
     streams.write_error("\n".join(aligned(_table(found))))
     figures = ("examples", "error", "cost", "top_k_error", "calibration_error")
     streams.write_error(", ".join(f"{name.replace('_', ' ')} {_cell(found[name])}" for name in figures))
@@ -222,14 +228,17 @@ def _may_leak(splits: "Splits", split: str, model: "TrainedModel") -> bool:
     return split in splits.taken and splits.fingerprint != model.summary.get("fingerprint")
 
 
-def _lines(parts: dict[str, Any], class_names: tuple[str, ...]) -> str:
+def _lines(examples: dict[str, "Examples"], predictions: dict[str, Any], class_names: tuple[str, ...]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["split", "number", "class", "predicted", "probability"])
-    for split, (labels, probabilities) in parts.items():
+    have_files = any(part.files is not None for part in examples.values())
+    writer.writerow(["split", "number", "row", *["file"] * have_files, "class", "predicted", "probability"])
+    for split, (labels, probabilities) in predictions.items():
         predicted, highest = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        rows, files = examples[split].rows.tolist(), examples[split].files
         for number, (label, found, p) in enumerate(zip(labels, predicted, highest.tolist(), strict=True)):
-            writer.writerow([split, number, class_names[label], class_names[found], p])
+            file = [files[number]] if files is not None else [""] * have_files
+            writer.writerow([split, number, rows[number], *file, class_names[label], class_names[found], p])
     return text.getvalue()
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Examples:
       weights: `[N]` float64, finite, at least 0: what each example counts in the cost; None: 1.
       groups: `[N]` int64: examples of equal numbers are one group, in all splits of a data set; None: each is its own.
       class_names: by number, where the labels were text or below 0; None: the numbers say which classes they are.
+      files: `[N]` text, the path of the file that each image is from; None: they have no files of their own.
     """
 
     stored: np.ndarray
@@ -44,6 +45,7 @@ class Examples:
     weights: np.ndarray | None
     groups: np.ndarray | None
     class_names: tuple[str, ...] | None
+    files: np.ndarray | None
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Examples:
         *,
         weights: np.ndarray | None = None,
         groups: np.ndarray | None = None,
+        files: Sequence[str] | None = None,
     ):
         """All of `images`, `[N, ...]` uint8 or floating point, with `labels`.
 
@@ -60,7 +63,7 @@ class Examples:
         become float32 here. Labels are integers, floating-point numbers that are whole, or text, `[N]` or `[N, 1]`; or
         one-hot rows `[N, K]`. Integers from 0 on are the numbers of their classes; text, and integers of which one is
         below 0, are their names. `weights` are `[N]` numbers, at least 0, one of them above 0; `groups` are `[N]`
-        integers. All of them may be nested lists.
+        integers. All of them may be nested lists. `files` are N texts.
 
         Raises:
           DataError: they do not fit together or hold values that cannot be used.
@@ -76,7 +79,10 @@ class Examples:
             None if weights is None else checked_weights(checked_array(weights, "weights", name), n_images, name),
             None if groups is None else checked_groups(checked_array(groups, "groups", name), n_images, name),
             class_names,
+            None if files is None else np.array(files, object),
         )
+        if files is not None and len(files) != n_images:
+            raise DataError(f"{name}: {len(files)} files for {n_images} images; expected one for each")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -123,9 +129,9 @@ class Examples:
             before = f" after {numbers[place - 1]}" * bool(place)
             raise DataError(f"{self.name}: {numbers[place]}{before} as number of an example; {expected}")
         part = object.__new__(Examples)  # Checked already: the images may be larger than memory.
-        weights, groups = (None if of is None else of[numbers] for of in (self.weights, self.groups))
+        weights, groups, files = (None if of is None else of[numbers] for of in (self.weights, self.groups, self.files))
         labels = self.labels[numbers]
-        part._fill(self.stored, self.rows[numbers], labels, self.name, weights, groups, self.class_names)
+        part._fill(self.stored, self.rows[numbers], labels, self.name, weights, groups, self.class_names, files)
         return part
 
     def joined(self, other: "Examples") -> "Examples":
@@ -155,9 +161,10 @@ class Examples:
         used = max((int(part.groups.max()) for part in (self, other) if part.groups is not None), default=0)
         groups = both(self.groups, other.groups, lambda part: used + 1 + np.arange(len(part)))
         weights = both(self.weights, other.weights, lambda part: np.ones(len(part)))
+        files = both(self.files, other.files, lambda part: np.full(len(part), "", object))
         examples = object.__new__(Examples)
         labels = np.concatenate([self.labels, other.labels])[order]
-        examples._fill(stored, rows[order], labels, self.name, weights, groups, self.class_names)
+        examples._fill(stored, rows[order], labels, self.name, weights, groups, self.class_names, files)
         return examples
 
     def annotated(self, weights: np.ndarray | None, groups: np.ndarray | None) -> "Examples":
@@ -165,7 +172,7 @@ class Examples:
         examples = object.__new__(Examples)
         weights = self.weights if weights is None else weights
         groups = self.groups if groups is None else groups
-        examples._fill(self.stored, self.rows, self.labels, self.name, weights, groups, self.class_names)
+        examples._fill(self.stored, self.rows, self.labels, self.name, weights, groups, self.class_names, self.files)
         return examples
 
     def numbered(self, class_names: tuple[str, ...]) -> "Examples":
@@ -183,7 +190,7 @@ class Examples:
             label, known = self.class_names[self.labels[row]], enumeration(class_names, 5)
             raise DataError(f"{self.name}: label {label!r} of example {row}; the classes are {known}")
         examples = object.__new__(Examples)
-        examples._fill(self.stored, self.rows, labels, self.name, self.weights, self.groups, None)
+        examples._fill(self.stored, self.rows, labels, self.name, self.weights, self.groups, None, self.files)
         return examples
 
     def _fill(self, *values: object) -> None:

@@ -10,6 +10,7 @@ import collections
 import concurrent.futures
 import functools
 import math
+import os
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -117,7 +118,9 @@ def read(
         images, decoded = _decode(of_split, size, mode, reading, skip_bad_images)
         bad += len(of_split) - len(decoded)
         labels = np.array([head.picture.label for head in decoded], np.int32)
-        examples[name] = Examples(images, labels, str(root if len(heads) == 1 else layout.folders[name]))
+        files = [os.path.relpath(head.picture.path, root if root.is_dir() else root.parent) for head in decoded]
+        where = str(root if len(heads) == 1 else layout.folders[name])
+        examples[name] = Examples(images, labels, where, files=files)
         numbers[name] = {head.picture.path: number for number, head in enumerate(decoded)}
     for number in np.setdiff1d(np.arange(len(class_names)), examples["train"].labels):
         raise DataError(f"{root}: no picture of the class {class_names[number]} decodes; expected one at least")
