@@ -217,6 +217,12 @@ class SplitFileTest(InFolder):
         (self.folder / "pictures" / names[2]).write_bytes(b"none")
         with self.assertLogs("absl", "WARNING"):
             splits = load("pictures", split_file="splits.txt", skip_bad_images=True)
+        np.save("groups.npy", [0, 1, 2, 3, 4, 3])
+        with (
+            self.assertRaisesRegex(DataError, "row 3, for validation, is of one group with row 5, for train"),
+            self.assertLogs("absl", "WARNING"),
+        ):
+            load("pictures", split_file="splits.txt", groups="groups.npy", skip_bad_images=True)
         self.assertCountEqual(splits.train.images[:, 0, 0].tolist(), [0, 4, 5])
         self.assertEqual(splits.validation.images[:, 0, 0].tolist(), [3])
 
@@ -236,6 +242,12 @@ class SplitFileTest(InFolder):
             with self.assertRaisesRegex(DataError, message):
                 self.load(split_file=self.write(words))
         np.save("numbers.npy", self.groups)
+        words = np.where(np.arange(60) < 45, "train", "test")
+        words[13] = "dev"  # The rows 10 to 14 are one group.
+        with self.assertRaisesRegex(
+            DataError, r"row 13, for validation, is of one group with row 10, for train \(count"
+        ):
+            self.load(split_file=self.write(words), groups="numbers.npy")
         with self.assertRaisesRegex(
             DataError, r"^numbers.npy: splits of shape \(60,\) and type int64; expected \[N\] te"
         ):

@@ -124,7 +124,7 @@ class CountedTest(absltest.TestCase):
         self.assertIn(["label", "differs", "1", "1", "0"], lines)
 
 
-class WarningTest(absltest.TestCase):
+class WarningTest(parameterized.TestCase):
     def test_examples_in_two_splits(self):
         train = Examples(rows(1, 2, 3, 4), [0, 1, 0, 1], "data")
         source = Source(train, Examples(rows(1, 9), [0, 1]), Examples(rows(2, 9, 8, 4), [0, 1, 1, 1]), 1.0)
@@ -145,6 +145,56 @@ class WarningTest(absltest.TestCase):
             splits = divide(Source(train, None, None, 1.0), DataConfig())
         found = duplicates.counted(splits)
         self.assertIn(f"{found['test'].seen} of 8 test examples", logged.output[0])
+
+    @parameterized.parameters(0, 1)
+    def test_rows_of_few_combinations_are_not_warned_of(self, n_continuous):
+        random = np.random.default_rng(0)
+        combinations = np.repeat(np.arange(9), np.where(np.arange(9) < 3, 34, 33))
+        features = np.stack([combinations // 3, combinations % 3], axis=1).astype(np.float32)
+        if n_continuous:  # No two rows are equal by chance.
+            features = np.column_stack([features, random.normal(size=300)]).astype(np.float32)
+            features[1::2] = features[::2]
+        train = Examples(features, np.arange(300) % 2, "data")
+        with self.assertLogs(log, "INFO") as logged:
+            divide(Source(train, None, None, 1.0), DataConfig())
+        (record,) = logged.records
+        if n_continuous:
+            self.assertEqual(record.levelname, "WARNING")
+            self.assertIn("drop_duplicates leaves out", record.getMessage())
+            return
+        self.assertEqual(record.levelname, "INFO")
+        self.assertEqual(
+            record.getMessage(),
+            "data: 60 of 60 validation examples are in training too and 60 of 60 test examples are in training or "
+            "validation too; in tables with categories, or of few different rows, that is normal",
+        )
+
+    def test_a_table_with_categories_is_not_warned_of(self):
+        path = pathlib.Path(self.create_tempdir().full_path) / "data.csv"
+        # Three rows are there twice.
+        ages = [*range(57), 0, 1, 2]
+        lines = [f"{age},{'abc'[age % 3]},{age % 2}" for age in ages]
+        path.write_text("\n".join(["age,ward,label", *lines]))
+        options = {"validation_split": 20, "test_split": 3, "split_order": "end"}
+        with self.assertLogs(log, "INFO") as logged:
+            load(path, categorical="ward", **options)
+        said = [(record.levelname, record.getMessage()) for record in logged.records]
+        line = f"{path}: 3 of 3 test examples are in training or validation too"
+        normal = "; in tables with categories, or of few different rows, that is normal"
+        self.assertIn(("INFO", line + normal), said)
+        path.write_text("\n".join(["age,label", *(f"{age},{age % 2}" for age in ages)]))
+        with self.assertLogs(log, "WARNING") as logged:
+            load(path, **options)
+        self.assertIn(line, logged.output[0])
+        self.assertIn("drop_duplicates leaves out", logged.output[0])
+
+    def test_pictures_are_warned_of_however_many_are_equal(self):
+        images = np.repeat(np.arange(4, dtype=np.uint8), 25)[:, np.newaxis, np.newaxis] * np.ones((5, 5), np.uint8)
+        train = Examples(images, np.arange(100) % 2, "data")
+        with self.assertLogs(log, "WARNING") as logged:
+            divide(Source(train, None, None, 255.0), DataConfig())
+        self.assertIn("20 of 20 test examples are in training", logged.output[0])
+        self.assertIn("drop_duplicates leaves out", logged.output[0])
 
     def test_a_large_mapped_file_is_left_to_describe(self):
         path = pathlib.Path(self.create_tempdir().full_path)
@@ -192,7 +242,7 @@ class DropTest(parameterized.TestCase):
             np.testing.assert_array_equal(part.weights, part.rows + 1.0)
             np.testing.assert_array_equal(part.groups, part.rows)
             np.testing.assert_array_equal(part.labels, part.rows % 2)
-        line = "data: 2 of 10 training examples are left out as duplicates: 2 of earlier ones; "
+        line = "data: 2 of 10 training examples are left out as duplicates: 2 of other training examples; "
         self.assertEqual(said, [line + "1 of all these have another label than what stays"])
         self.assertEqual(splits.notes, tuple(said))
 
@@ -206,8 +256,8 @@ class DropTest(parameterized.TestCase):
         self.assertEqual(
             said,
             [
-                "data: 3 of 6 training examples are left out as duplicates: 1 of earlier ones; 2 of validation or test "
-                "examples; 1 of all these have another label than what stays",
+                "data: 3 of 6 training examples are left out as duplicates: 1 of other training examples; 2 of "
+                "validation or test examples; 1 of all these have another label than what stays",
                 "data: 1 of 2 test examples are in training or validation too, so figures on these tell little of new "
                 "examples",
             ],
@@ -225,13 +275,46 @@ class DropTest(parameterized.TestCase):
         train = Examples(rows(0, 1), [0, 1], "data")
         with self.assertRaisesRegex(DataError, "^data: each training example is in test too; none is left$"):
             divide(Source(train, None, Examples(rows(1, 0), [0, 1]), 1.0), DataConfig(drop_duplicates=True))
-        with self.assertRaisesRegex(DataError, "^data: every label is 1; expected at least two classes"):
-            divide(Source(train, None, Examples(rows(0), [0]), 1.0), DataConfig(drop_duplicates=True))
 
-    def test_a_class_keeps_its_number(self):
+    def test_a_class_of_which_nothing_is_left_is_an_error(self):
         train = Examples(rows(0, 1, 2, 3, 4, 5), [0, 1, 2, 0, 1, 0], "data")
-        splits, _ = self.divided(Source(train, None, Examples(rows(2), [1]), 1.0), validation_split=1)
+        source = Source(train, None, Examples(rows(2), [2]), 1.0)
+        said = "data: drop_duplicates leaves no training example of the classes {}: each equals one of {}; expected"
+        with self.assertRaisesRegex(DataError, said.format("'2'", "another class or test")):
+            divide(source, DataConfig(drop_duplicates=True))
+        with self.assertRaisesRegex(DataError, said.format("'dog'", "another class or test")):
+            divide(source._replace(class_names=("cat", "cow", "dog")), DataConfig(drop_duplicates=True))
+        # Within training: the first has another label.
+        train = Examples(rows(0, 1, 2, 3, 0, 1), [0, 1, 0, 1, 2, 3], "data")
+        with self.assertRaisesRegex(DataError, said.format("'2', '3'", "another class")):
+            divide(Source(train, None, None, 1.0), DataConfig(drop_duplicates=True))
+        # A model is measured on what is left, by the numbers that its classes had.
+        splits = divide(source, DataConfig(drop_duplicates=True, validation_split=1), ("0", "1", "2"))
         self.assertEqual(splits.class_names, ("0", "1", "2"))
+        self.assertEqual(len(splits.train) + len(splits.validation), 5)
+
+    def test_what_has_weight_stays(self):
+        weights = np.array([0, 1, 2, 0, 3, 0, 0, 4, 1, 1.0])
+        train = Examples(rows(0, 1, 0, 2, 0, 3, 3, 4, 5, 6), np.arange(10) % 2, "data", weights=weights)
+        splits, said = self.divided(Source(train, None, None, 1.0), validation_split=2, test_split=2)
+        kept = np.sort(np.concatenate([part.rows for part in (splits.train, splits.validation, splits.test)]))
+        # Of rows 0, 2 and 4 the first with weight; of 5 and 6, which have none, the first.
+        self.assertEqual(kept.tolist(), [1, 2, 3, 5, 7, 8, 9])
+        self.assertStartsWith(said[0], "data: 3 of 10 training examples are left out as duplicates")
+
+    def test_more_than_half_is_warned_of(self):
+        for n, level in ((9, "INFO"), (10, "WARNING")):
+            train = Examples(rows(*range(9), *[0] * n), np.arange(9 + n) % 2, "data")
+            with self.assertLogs(log, "INFO") as logged:
+                splits = divide(Source(train, None, None, 1.0), DataConfig(drop_duplicates=True))
+            (record,) = logged.records
+            self.assertEqual(record.levelname, level)
+            self.assertIn(f"data: {n} of {9 + n} training examples are left out", record.getMessage())
+            self.assertEqual(
+                "; that is more than half: if equal rows are how the data is, leave" in record.getMessage(),
+                level == "WARNING",
+            )
+            self.assertEqual(splits.notes, (record.getMessage(),))
 
     def test_a_folder_of_pictures(self):
         folder = pathlib.Path(self.create_tempdir().full_path)
@@ -261,7 +344,7 @@ class DropTest(parameterized.TestCase):
         content = result(process)
         self.assertEqual(sum(part["examples"] for part in content["splits"].values()), 60)
         self.assertEqual([part["duplicates"]["repeated"] for part in content["splits"].values()], [0, 0, 0])
-        note = f"{path} (images): 6 of 66 training examples are left out as duplicates: 6 of earlier ones"
+        note = f"{path} (images): 6 of 66 training examples are left out as duplicates: 6 of other training examples"
         self.assertEqual(content["notes"], [note])
         self.assertIn(note, process.stderr)
 

@@ -253,6 +253,11 @@ class ClassesTest(absltest.TestCase):
 
 
 class OneClassTest(absltest.TestCase):
+    def test_it_is_called_by_its_name(self):
+        train = Examples(np.arange(9.0)[:, np.newaxis], np.zeros(9, int), "these")
+        with self.assertRaisesRegex(DataError, "^these: every label is 7; expected at least two classes$"):
+            divide(Source(train, None, None, 1.0, ("7",)), DataConfig())
+
     def test_it_will_do_to_measure_a_model(self):
         train = Examples(np.repeat([[0.0], [1.0]], 5, axis=0), np.zeros(10, int), "these")
         with self.assertRaisesRegex(DataError, "^these: every label is 0; expected at least two classes$"):

@@ -356,7 +356,9 @@ class SplitColumnTest(parameterized.TestCase):
             np.testing.assert_array_equal(part.weights, weights[rows])
             np.testing.assert_array_equal(part.groups, groups[rows])
         np.save(self.folder / "groups.npy", groups // 30)
-        with self.assertRaisesRegex(DataError, "of the validation split is of one group with example .* of the train"):
+        with self.assertRaisesRegex(
+            DataError, r"data.csv.*: row \d+, for \w+, is of one group with row \d+, for train"
+        ):
             load(self.write("split", self.words), **options)
 
     def test_numbers_in_such_a_column_are_features(self):

@@ -282,7 +282,7 @@ class WordsTest(parameterized.TestCase):
         with self.assertLogs(level="WARNING") as log:
             report = tfpipe.train(TrainConfig(**options), Splits(*parts, ("a", "b", "c", "d"))).report
         for line in (
-            "no training example has weight: 'a', 'd'; such classes are wrong in validation, beside its cost",
+            "no training example: 'a', 'd'; such classes are wrong in validation, beside its cost",
             "no validation example: 'b'; what is chosen is not chosen by such classes",
             "no test example: 'c'; the test error says nothing of them",
         ):
@@ -293,7 +293,7 @@ class WordsTest(parameterized.TestCase):
         train = examples(160, 1)
         data = Splits(train.take(np.flatnonzero(train.labels != 2)), examples(60, 2), examples(60, 3), ("a", "b", "c"))
         report = tfpipe.train(TrainConfig(l2=1e-2, refit=False), data).report
-        self.assertIn("no training example has weight: 'c'", " ".join(report["warnings"]))
+        self.assertIn("no training example: 'c'; such classes are", " ".join(report["warnings"]))
         self.assertGreaterEqual(report["grid"][0]["validation_error"], 1 / 3)
 
     def test_a_single_class_has_weight(self):
@@ -301,6 +301,8 @@ class WordsTest(parameterized.TestCase):
         train = Examples(train.images, train.labels, weights=train.labels == 1)
         data = Splits(train, examples(60, 2), examples(60, 3), ("a", "b", "c"))
         report = tfpipe.train(TrainConfig(refit=False), data).report
+        self.assertIn("no training example has weight: 'a', 'c'; such classes are", " ".join(report["warnings"]))
+        self.assertNotIn("no training example:", " ".join(report["warnings"]))
         self.assertEqual((report["converged"], report["certificate"]), (True, 0.0))
         self.assertAlmostEqual(report["validation_error"], 2 / 3)
 

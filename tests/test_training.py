@@ -167,7 +167,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         report = result.report
         self.assertAlmostEqual(report["validation_error"], (log_p.argmax(axis=1) != y).mean(), places=12)
         self.assertAlmostEqual(report["validation_cost"], -log_p[known, y[known]].mean(), places=5)
-        said = "no training example has weight: '1'; such classes are wrong in validation, beside its cost"
+        said = "no training example: '1'; such classes are wrong in validation, beside its cost"
         self.assertIn(said, report["warnings"])
         # The certificate is that of the softmax of the others.
         train, labels = made.as_float64(splits.train, 255.0)

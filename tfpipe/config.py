@@ -271,7 +271,7 @@ class DataConfig:
     drop_duplicates: bool = _option(
         False,
         "leave out training examples whose images equal those of an example before them, or of a validation or test "
-        "split that the data brings; default: none is left out, and a warning counts what is in two splits",
+        "split that the data brings; default: none is left out, and the log counts what is in two splits",
     )
     pixel_max: float | None = _option(
         None,

@@ -10,11 +10,13 @@ from tfpipe.data.contents import contents
 from tfpipe.data.examples import Examples, Splits, check_same_form
 from tfpipe.data.fingerprint import Part
 from tfpipe.data.readers.source import Source
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, enumeration
 from tfpipe.log import log
 
 # Larger files, which are read by and by, are not read once more for that: 0.4 s a GB, or what the disk takes.
 _MOST_MAPPED = 256 << 20
+# Where more of the training examples repeat others, equal ones are how the data is.
+_MOST_REPEATED = 0.5
 
 
 class Duplicates(NamedTuple):
@@ -56,7 +58,10 @@ def counted(splits: Splits) -> dict[str, Duplicates]:
 
 
 def report(splits: Splits, config: DataConfig) -> None:
-    """Warns of validation and test examples that a model has seen; not where a large file would be read once more."""
+    """Warns of validation and test examples that a model has seen; not where a large file would be read once more.
+
+    Where equal rows are how a table is, a line of information says it, without advice.
+    """
     name = splits.train.name
     arrays = {id(part.stored): part.stored for part in (splits.train, splits.validation, splits.test)}
     if sum(array.nbytes for array in arrays.values() if isinstance(array, np.memmap)) > _MOST_MAPPED:
@@ -70,18 +75,34 @@ def report(splits: Splits, config: DataConfig) -> None:
             differs = f" ({of_split.label_differs} with another label)" * bool(of_split.label_differs)
             total = len(getattr(splits, split))
             told.append(f"{of_split.seen} of {total} {split} examples are in {where} too{differs}")
-    if told:
+    if told and _are_normal(splits, found["train"].repeated):
+        normal = "in tables with categories, or of few different rows, that is normal"
+        log.info("%s: %s; %s", name, " and ".join(told), normal)
+    elif told:
         remedy = "" if config.drop_duplicates else "; drop_duplicates leaves out what is in the data twice"
         log.warning("%s: %s, so figures on these tell little of new examples%s", name, " and ".join(told), remedy)
 
 
-def dropped(source: Source) -> tuple[Examples, str]:
-    """The training examples without duplicates, and what to say of that; nothing if there are none.
+def _are_normal(splits: Splits, repeated: int) -> bool:
+    """Whether rows may well be equal by chance: of categories, or of few different contents. Pictures never are."""
+    if len(splits.image_shape) > 1:
+        return False
+    has_categories = any(column.value is not None for column in splits.columns or ())
+    return has_categories or repeated > _MOST_REPEATED * len(splits.train)
 
-    Of equal training examples the first stays; none that is in a validation or test split that the data brings.
+
+def dropped(source: Source, of_model: tuple[str, ...] = ()) -> Source:
+    """The data without duplicates among its training examples; a line of the log, and of the notes, counts them.
+
+    Of equal training examples the first stays that has weight, or else the first; none that is in a validation or test
+    split that the data brings. Where more than half are left out, the line is a warning.
+
+    Args:
+      source: the data.
+      of_model: the classes of a model, where examples are to measure one: they may lose a class then.
 
     Raises:
-      DataError: none is left; the images of a split have another form.
+      DataError: none is left, or none of a class; the images of a split have another form.
     """
     brought = {"validation": source.validation, "test": source.test}
     others = {name: examples for name, examples in brought.items() if examples is not None}
@@ -90,23 +111,37 @@ def dropped(source: Source) -> tuple[Examples, str]:
     train = source.train
     own, *of_others = _contents({"train": train} | others).values()
     is_there = np.isin(own, np.concatenate([np.arange(0), *(numbers[numbers >= 0] for numbers in of_others)]))
-    out = is_there | _is_repeated(own)
+    out = is_there | _is_repeated(own, train.weights)
     if not out.any():
-        return train, ""
+        return source
     if out.all():
         raise DataError(f"{train.name}: each training example is in {' or '.join(others)} too; none is left")
+    left = train.take(np.flatnonzero(~out))
+    gone = np.setdiff1d(train.labels, left.labels).tolist()
+    if gone and not of_model:
+        named = source.class_names or train.class_names
+        classes = enumeration([repr(named[number] if named else str(number)) for number in gone])
+        equals = " or ".join(["another class", *others])
+        problem = f"drop_duplicates leaves no training example of the classes {classes}: each equals one of {equals}"
+        raise DataError(f"{train.name}: {problem}; expected one at least of each class")
     # What a content is called by whoever stays: in a split that the data brings, or first in training.
     n_classes = 1 + max(int(examples.labels.max(initial=0)) for examples in (train, *others.values()))
     keys = own * n_classes + train.labels
     kept_keys = [keys[~out], *(n * n_classes + e.labels for n, e in zip(of_others, others.values(), strict=True))]
     differs = int((out & ~np.isin(keys, np.concatenate(kept_keys))).sum())
     said = f"{train.name}: {int(out.sum())} of {len(train)} training examples are left out as duplicates: "
-    parts = [f"{int((out & ~is_there).sum())} of earlier ones"]
+    parts = [f"{int((out & ~is_there).sum())} of other training examples"]
     if others:
         parts.append(f"{int(is_there.sum())} of {' or '.join(others)} examples")
     if differs:
         parts.append(f"{differs} of all these have another label than what stays")
-    return train.take(np.flatnonzero(~out)), said + "; ".join(parts)
+    note = said + "; ".join(parts)
+    if out.sum() > _MOST_REPEATED * len(train):
+        note += "; that is more than half: if equal rows are how the data is, leave drop_duplicates out"
+        log.warning("%s", note)
+    else:
+        log.info("%s", note)
+    return source._replace(train=left, listing=None, notes=(*source.notes, note))
 
 
 def _contents(parts: Mapping[str, Examples]) -> dict[str, np.ndarray]:
@@ -114,8 +149,9 @@ def _contents(parts: Mapping[str, Examples]) -> dict[str, np.ndarray]:
     return dict(zip(parts, found, strict=True))
 
 
-def _is_repeated(numbers: np.ndarray) -> np.ndarray:
-    """`[n]` bool: whether a number, at least 0, is that of an earlier one too."""
+def _is_repeated(numbers: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """`[n]` bool: whether a number, at least 0, is that of an earlier one too; ones of weight 0 come last."""
+    order = np.arange(len(numbers)) if weights is None else np.argsort(weights == 0, kind="stable")
     repeated = np.ones(len(numbers), bool)
-    repeated[np.unique(numbers, return_index=True)[1]] = False
+    repeated[order[np.unique(numbers[order], return_index=True)[1]]] = False
     return repeated & (numbers >= 0)

@@ -78,8 +78,9 @@ def load(
         the test split after the other.
       split_seed: determines which ones `stratified` draws.
       drop_duplicates: leave out training examples whose images equal, byte by byte, those of an example before them, or
-        of a validation or test split that the data brings; before any split is taken. Otherwise a warning counts what
-        is in two splits, except in a mapped file beyond 256 MiB.
+        of a validation or test split that the data brings; before any split is taken. One of weight 0 makes way for
+        one that has weight. Otherwise a warning counts what is in two splits, except in a mapped file beyond 256 MiB;
+        no more than a line of the log, where rows of features have categories or more than half repeat others.
       pixel_max: images are divided by it on their way to the model; None: what the data is. Floating-point images that
         do not exceed 1 are scaled already, and are left as they are.
       image_size: height and width to which pictures of a folder or of TensorFlow Datasets are brought; `native`: they

@@ -1,5 +1,7 @@
 """Which examples go to which split, where the data does not say: numbers of rows, which cost nothing to draw."""
 
+import itertools
+
 import numpy as np
 
 from tfpipe.config import DataConfig
@@ -22,7 +24,8 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
     """Takes the splits that `source` lacks from its training examples, and names the classes.
 
     Those that it says are used as they are, whether they are arrays of their own or `parts` of the training examples.
-    A warning tells of examples that are in two splits, which `drop_duplicates` leaves out of the training examples.
+    A line tells of examples that are in two splits, which `drop_duplicates` leaves out of the training examples: a
+    warning, but where equal rows are how a table is.
 
     Args:
       source: the data.
@@ -31,7 +34,8 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
         class then, beside which these are named.
 
     Raises:
-      DataError: the training examples are of one class, of too many, or of too few groups.
+      DataError: the training examples are of one class, of too many, or of too few groups; or `drop_duplicates` leaves
+        none of a class.
       ConfigError: a split would be empty that was not to be, leave nothing to train on, or divide a group.
     """
     named = source.class_names or source.train.class_names
@@ -42,12 +46,10 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
         )
     source = _in_parts(source, named)
     if config.drop_duplicates:
-        left, note = duplicates.dropped(source)
-        if note:
-            log.info("%s", note)
-            source = source._replace(train=left, listing=None, notes=(*source.notes, note))
+        source = duplicates.dropped(source, of_model)
     if not of_model and len(np.unique(source.train.labels)) < 2:
-        raise DataError(f"{source.train.name}: every label is {source.train.labels[0]}; expected at least two classes")
+        label = _class_name(int(source.train.labels[0]), named)
+        raise DataError(f"{source.train.name}: every label is {label}; expected at least two classes")
 
     brought = {"test": source.test, "validation": source.validation}
     lacking = [name for name, examples in brought.items() if examples is None]
@@ -96,7 +98,8 @@ def _in_parts(source: Source, class_names: tuple[str, ...] | None) -> Source:
     """The data with splits of their own for the parts of its training examples that are said to be for these.
 
     Raises:
-      DataError: no training example is left, or one of the others has a class that none of these has.
+      DataError: no training example is left, one of the others has a class that none of these has, or a group is in
+        two parts.
     """
     if source.parts is None:
         return source
@@ -107,12 +110,31 @@ def _in_parts(source: Source, class_names: tuple[str, ...] | None) -> Source:
     for name, examples in splits.items():
         unknown = ~np.isin(examples.labels, train.labels)
         if unknown.any():
-            number = int(examples.labels[np.argmax(unknown)])
-            label = class_names[number] if class_names else str(number)
+            label = _class_name(int(examples.labels[np.argmax(unknown)]), class_names)
             problem = f"an example for {name} is of the class {label}, which no training example has"
             raise DataError(f"{train.name}: {problem}; expected all classes in training")
+    _check_groups_apart(source)
     others = {"validation": source.validation, "test": source.test} | splits
     return source._replace(train=train, validation=others["validation"], test=others["test"])
+
+
+def _class_name(number: int, class_names: tuple[str, ...] | None) -> str:
+    return class_names[number] if class_names else str(number)
+
+
+def _check_groups_apart(source: Source) -> None:
+    """Raises DataError if a group is in two of the parts: by the numbers of the rows, as people list them."""
+    train, listing = source.train, source.listing
+    if train.groups is None or source.parts is None:
+        return
+    for (first, one), (second, other) in itertools.combinations(source.parts.items(), 2):
+        both = np.isin(train.groups[other], train.groups[one])
+        if both.any():
+            example = other[np.argmax(both)]
+            pair = (example, one[np.argmax(train.groups[one] == train.groups[example])])
+            rows = pair if listing is None else [np.argmax(listing == number) for number in pair]
+            problem = f"row {rows[0]}, for {second}, is of one group with row {rows[1]}, for {first} (counted from 0)"
+            raise DataError(f"{train.name}: {problem}; expected each group in one split")
 
 
 def from_the_end(total: int, sizes: dict[str, int]) -> dict[str, np.ndarray]:

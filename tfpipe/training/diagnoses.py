@@ -22,13 +22,20 @@ def of_classes(splits: Splits, examples: Examples, weights: np.ndarray, validati
       validating: the examples that validate; in folds those that are trained on.
     """
     n_out = splits.n_out
-    there = np.bincount(examples.labels, weights, n_out) > 0
     counts = np.bincount(examples.labels, minlength=n_out)
+    there = np.bincount(examples.labels, weights, n_out) > 0
+    without = (counts > 0) & ~there
     in_validation = np.bincount(validating.labels, minlength=n_out)
     in_test = np.bincount(splits.test.labels, minlength=n_out)
-    beside = "; such classes are wrong in validation, beside its cost" * bool((in_validation[~there] > 0).any())
+
+    def never_named(which: np.ndarray) -> str:
+        if in_validation[which].any():
+            return "such classes are wrong in validation, beside its cost"
+        return "the model never takes an image for one of them"
+
     lines = [
-        (~there, f"no training example has weight: {{}}{beside or '; the model never takes an image for one of them'}"),
+        (counts == 0, f"no training example: {{}}; {never_named(counts == 0)}"),
+        (without, f"no training example has weight: {{}}; {never_named(without)}"),
         (there & (in_validation == 0), "no validation example: {}; what is chosen is not chosen by such classes"),
         (there & (in_test == 0) & bool(len(splits.test)), "no test example: {}; the test error says nothing of them"),
         ((counts > 0) & (counts < _FEW_EXAMPLES),
