@@ -13,6 +13,8 @@ import sys
 import tempfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from absl.testing import absltest, parameterized
 from PIL import Image
@@ -21,7 +23,7 @@ from sklearn import metrics
 from tests import made
 from tests.command import python, result, tfpipe, without_root_rights
 from tfpipe import load
-from tfpipe.config import Reading
+from tfpipe.config import Column, Reading
 from tfpipe.model import artifact
 
 
@@ -640,6 +642,84 @@ class EvaluateTest(ModelTest):
         )
         self.assert_fails(process, 1, "found.csv", "Permission denied")
         self.assertEmpty(os.listdir(self.scratch))
+
+
+class EvaluateTableTest(parameterized.TestCase):
+    """The model takes a number, three values of a column of text, and two of codes."""
+
+    COLUMNS = (Column("size"), *(Column("kind", kind) for kind in "abc"), Column("zip", "01"), Column("zip", "1"))
+
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        random = np.random.default_rng(0)
+        self.model = artifact.TrainedModel(
+            random.normal(size=(6, 3)).astype(np.float32), np.zeros(3, np.float32), ("no", "so", "yes"), (6,), 1.0, {},
+            columns=self.COLUMNS,
+        )  # fmt: skip
+        artifact.save(self.folder / "model.npz", self.model)
+        n = 40
+        self.table = {
+            "zip": np.array(["01", "1"])[random.integers(0, 2, n)],
+            "kind": np.array(["a", "b", "c"])[random.integers(0, 3, n)],
+            "size": random.normal(size=n).round(3),
+            "label": np.array(["no", "so", "yes"])[random.integers(0, 3, n)],
+        }
+
+    def evaluate(self, *flags, file="table.csv", **changed):
+        columns = {name: values for name, values in (self.table | changed).items() if values is not None}
+        path = self.folder / file
+        if file.endswith(".parquet"):
+            pq.write_table(pa.table(columns), path)
+        else:
+            lines = [columns, *zip(*columns.values(), strict=True)]
+            path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+        return tfpipe("evaluate", f"--model={self.folder}/model.npz", f"--dataset={path}", *flags)
+
+    def wrong(self):
+        """Whether the model is wrong, for each row."""
+        zips, kinds, sizes, labels = self.table.values()
+        x = np.stack([sizes, *(kinds == kind for kind in "abc"), *(zips == code for code in ("01", "1"))], axis=1)
+        return np.array(self.model.class_names)[(x @ self.model.W).argmax(axis=1)] != labels
+
+    @parameterized.parameters("table.csv", "table.parquet")
+    def test_categories_are_read_as_the_model_says(self, file):
+        found = result(self.evaluate("--split=all", file=file))
+        self.assertEqual((found["examples"], found["error"]), (40, self.wrong().mean()))
+
+    @parameterized.parameters(
+        ({"kind": None}, "lacks the columns kind, which the model takes; it has size, zip, label"),
+        ({"size": None, "zip": None}, "lacks the columns size, zip, which the model takes; it has kind, label"),
+        (
+            {"kind": None, "sort": ["a"] * 40},
+            "lacks the columns kind, which the model takes; it has size, zip, label, ",
+        ),
+    )
+    def test_a_table_that_lacks_columns(self, changed, words):
+        for file in ("table.csv", "table.parquet"):
+            process = self.evaluate(file=file, **changed)
+            self.assertEqual((process.returncode, process.stdout), (1, ""))
+            (line,) = process.stderr.splitlines()
+            self.assertIn(f"{file}: {words}", line)
+
+    def test_all_rows_are_for_the_test(self):
+        found = result(self.evaluate(split=["test"] * 40))
+        self.assertEqual((found["split"], found["examples"], found["error"]), ("test", 40, self.wrong().mean()))
+        (self.folder / "splits.txt").write_text("test\n" * 30 + "val\n" * 10)
+        found = result(self.evaluate(f"--split_file={self.folder}/splits.txt"))
+        self.assertEqual((found["examples"], found["error"]), (30, self.wrong()[:30].mean()))
+        process = self.evaluate("--split=train", split=["test"] * 40)
+        self.assertEqual((process.returncode, process.stdout), (1, ""))
+        self.assertIn("--split=train: has no examples; there are test, or all", process.stderr)
+
+    def test_a_class_that_the_training_rows_lack(self):
+        is_yes = self.table["label"] == "yes"
+        found = result(self.evaluate("--split=test", split=np.where(is_yes, "test", "train")))
+        self.assertEqual((found["examples"], found["error"]), (is_yes.sum(), self.wrong()[is_yes].mean()))
+        labels = np.where(is_yes, "other", self.table["label"])
+        process = self.evaluate("--split=test", split=np.where(is_yes, "test", "train"), label=labels)
+        self.assertEqual((process.returncode, process.stdout), (1, ""))
+        self.assertIn("has the classes other, and the model knows no, so, yes", process.stderr)
 
 
 class ExportTest(ModelTest):

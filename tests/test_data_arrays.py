@@ -140,6 +140,13 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertNoLogs("absl", "INFO"):
             load(self.npz(images=self.pixels, labels=self.labels, class_names=list("abc"), sample_weight=np.ones(60)))
 
+    def test_an_array_called_split_divides_nothing(self):
+        with self.assertLogs("absl", "INFO") as logged:
+            splits = load(self.npz(images=self.pixels, labels=self.labels, Split=["test"] * 60), split_order="end")
+        self.assertEqual((len(splits.train), splits.brought), (36, ()))
+        self.assertIn("data.npz: does not use Split", logged.output[0])
+        self.assertIn("the array 'Split' does not divide the rows; --split_file=FILE says the split", logged.output[1])
+
     def test_names_of_the_classes_in_an_npz(self):
         names = ("cat", "dog", "eel")
         for key, values, begin in (

@@ -12,6 +12,8 @@ from PIL import Image
 
 from tests import made
 from tfpipe import load
+from tfpipe.config import DataConfig
+from tfpipe.data import loading
 from tfpipe.exceptions import ConfigError, DataError
 
 
@@ -147,6 +149,27 @@ class PictureListTest(parameterized.TestCase):
             np.testing.assert_array_equal(getattr(splits, split).images, self.pixels[rows])
         self.assertEqual(splits.taken, ())
         self.assertEndsWith(splits.notes[1], "'split' divides the rows: 15 for train, 5 for validation, 10 for test")
+
+    @parameterized.parameters(
+        ([0] * 15 + [1] * 15, "it is of type int64, not text"),
+        (["x"] * 30, "its values are 'x', not train, validation or test"),
+    )
+    def test_a_column_of_other_words_is_told(self, words, reason):
+        path = self.csv({"image": self.pictures(), "split": words, "label": self.kinds})
+        with self.assertLogs("absl", "WARNING") as logged:
+            splits = self.load(path, images_dir="images")
+        self.assert_reads(splits)
+        (line,) = logged.output
+        self.assertIn(f"list.csv: the column 'split' does not divide the rows: {reason}; it is not used; if it", line)
+        # The labels may be called so.
+        with self.assertNoLogs("absl", "WARNING"):
+            self.assert_reads(self.load(self.csv({"image": self.pictures(), "set": self.kinds}), images_dir="images"))
+
+    def test_a_list_for_the_test_alone_measures_a_model(self):
+        path = self.csv({"image": self.pictures(), "split": ["test"] * 30, "label": self.kinds})
+        splits = loading.loaded(DataConfig(path, images_dir="images"), ("cat", "dog", "eel"))
+        np.testing.assert_array_equal(splits.test.images, self.pixels)
+        self.assertEqual((len(splits.train), len(splits.validation)), (0, 0))
 
     def test_missing_pictures_are_counted_and_named(self):
         names = self.pictures()

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import pathlib
 import sys
@@ -9,7 +10,8 @@ import pyarrow.parquet as pq
 from absl.testing import absltest, parameterized
 
 from tfpipe import load
-from tfpipe.data import description
+from tfpipe.config import DataConfig
+from tfpipe.data import description, loading
 from tfpipe.exceptions import ConfigError, DataError
 
 
@@ -64,6 +66,23 @@ class TableTest(parameterized.TestCase):
         dictionary = pa.array(names[self.labels]).dictionary_encode()
         self.assert_reads(self.parquet({**self.columns, "y": dictionary}), None, tuple(names))
 
+    @parameterized.parameters(
+        (["007", "7", "12"], ["007", "12", "7"], [0, 2, 1]),
+        (["01", "02", "01"], ["01", "02"], [0, 1, 0]),
+        (["+1", "1", "2"], ["+1", "1", "2"], [0, 1, 2]),
+        (["0", "10", "2"], [str(number) for number in range(11)], [0, 10, 2]),
+        (["1", "10", "2.0"], ["1", "2", "10"], [0, 2, 1]),
+    )
+    def test_codes_as_labels_of_csv(self, labels, class_names, numbers):
+        labels = np.array(labels)[np.arange(60) % 3]
+        self.assert_reads(
+            self.csv({**self.columns, "y": labels}), np.array(numbers)[np.arange(60) % 3], tuple(class_names)
+        )
+
+    def test_codes_as_numbers_of_classes(self):
+        labels = [f"{label:02}" for label in self.labels]
+        self.assert_reads(self.csv({**self.columns, "y": labels}), numbered_classes=True)
+
     @parameterized.parameters((";", "utf-8"), ("\t", "utf-8"), (",", "utf-8-sig"))
     def test_forms_of_csv(self, delimiter, encoding):
         self.assert_reads(self.csv({**self.columns, "y": self.labels}, delimiter, encoding=encoding))
@@ -114,9 +133,9 @@ class TableTest(parameterized.TestCase):
         ("b,c,y\nx.png,0,0\nz.png,1,1\n", "--categorical=b makes .*, --images_dir=FOLDER says where pictures lie"),
         ("split,a,y\ntrain,1,0\nholdout,2,1\n", "column 'split': 'holdout' in row 1 .*; expected train, validation or"),
         ("split,a,y\ntrain,1,0\n,2,1\n", "column 'split': 1 of 2 values are missing, the first in row 1"),
-        ("split,a,y\ntest,1,0\nval,2,1\n", "column 'split': no row is for training; expected train in one at least"),
+        ("split,a,y\ntest,1,0\nval,2,1\n", "no row is for training; expected train in one at least"),
         ("split,Set,a,y\ntest,train,1,0\nval,dev,2,1\n", "the columns split and Set may both say the splits; leave"),
-        ("split,a,y\ntrain,1,r\ntrain,1,s\ntest,1,t\n", r"\(y\), test: label 't' of example 0: no training example"),
+        ("split,a,y\ntrain,1,r\ntrain,1,s\ntest,1,t\n", "an example for test is of the class t, which no training exa"),
         ("split,a,y\ntrain,1,0\ntrain,1,1\ntest,1,2\n", "an example for test is of the class 2, which no training exa"),
         ("y\n1\n", "holds labels alone; expected columns of numbers"),
         ("a,y\n1,0\n2\n", "not a readable table: .*Expected 2 columns, got 1"),
@@ -260,6 +279,31 @@ class CategoriesTest(parameterized.TestCase):
         np.testing.assert_array_equal(splits.train.images[:, 0], pixels[:40])
         self.assertEqual((splits.train.images.dtype, splits.pixel_max), (np.float32, 1.0))
 
+    def test_codes_of_csv_are_text(self):
+        codes = np.array(["01", "1", "001"])[np.arange(60) % 3]
+        flags = np.where(np.arange(60) % 2, "true", "false")
+        days = np.where(np.arange(60) % 4 == 1, "2020-01-02", "2020-01-01")
+        table = {"height": None, "colour": None, "floor": None, "zip": codes, "flag": flags, "day": days}
+        splits = self.load(self.write(**table), ("zip", "flag", "day"))
+        titles = ["zip=001", "zip=01", "zip=1", "flag=false", "flag=true", "day=2020-01-01", "day=2020-01-02"]
+        self.assertEqual(list(map(str, splits.columns)), titles)
+        expected = [codes == "001", codes == "01", codes == "1", flags == "false", flags == "true"]
+        expected += [days == "2020-01-01", days == "2020-01-02"]
+        np.testing.assert_array_equal(splits.train.images, self.rows(*expected)[:40])
+
+    @parameterized.parameters(
+        # Numbers, as pandas writes them where one is missing; and codes, beside which they are text.
+        (["10.0", "9", "", "NA", "-1.0"], ["c=", "c=-1", "c=9", "c=10"], [3, 2, 0, 0, 1]),
+        (["10.0", "9", "", "NA", "009"], ["c=", "c=009", "c=10.0", "c=9", "c=NA"], [2, 3, 0, 4, 1]),
+        (["2", "2.0", "2", "1", "1"], ["c=1", "c=2"], [1, 1, 1, 0, 0]),
+    )
+    def test_numbers_as_text(self, values, titles, places):
+        values = np.array(values)[np.arange(60) % 5]
+        splits = self.load(self.write(height=None, colour=None, floor=None, c=values), ("c",))
+        self.assertEqual(list(map(str, splits.columns)), titles)
+        np.testing.assert_array_equal(splits.train.images.argmax(axis=1), np.array(places)[np.arange(40) % 5])
+        np.testing.assert_array_equal(splits.train.images.sum(axis=1), np.ones(40))
+
     def test_too_many_values(self):
         rows = np.arange(1200)
         table = {"colour": None, "floor": None, "height": rows % 7, "y": rows % 2}
@@ -332,6 +376,8 @@ class SplitColumnTest(parameterized.TestCase):
     def test_other_words_and_categories(self):
         other = {"train": "Training", "val": "dev", "test": "TESTING"}
         self.assert_divided(load(self.write("split", [other[w] for w in self.words])), train="train", validation="val")
+        spaces = np.char.add(np.char.add(" ", self.words), " ")
+        self.assert_divided(load(self.write("split", spaces)), train="train", validation="val", test="test")
         words = pa.array(self.words).dictionary_encode()
         self.assert_divided(load(self.write("split", words, "data.parquet")), train="train", test="test")
 
@@ -362,11 +408,75 @@ class SplitColumnTest(parameterized.TestCase):
             load(self.write("split", self.words), **options)
 
     def test_numbers_in_such_a_column_are_features(self):
-        splits = load(self.write("split", self.labels))
+        with self.assertLogs("absl", "WARNING") as logged:
+            splits = load(self.write("split", self.labels))
         self.assertEqual((splits.n_in, splits.brought), (3, ()))
+        np.testing.assert_array_equal(splits.train.images[:, 1], self.labels[splits.train.rows])
+        (line,) = logged.output
+        self.assertIn("the column 'split' does not divide the rows: it is of type int64, not text; it is a feat", line)
+        self.assertIn("--split_file=FILE; if not, name it in --categorical, or call it something else", line)
         with self.assertRaisesRegex(DataError, r"no numbers in the columns set \(string\)"):
             load(self.write("set", np.where(self.words == "val", "a", "b")))
-        self.assertEqual(load(self.write("set", self.words), categorical="set").n_in, 5)
+        with self.assertNoLogs("absl", "WARNING"):
+            self.assertEqual(load(self.write("set", self.words), categorical="set").n_in, 5)
+            self.assertEqual(load(self.write("set", self.labels), categorical="set").n_in, 5)
+
+    @parameterized.parameters(False, True)
+    def test_values_of_categories_are_those_of_training_rows(self, in_file):
+        kinds = np.where(np.arange(60) % 2, "b", "a")
+        kinds[np.flatnonzero(self.words == "test")[:4]] = ["x", "z", "x", "a"]
+        self.labels, labels = kinds, self.labels  # In the place of the column y.
+        np.save(self.folder / "weights.npy", np.arange(1.0, 61))
+        (self.folder / "splits.txt").write_text("\n".join(self.words))
+        path = self.write("label" if in_file else "split", labels if in_file else self.words)
+        if not in_file:
+            text = path.read_text().splitlines()
+            path.write_text("\n".join(f"{line},{end}" for line, end in zip(text, ["label", *labels], strict=True)))
+        config = DataConfig(
+            str(path), label_column="label", categorical=("y",), sample_weight=str(self.folder / "weights.npy"),
+            split_file=str(self.folder / "splits.txt") if in_file else None,
+        )  # fmt: skip
+        with self.assertLogs("absl", "WARNING") as logged:
+            splits = loading.loaded(config)
+        (line,) = logged.output
+        said = "3 of 60 rows have values that no training row has, and count as none of the values of their columns"
+        self.assertIn(f"data.csv: {said}: 'y=x', 'y=z'", line)
+        self.assertEqual(list(map(str, splits.columns)), ["a", "b", "y=a", "y=b"])
+        expected = np.stack([*self.rows.T, kinds == "a", kinds == "b"], axis=1)
+        for split, word in (("train", "train"), ("validation", "val"), ("test", "test")):
+            part, rows = getattr(splits, split), np.flatnonzero(self.words == word)
+            np.testing.assert_array_equal(part.images, expected[rows])
+            np.testing.assert_array_equal(part.labels, labels[rows])
+            np.testing.assert_array_equal(part.weights, 1.0 + rows)
+        # A model that is measured may know them.
+        columns = loading.loaded(config, ("0", "1", "2")).columns
+        self.assertEqual(list(map(str, columns)), ["a", "b", "y=a", "y=b", "y=x", "y=z"])
+
+    @parameterized.parameters(False, True)
+    def test_to_measure_a_model_none_has_to_be_for_training(self, in_file):
+        words = ["test"] * 60
+        (self.folder / "splits.txt").write_text("\n".join(words))
+        path = self.write("z" if in_file else "split", np.arange(60) if in_file else words)
+        config = DataConfig(str(path), split_file=str(self.folder / "splits.txt") if in_file else None)
+        with self.assertRaisesRegex(DataError, f"{'splits.txt' if in_file else 'data.csv'}: no row is for training"):
+            loading.loaded(config)
+        for changed in (config, dataclasses.replace(config, drop_duplicates=True, standardize=("columns",))):
+            splits = loading.loaded(changed, ("0", "1", "2"))
+            self.assertEqual([len(part) for part in (splits.train, splits.validation, splits.test)], [0, 0, 60])
+            np.testing.assert_array_equal(splits.test.images[:, [0, -1]], self.rows)
+            np.testing.assert_array_equal(splits.test.labels, self.labels)
+            self.assertEqual((splits.brought, splits.taken, len(splits.fingerprint)), (("test",), (), 64))
+
+    @parameterized.parameters(lambda label: "abc"[label], int)
+    def test_to_measure_a_model_other_splits_may_have_other_classes(self, name):
+        self.labels = np.array([name(label) for label in np.where(self.words == "test", 2, np.arange(60) % 2)])
+        path = self.write("split", self.words)
+        with self.assertRaisesRegex(DataError, f"an example for test is of the class {name(2)}, which no training"):
+            load(path)
+        splits = loading.loaded(DataConfig(str(path)), tuple(map(str, map(name, range(3)))))
+        self.assertEqual(splits.class_names, tuple(map(str, map(name, range(3)))))
+        np.testing.assert_array_equal(splits.test.labels, np.full(20, 2))
+        np.testing.assert_array_equal(splits.train.labels, np.flatnonzero(self.words == "train") % 2)
 
     def test_not_twice(self):
         (self.folder / "splits.txt").write_text("\n".join(self.words))

@@ -205,7 +205,7 @@ class DataConfig:
     categorical: tuple[str, ...] = _option(
         (),
         "columns of a .csv or Parquet file, such as colour,size, of text or integers that stand for categories: each "
-        "becomes columns of 0 and 1, one for each value in the file",
+        "becomes columns of 0 and 1, one for each value",
         _columns,
     )
     images_dir: str | None = _option(

@@ -108,13 +108,17 @@ def _is_same(dataset: str, of_run: str) -> bool:
 
 
 def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Splits":
-    """The data; pictures and categories are read as the model says, unless flags that are `given` say otherwise."""
+    """The data; pictures and categories are read as the model says, unless flags that are `given` say otherwise.
+
+    Raises:
+      DataError: it cannot be loaded; or it is a table that lacks a column of the model.
+    """
     from tfpipe.data import loading
-    from tfpipe.data.readers import registry
+    from tfpipe.model import columns
 
     options = dataclasses.asdict(data)
-    if model.columns and "categorical" not in given and "categorical" in registry.find(data).format.options:
-        options["categorical"] = tuple({column.name: None for column in model.columns if column.value is not None})
+    if model.columns and "categorical" not in given:
+        options["categorical"] = columns.categorical(data, model.columns)
     if model.color_mode is not None:
         form = {"image_size": model.image_shape[:2], "color_mode": model.color_mode}
         if not form.keys().isdisjoint(given):
@@ -128,7 +132,7 @@ def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Sp
                 if error.option not in of_model:
                     raise
                 # It is no folder of pictures; then, it is no data set of pictures.
-    return loading.loaded(data, model.class_names)
+    return loading.loaded(DataConfig(**options), model.class_names)
 
 
 def _data_of(workdir: Workdir, model: "TrainedModel") -> "Splits":
@@ -182,7 +186,8 @@ def _evaluate(
     there = [name for name in _SPLITS if len(getattr(splits, name))]
     if split not in (*there, "all"):
         others = f"{' and '.join(there)}, or all"
-        raise ConfigError("split", split, f"has no examples, as test_split=0 says; there are {others}")
+        reason = ", as test_split=0 says" if "train" in there else ""
+        raise ConfigError("split", split, f"has no examples{reason}; there are {others}")
     chosen = there if split == "all" else [split]
     parts = {name: scores.predict(model, splits, getattr(splits, name)) for name in chosen}
     if is_undivided:

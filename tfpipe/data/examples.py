@@ -250,16 +250,21 @@ class Splits:
                 raise DataError(f"{name}: {field} is {value}; expected a number above 0 that float32 can hold")
         if self.standardization is not None:
             _check_standardization(self.standardization, self.n_in, name)
-        for what, split in (("training", self.train), ("validation", self.validation)):
-            if not len(split):
-                raise DataError(f"{name}: no {what} examples; expected at least one; those for the test may be none")
+        self._check_enough()
         for split in (self.train, self.validation, self.test):
             check_same_form(self.train, split)
             check_labels_below(split, len(self.class_names))
+        _check_groups_apart({"train": self.train, "validation": self.validation, "test": self.test})
+
+    def _check_enough(self) -> None:
+        """Raises DataError unless there are examples for training, of which one has a weight, and for validation."""
+        name = self.train.name
+        for what, split in (("training", self.train), ("validation", self.validation)):
+            if not len(split):
+                raise DataError(f"{name}: no {what} examples; expected at least one; those for the test may be none")
         if self.train.weights is not None and not self.train.weights.any():
             of_weights = (self.config and self.config.sample_weight) or name
             raise DataError(f"{of_weights}: the weight of every training example is 0; expected one above 0 at least")
-        _check_groups_apart({"train": self.train, "validation": self.validation, "test": self.test})
 
     @property
     def scaling(self) -> Scaling:
@@ -330,6 +335,13 @@ class Splits:
     def n_out(self) -> int:
         """K, the number of classes."""
         return len(self.class_names)
+
+
+class SplitsToMeasure(Splits):
+    """A data set on which a model is measured: there may be no examples for training, or for validation."""
+
+    def _check_enough(self) -> None:
+        pass
 
 
 def _checked_class_names(class_names: tuple[str, ...], name: str) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def load(
         is plain by its name or shape.
       labels_key: the same for their labels.
       label_column: the column of a table that has the labels; None: `label`, `class`, `target` or `y`.
-      categorical: columns of a table, of text or integers: each becomes columns of 0 and 1, one for each value in it.
+      categorical: columns of a table, of text or integers: each becomes columns of 0 and 1, one for each value.
       images_dir: the folder of the pictures that a table names in one of its columns; None: the folder of a CSV file
         that names pictures there.
       numbered_classes: integer labels of arrays, tables and IDX files are the numbers of the classes from 0 on; else
@@ -147,7 +147,7 @@ def loaded(config: DataConfig, of_model: tuple[str, ...] = ()) -> Splits:
     Args:
       config: which data.
       of_model: the names of the classes of a model that is to be measured on it. Examples of a single class will do
-        then, and what is in two splits is not warned of.
+        then, none has to be for training, and what is in two splits is not warned of.
 
     Raises:
       DataError, ConfigError: as `load`.

@@ -17,19 +17,19 @@ _BY_NAME = {name: split for split, names in NAMES.items() for name in names}
 
 
 def split_of(name: str) -> str | None:
-    """`train`, `validation` or `test`, if `name` is one of their names, in upper or lower case; else None."""
-    return _BY_NAME.get(name.lower())
+    """The split that `name` is a name of, if it is one, in upper or lower case; spaces around it do not count."""
+    return _BY_NAME.get(name.strip().lower())
 
 
 def parts(words: np.ndarray, where: str) -> dict[str, np.ndarray]:
-    """The numbers of the rows of each split that has any, `[n]` int64, ascending; the training split first.
+    """The numbers of the rows of each split that has any, `[n]` int64, ascending; the training split first, if it has.
 
     Args:
       words: `[N]` text, a name of a split for each row.
       where: what has them, in errors.
 
     Raises:
-      DataError: a word is no name of a split; or no row is for training.
+      DataError: a word is no name of a split.
     """
     different, of_row = np.unique(words, return_inverse=True)
     splits = np.array([split_of(str(word)) or "" for word in different])[of_row]
@@ -38,8 +38,6 @@ def parts(words: np.ndarray, where: str) -> dict[str, np.ndarray]:
         shown = repr(one_line(str(words[row])))
         raise DataError(f"{where}: {shown:.100} in row {row} (counted from 0); expected train, validation or test")
     found = {split: np.flatnonzero(splits == split) for split in NAMES}
-    if not len(found["train"]):
-        raise DataError(f"{where}: no row is for training; expected train in one at least")
     return {split: rows for split, rows in found.items() if len(rows)}
 
 

@@ -6,9 +6,10 @@ import numpy as np
 
 from tfpipe.config import DataConfig
 from tfpipe.data import duplicates, scaling
-from tfpipe.data.examples import Examples, Splits
+from tfpipe.data.examples import Examples, Splits, SplitsToMeasure
 from tfpipe.data.groups import placed
 from tfpipe.data.readers.source import Source
+from tfpipe.data.trained_columns import trained
 from tfpipe.exceptions import ConfigError, DataError, enumeration
 from tfpipe.log import log
 
@@ -31,11 +32,11 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
       source: the data.
       config: how it is divided and scaled.
       of_model: the classes of a model, where examples are to measure one, and none to train one: they may all be of one
-        class then, beside which these are named.
+        class then, beside which these are named, and none has to be for training.
 
     Raises:
-      DataError: the training examples are of one class, of too many, or of too few groups; or `drop_duplicates` leaves
-        none of a class.
+      DataError: there are no training examples; they are of one class, of too many, or of too few groups; one for
+        another split is of a class that none of them has; or `drop_duplicates` leaves none of a class.
       ConfigError: a split would be empty that was not to be, leave nothing to train on, or divide a group.
     """
     named = source.class_names or source.train.class_names
@@ -44,7 +45,9 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
         raise DataError(
             f"{source.train.name}: label {n_classes - 1} is out of range; expected at most {_MOST_CLASSES - 1}"
         )
-    source = _in_parts(source, named)
+    if not of_model:  # Such a model may know the values.
+        source = trained(source)
+    source = _in_parts(source, named, config, to_train=not of_model)
     if config.drop_duplicates:
         source = duplicates.dropped(source, of_model)
     if not of_model and len(np.unique(source.train.labels)) < 2:
@@ -53,9 +56,11 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
 
     brought = {"test": source.test, "validation": source.validation}
     lacking = [name for name, examples in brought.items() if examples is None]
-    wanted = [name for name in lacking if name != "test" or config.test_split]
+    wanted = [name for name in lacking if len(source.train) and (name != "test" or config.test_split)]
     sizes = _sizes(len(source.train), wanted, config)
-    if config.split_order == "end":
+    if not wanted:
+        numbers = {"train": np.arange(len(source.train))}
+    elif config.split_order == "end":
         numbers = from_the_end(len(source.train), sizes)
         if source.train.groups is not None:
             _check_groups_whole(source.train.groups, numbers, config)
@@ -63,24 +68,27 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
         numbers = stratified(source.train.labels, sizes, config.split_seed)
     else:
         numbers = _in_whole_groups(source.train, sizes, config.split_seed)
-    numbers.setdefault("test", np.arange(0))
+    for name in lacking:
+        numbers.setdefault(name, np.arange(0))
     parts = {name: source.train.take(of_split) for name, of_split in numbers.items()}
     parts |= {name: examples for name, examples in brought.items() if examples is not None}
 
     class_names = named or tuple(str(number) for number in range(n_classes))
     train = parts["train"]
-    _report_missing_classes(source.train, train, class_names, [*reversed(sizes)], config.split_order)
+    if len(train):
+        _report_missing_classes(source.train, train, class_names, [*reversed(sizes)], config.split_order)
     _report_classes_without_weight(train, class_names)
     if len(class_names) < 2:
         class_names += tuple(name for name in of_model if name not in class_names)
+    is_standardized = config.standardize == ("columns",)
     as_float64 = train.blocks(_STANDARDIZATION_BYTES, np.dtype(np.float64).itemsize)
-    splits = Splits(
+    splits = (SplitsToMeasure if of_model else Splits)(
         train,
         parts["validation"],
         parts["test"],
         class_names,
         pixel_max=_pixel_max(source, config),
-        standardization=scaling.standardization(as_float64) if config.standardize == ("columns",) else None,
+        standardization=scaling.standardization(as_float64) if is_standardized and len(train) else None,
         config=config,
         # Bytes have their own scale, whatever they are divided by: the tutorial takes 256.
         white=source.pixel_max if train.stored.dtype == np.uint8 else None,
@@ -94,22 +102,25 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
     return splits
 
 
-def _in_parts(source: Source, class_names: tuple[str, ...] | None) -> Source:
+def _in_parts(source: Source, class_names: tuple[str, ...] | None, config: DataConfig, *, to_train: bool) -> Source:
     """The data with splits of their own for the parts of its training examples that are said to be for these.
 
     Raises:
-      DataError: no training example is left, one of the others has a class that none of these has, or a group is in
-        two parts.
+      DataError: to train, there is no training example, or one of the others has a class that none of these has; or a
+        group is in two parts.
     """
     if source.parts is None:
         return source
     splits = {name: source.train.take(numbers) for name, numbers in source.parts.items()}
-    train = splits["train"]
-    if not len(train):
+    train = splits.setdefault("train", source.train.take(np.arange(0)))
+    if to_train and "train" not in source.parts:
+        where = config.split_file or train.name
+        raise DataError(f"{where}: no row is for training; expected train in one at least")
+    if to_train and not len(train):
         raise DataError(f"{train.name}: no example for training is left; expected one at least")
     for name, examples in splits.items():
         unknown = ~np.isin(examples.labels, train.labels)
-        if unknown.any():
+        if to_train and unknown.any():
             label = _class_name(int(examples.labels[np.argmax(unknown)]), class_names)
             problem = f"an example for {name} is of the class {label}, which no training example has"
             raise DataError(f"{train.name}: {problem}; expected all classes in training")
@@ -296,7 +307,7 @@ def _pixel_max(source: Source, config: DataConfig) -> float:
     """What the images are divided by: what the user says, else what the data is."""
     if config.pixel_max is None:
         return source.pixel_max
-    if config.pixel_max > 1 and source.train.stored.dtype != np.uint8:
+    if config.pixel_max > 1 and len(source.train) and source.train.stored.dtype != np.uint8:
         _, largest = source.train.value_range()
         if largest <= 1:
             # Such as the tutorial's flags, made for bytes, on its own file. Scaled twice, a run would look merely bad.

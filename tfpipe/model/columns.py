@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.config import Column
+from tfpipe.config import Column, DataConfig
+from tfpipe.data.readers import arrow, registry
 from tfpipe.exceptions import DataError, enumeration
 from tfpipe.text import one_line
 
@@ -60,6 +61,24 @@ def match(of_model: tuple[Column, ...], of_table: tuple[Column, ...], where: str
             unseen.setdefault(column.name, []).append(place)
     places = np.array([place_of.get(column, -1) for column in of_model])
     return Match(places, unseen, [name for name in are_categories if name not in names])
+
+
+def categorical(data: DataConfig, of_model: tuple[Column, ...]) -> tuple[str, ...]:
+    """The columns that a model takes as categories, if the data is a table; it has all columns of the model then.
+
+    Raises:
+      DataError: it lacks one; or it cannot be read.
+      ConfigError: an option has no meaning for the data.
+    """
+    found = registry.find(data)
+    if "categorical" not in found.format.options:
+        return ()
+    # Told before the values are read: text under a name that the model does not know would be refused first.
+    names = arrow.column_names(found.what)
+    expected = [column for column in of_model if column.name in names]
+    known = {column.name for column in expected}
+    match(of_model, (*expected, *(Column(name) for name in names if name not in known)), data.dataset)
+    return tuple({column.name: None for column in of_model if column.value is not None})
 
 
 def _shown(names: list[str]) -> str:

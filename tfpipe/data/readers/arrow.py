@@ -1,6 +1,7 @@
 """A CSV file, or a Parquet file, as a table of Arrow, and its labels."""
 
 import contextlib
+import csv
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ LABELS = ("label", "class", "target", "y")
 ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")
 _PARQUET = b"PAR1"
 _DELIMITERS = (",", ";", "\t")
+# An integer as a code has it, such as 007, of which a number would be another text.
+_PADDED = "^ *([+-]?0[0-9]+|[+][0-9]+) *$"
 # The types of a column are told by its first block: as large as Arrow takes one, so that most files are one.
 _MOST_BLOCK = (1 << 31) - 1
 
@@ -50,24 +53,23 @@ def readable(path: pathlib.Path) -> Iterator[None]:
         raise DataError(f"{path}: not a readable table: {brief(error)}") from error
 
 
-def read_table(path: pathlib.Path, label_column: str | None, text: Sequence[str] = ()) -> "pyarrow.Table":
-    """The file as a whole.
+def read_table(
+    path: pathlib.Path, label_column: str | None, text: Sequence[str] = (), only: Sequence[str] = ()
+) -> "pyarrow.Table":
+    """The file as a whole, or some of its columns.
 
     Args:
       path: of it. CSV has the names of the columns in its first line, and `,`, `;` or tabs between values.
       label_column: the column of the labels, if it is given: then a first line of numbers may be names.
       text: columns of CSV that are text, whatever is in them.
+      only: the columns of CSV that are wanted; none: all.
 
     Raises:
       DataError: two columns have one name; there are no rows; there is no pyarrow, by which it is read.
     """
-    try:
-        import pyarrow.csv
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path}: is read by a package that is not there: pip install 'tfpipe[tables]'") from None
+    pyarrow, parquet = _packages(path)
     if is_parquet(path):
-        with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
+        with parquet.ParquetFile(path, memory_map=False) as file:
             # Arrow has numbers in 8 bytes for the most part.
             check_fits_memory(str(path), 8 * file.metadata.num_rows * file.metadata.num_columns)
             return _checked(path, file.read())
@@ -80,9 +82,25 @@ def read_table(path: pathlib.Path, label_column: str | None, text: Sequence[str]
             path,
             read_options=pyarrow.csv.ReadOptions(block_size=min(path.stat().st_size + 1, _MOST_BLOCK)),
             parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter(first), newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(text, pyarrow.string())),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(text, pyarrow.string()), include_columns=list(only)
+            ),
         ),
     )
+
+
+def column_names(path: pathlib.Path) -> list[str]:
+    """The names of the columns; no value is read.
+
+    Raises:
+      DataError: the file is damaged; there is no pyarrow, by which Parquet is read.
+    """
+    with readable(path):
+        if is_parquet(path):
+            _, parquet = _packages(path)
+            return list(map(str, parquet.read_schema(path).names))
+        with open(path, encoding="utf-8-sig", newline="") as text:
+            return next(filter(None, csv.reader(text, delimiter=delimiter(first_line(path)))), [])
 
 
 def first_line(path: pathlib.Path) -> str:
@@ -118,30 +136,32 @@ def labels(
     path: pathlib.Path,
     table: "pyarrow.Table",
     name: str,
-    parts: dict[str, np.ndarray] | None,
     *,
     numbered: bool,
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """The labels in the column `name`: `[N]` integers, and the class names; None where they have numbers alone.
 
+    Where one of a CSV file is an integer with zeros before it, such as 007, all are text, unless they are `numbered`.
+
     Args:
       path: the file, in errors.
       table: its content.
       name: the column.
-      parts: the rows of each split, the training split first; None: all are for training.
       numbered: integers are the numbers of their classes; see `labels.encode`.
 
     Raises:
-      DataError: a label is missing, or no label; or no training row has it.
+      DataError: a label is missing, or no label.
     """
-    values, where = _labels(path, name, table.column(name)), f"{path} ({name})"
-    if parts is None:
-        (numbers,), class_names = labels_.encode([(values, where)], numbered=numbered)
-        return numbers, class_names
-    encoded, class_names = labels_.encode([(values[of], f"{where}, {s}") for s, of in parts.items()], numbered=numbered)
-    numbers = np.empty(len(values), np.int64)
-    for of, of_split in zip(parts.values(), encoded, strict=True):
-        numbers[of] = of_split
+    column = table.column(name)
+    if is_number(column.type) and not numbered and not is_parquet(path):
+        import pyarrow.compute
+
+        as_text = read_table(path, name, [name], [name]).column(name)
+        if pyarrow.compute.any(pyarrow.compute.match_substring_regex(as_text, _PADDED)).as_py():
+            check_whole(path, name, column.is_null().to_numpy())  # As text it would be no missing value any more.
+            column = as_text
+    values = _labels(path, name, column)
+    (numbers,), class_names = labels_.encode([(values, f"{path} ({name})")], numbered=numbered)
     return numbers, class_names
 
 
@@ -181,6 +201,16 @@ def is_number(kind: Any) -> bool:
     import pyarrow
 
     return pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind)
+
+
+def _packages(path: pathlib.Path) -> tuple[Any, Any]:
+    """`pyarrow`, with `pyarrow.csv`, and `pyarrow.parquet`."""
+    try:
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{path}: is read by a package that is not there: pip install 'tfpipe[tables]'") from None
+    return pyarrow, pyarrow.parquet
 
 
 def _checked(path: pathlib.Path, table: "pyarrow.Table") -> "pyarrow.Table":

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _MOST_VALUES = 1000
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 # So many rows may all differ by chance, or because they are few of many, such as those to evaluate a model on.
 _FEW_ROWS = 100
 
@@ -34,7 +36,8 @@ def categories(path: pathlib.Path, name: str, column: "pyarrow.ChunkedArray") ->
     """The categories that the column `name` of the file `path` holds.
 
     An integer is the text of its digits, also where it is stored as a floating-point number, as pandas does it in
-    columns with missing values.
+    columns with missing values. A CSV file has text, which are such numbers if all of its values are written as numbers
+    are: 7, but not 007.
 
     Raises:
       DataError: the values are no categories, or they are too many.
@@ -44,6 +47,8 @@ def categories(path: pathlib.Path, name: str, column: "pyarrow.ChunkedArray") ->
         raise DataError(f"{path}: column {name!r} is of type {column.type}; expected text or integers as categories")
     encoded = column.dictionary_encode().unify_dictionaries()
     stored = encoded.chunk(0).dictionary.to_pylist()
+    if not arrow.is_parquet(path):
+        stored = _numbers(stored)
     _check_few(path, name, len(stored), len(column))
     texts = [_text(path, name, value) for value in stored]
     # A missing value, which has no number, is at -1: the end.
@@ -69,6 +74,20 @@ def _check_few(path: pathlib.Path, name: str, n_values: int, n_rows: int) -> Non
     else:
         return
     raise DataError(f"{path}: column {name!r} has {n_values} different values, {limit}; leave out the column")
+
+
+def _numbers(texts: list[str]) -> list[Any]:
+    """The numbers that the texts are, None for what is missing; or the texts, if one of them is none."""
+    import pyarrow.csv
+
+    missing = set(pyarrow.csv.ConvertOptions().null_values)
+    stripped = [None if text in missing else text.strip() for text in texts]
+    if not all(text is None or _NUMBER.fullmatch(text) for text in stripped):
+        return texts
+    return [
+        None if text is None else float(text) if text.partition(".")[2].strip("0") else int(text.partition(".")[0])
+        for text in stripped
+    ]
 
 
 def _text(path: pathlib.Path, name: str, value: Any) -> str:

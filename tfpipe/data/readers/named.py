@@ -9,6 +9,7 @@ import numpy as np
 
 from tfpipe import memory
 from tfpipe.data import labels as labels_
+from tfpipe.data import split_names
 from tfpipe.data.checked import checked_groups, checked_weights
 from tfpipe.data.examples import Examples
 from tfpipe.data.groups import numbered as numbered_groups
@@ -128,6 +129,10 @@ def source(of: Content, *, numbered: bool) -> Source:
         unused.append(of.class_names[0])
     if unused:
         log.info("%s: does not use %s", of.where, enumeration(sorted(unused)))
+    for name in unused:
+        if name.lower() in split_names.COLUMNS:
+            remedy = "--split_file=FILE says the split of each row"
+            log.warning("%s: the array %r does not divide the rows; %s", of.where, name, remedy)
     return Source(train, validation, test, 255.0 if train.stored.dtype == np.uint8 else 1.0, names)
 
 

@@ -33,6 +33,11 @@ _NAMES = (
 # Rows in which the column is looked for.
 _ENOUGH = 20
 _MOST_NAMED = 5
+# Of a column called `split` that holds something else.
+_NO_SPLITS = (
+    "it is not used; if it says the splits, write these words in it, or give --split_file=FILE; if not, call it "
+    "something else"
+)
 
 
 def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
@@ -88,8 +93,9 @@ def read(
         of_splits = split_column.found(path, table, [of_names, *([label_column] if label_column else [])])
         others = (of_names, of_splits, *arrow.ROW_NUMBERS)
         of_labels = _label_column(path, [name for name in table.column_names if name not in others], label_column)
+        split_column.warn_of_others(path, table, (of_names, of_labels, of_splits), _NO_SPLITS)
         parts, of_parts = (None, "") if of_splits is None else split_column.parts(path, table, of_splits)
-        labels, class_names = arrow.labels(path, table, of_labels, parts, numbered=numbered_classes)
+        labels, class_names = arrow.labels(path, table, of_labels, numbered=numbered_classes)
         if int(labels.max()) > np.iinfo(np.int32).max:
             most = np.iinfo(np.int32).max
             raise DataError(f"{path} ({of_labels}): label {labels.max()} is out of range; expected at most {most}")

@@ -21,7 +21,7 @@ class Source(NamedTuple):
       reading: how pictures became the images; None: they were no pictures.
       notes: what is to be said of how the files were understood, a line each.
       columns: what the numbers of a row of features are; None: they have no names.
-      parts: for each split that the data or a file beside it says, `train` among them, the numbers of its examples
+      parts: for each split that the data or a file beside it says, and that has any, the numbers of its examples
         among the training examples, ascending; None: all of these are for training, but for what is drawn from them.
     """
 

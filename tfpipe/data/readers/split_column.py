@@ -1,15 +1,16 @@
 """The column of a table that says of which split each row is."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfpipe.data import split_names
 from tfpipe.data.readers import arrow
-from tfpipe.exceptions import DataError
+from tfpipe.exceptions import DataError, enumeration
 from tfpipe.log import log
+from tfpipe.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow
@@ -36,11 +37,31 @@ def found(path: pathlib.Path, table: "pyarrow.Table", others: Sequence[str]) -> 
     return names[0] if names else None
 
 
+def warn_of_others(path: pathlib.Path, table: "pyarrow.Table", used: Collection[str | None], remedies: str) -> None:
+    """Warns of columns that are called like one of splits, and are taken for something else.
+
+    Args:
+      path: the file.
+      table: its content.
+      used: columns that are known to be splits, or something else.
+      remedies: what settles it.
+    """
+    for name in table.column_names:
+        if name.lower() not in split_names.COLUMNS or name in used:
+            continue
+        column = table.column(name)
+        reason = f"it is of type {column.type}, not text"
+        if arrow.is_text(column.type):
+            words = [repr(one_line(word)) for word in arrow.texts(arrow.plain(column).unique()).tolist()]
+            reason = f"its values are {enumeration(words, 3)}, not train, validation or test"
+        log.warning("%s: the column %r does not divide the rows: %s; %s", path, name, reason, remedies)
+
+
 def parts(path: pathlib.Path, table: "pyarrow.Table", name: str) -> tuple[dict[str, np.ndarray], str]:
-    """The rows of each split, as the column `name` says it, the training split first; and a line that tells this.
+    """The rows of each split that has any, as the column `name` says it, and a line that tells this.
 
     Raises:
-      DataError: a word names no split, or one is missing; no row is for training.
+      DataError: a word names no split, or one is missing.
     """
     words = arrow.texts(table.column(name))
     arrow.check_whole(path, name, words == "")

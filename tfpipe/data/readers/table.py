@@ -18,6 +18,12 @@ from tfpipe.memory import check_fits_memory
 if TYPE_CHECKING:
     import pyarrow
 
+# Of a column called `split` that holds something else.
+_NO_SPLITS = (
+    "it is a feature; if it says the splits, write these words in it, or leave it out and give --split_file=FILE; if "
+    "not, name it in --categorical, or call it something else"
+)
+
 
 def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
     """The path, if it is one of a file `.csv`, or of one that begins as Parquet does."""
@@ -44,13 +50,14 @@ def read(
       ConfigError: a column is not there, or is categorical and has the labels.
     """
     with arrow.readable(path):
-        table = arrow.read_table(path, label_column)
+        table = arrow.read_table(path, label_column, categorical)
         names = table.column_names
         of_labels = arrow.label_column(path, names, label_column)
         _check_categorical(path, names, of_labels, categorical)
         of_splits = split_column.found(path, table, (of_labels, *categorical))
+        split_column.warn_of_others(path, table, (of_labels, of_splits, *categorical), _NO_SPLITS)
         parts, note = (None, "") if of_splits is None else split_column.parts(path, table, of_splits)
-        labels, class_names = arrow.labels(path, table, of_labels, parts, numbered=numbered_classes)
+        labels, class_names = arrow.labels(path, table, of_labels, numbered=numbered_classes)
         features = {name: table.column(name) for name in names if name not in (of_labels, of_splits)}
         features = {
             name: column
