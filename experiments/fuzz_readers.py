@@ -324,13 +324,14 @@ def fuzz(format: Format, examples: int) -> dict[str, int]:
 
 def main(examples: int, names: tuple[str, ...]) -> None:
     logging.set_verbosity(logging.ERROR)
-    in_use = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY, resource.RLIM_INFINITY))
     with tempfile.TemporaryDirectory() as folder:
         counts = {}
         for format in formats(pathlib.Path(folder)):
             if not format.name.startswith(names or ""):
                 continue
+            # Anew for each: libraries that others have imported keep what they took.
+            in_use = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY, resource.RLIM_INFINITY))
             counts[format.name] = fuzz(format, examples)
             print(f"{format.name}: {counts[format.name]}", file=sys.stderr, flush=True)
     print(json.dumps({"files": sum(count["files"] for count in counts.values()), "formats": counts}))

@@ -59,7 +59,9 @@ class ArtifactTest(parameterized.TestCase):
             self.assertNotIn("scale", arrays)
         self.assertIsNone(artifact.load(self.path).scale)
 
-    @parameterized.parameters((Reading(),), (Reading("stored", "black", 4095, "crop", "full"),), (AS_STORED,))
+    @parameterized.parameters(
+        (Reading(),), (Reading("stored", "black", 4095, "crop", "full"),), (Reading(gray_max=None),), (AS_STORED,)
+    )
     def test_how_pictures_are_read_is_loaded(self, reading):
         artifact.save(self.path, model(reading=reading))
         self.assertEqual(artifact.load(self.path).reading, reading)

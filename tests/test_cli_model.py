@@ -409,6 +409,40 @@ class EvaluateTest(ModelTest):
         process = tfpipe("evaluate", f"--workdir={workdir}", "--dataset=digits", "--test_split=300")
         self.assert_fails(process, 1, f"{workdir}/flags.txt: ", ", or --test_split makes it otherwise than it was, so")
 
+    @pytest.mark.exhaustive
+    def test_gray_of_more_bits_than_in_training_is_refused(self):
+        random = np.random.default_rng(0)
+        values = random.integers(0, 4096, (40, 4, 5)).astype(np.uint16)
+        for folder, images in (("bytes", (values // 16).astype(np.uint8)), ("deep", values)):
+            for number, image in enumerate(images):
+                path = self.scratch / folder / "cd"[number % 2] / f"{number:02}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(path)
+        workdir, deep = self.scratch / "run", self.scratch / "deep"
+        result(
+            tfpipe(
+                "train",
+                f"--dataset={deep.with_name('bytes')}",
+                f"--workdir={workdir}",
+                "--device=cpu",
+                "--notensorboard",
+            )
+        )
+        process = tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={deep}")
+        self.assertEqual((process.returncode, process.stdout), (1, ""))
+        self.assertRegex(
+            process.stderr.splitlines()[-1],
+            f"{deep}: holds gray pictures of more than 8 bits .*; --gray_max=VALUE says",
+        )
+        found = [
+            result(tfpipe("evaluate", f"--workdir={workdir}", f"--dataset={folder}", "--split=all", *more))["cost"]
+            for folder, more in ((f"{deep}", ("--gray_max=4095",)), (f"{deep.with_name('bytes')}", ()))
+        ]
+        self.assertEqual(*found)  # Both have the same pixels.
+        process = tfpipe("predict", f"--model={workdir}/model.npz", str(deep / "c" / "00.png"))
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("--gray_max=VALUE tells it in training", process.stdout)
+
     @parameterized.parameters((), ("--batch_size=10", "--epochs=3"))
     @pytest.mark.exhaustive
     def test_training_evaluate_and_predict_read_pictures_alike(self, *more):

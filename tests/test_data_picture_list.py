@@ -171,6 +171,54 @@ class PictureListTest(parameterized.TestCase):
         np.testing.assert_array_equal(splits.test.images, self.pixels)
         self.assertEqual((len(splits.train), len(splits.validation)), (0, 0))
 
+    def test_the_training_pictures_of_a_column_of_splits_tell_range_and_size(self):
+        for number in range(30):
+            is_test, path = number % 3 == 2, self.folder / f"{number:02}.png"
+            values = np.full((90, 200) if is_test else (20, 30), 60000 if is_test else 100 * number, np.uint16)
+            Image.fromarray(values).save(path)
+        words = np.array(["train", "valid", "test"])[np.arange(30) % 3]
+        words[4] = "train"
+        Image.fromarray(np.full((20, 30), 3000, np.uint16)).save(self.folder / "04.png")
+        labels = np.arange(30) // 3 % 2
+        path = self.csv({"id": [f"{n:02}" for n in range(30)], "split": words, "label": labels})
+        splits = self.load(path, images_dir=".")
+        self.assertEqual((splits.reading.gray_max, splits.train.images.shape), (4095, (11, 20, 30)))
+        self.assertEqual(splits.test.images.min(), 255)
+        rows = np.flatnonzero(words == "train")
+        values = np.where(rows == 4, 3000, 100 * rows) * 256 // 4096
+        np.testing.assert_array_equal(splits.train.images, np.broadcast_to(values[:, None, None], (11, 20, 30)))
+        size, gray = splits.notes[2:]
+        self.assertIn("pictures of 2 sizes, from 20 x 30 to 90 x 200, are brought to 20 x 30", size)
+        self.assertIn("4095 is white, for the largest value in training is 3000;", gray)
+
+    @parameterized.parameters(
+        ("test", b"none", "no example for test is left; expected one at least"),
+        ("valid", b"cut off", "no example for validation is left; expected one at least"),
+        ("train", b"none", "no picture of the split train decodes"),
+        ("train", b"cut off", "no example for training is left; expected one at least"),
+    )
+    def test_a_split_of_which_no_picture_decodes(self, word, content, message):
+        names = self.pictures()
+        words = np.array(["train"] * 10 + ["valid"] * 10 + ["test"] * 10)
+        for number in np.flatnonzero(words == word):
+            path = self.folder / "images" / names[number]
+            path.write_bytes(path.read_bytes()[:-30] if content == b"cut off" else content)
+        with self.assertRaisesRegex(DataError, f"list.csv: {message}$"):
+            self.load(
+                self.csv({"file": names, "split": words, "label": self.kinds}),
+                images_dir="images",
+                skip_bad_images=True,
+            )
+        pathlib.Path("splits.txt").write_text("\n".join(words))
+        left = message.replace("no picture of the split train decodes", "no example for training is left")
+        with self.assertRaisesRegex(DataError, f"list.csv: {left}"):
+            self.load(
+                self.csv({"file": names, "label": self.kinds}),
+                images_dir="images",
+                skip_bad_images=True,
+                split_file="splits.txt",
+            )
+
     def test_missing_pictures_are_counted_and_named(self):
         names = self.pictures()
         for missing in (2, 3, 5, 7, 11, 13, 17):

@@ -77,7 +77,7 @@ class OrientationTest(parameterized.TestCase):
         splits = load(self.folder / "data")
         found = [image.tobytes() for part in (splits.train, splits.validation, splits.test) for image in part.images]
         self.assertEqual(sorted(found), sorted(image.tobytes() for image in images))
-        self.assertEqual(splits.reading, Reading())
+        self.assertEqual(splits.reading, Reading(gray_max=None))
         with self.assertRaisesRegex(DataError, "pictures are 5 x 7; image_size="):
             load(self.folder / "data", orientation="stored", image_size="native")
 
@@ -343,6 +343,25 @@ class DeepGrayTest(parameterized.TestCase):
         splits = load(self.root)
         self.assertEqual(splits.reading.gray_max, 4095)
         self.assertEqual(splits.test.images.min(), 255)
+
+    def test_where_no_training_picture_tells_it_others_are_refused(self):
+        for number, values in enumerate(self.values):
+            saved(self.root / "train" / "cd"[number % 2] / f"{number:02}.png", (values // 16).astype(np.uint8))
+        self.assertIsNone(load(self.root).reading.gray_max)
+        self.assertEqual(load(self.root, gray_max=4095).reading.gray_max, 4095)
+        path = saved(self.root / "test" / "c" / "deep.png", self.values[0])
+        with self.assertRaisesRegex(
+            DataError, f"^{path}: .*is gray of more than 8 bits .*; --gray_max=VALUE tells it in training"
+        ):
+            load(self.root)
+        splits = load(self.root, gray_max=4095)
+        np.testing.assert_array_equal(splits.test.images[0], self.values[0] // 16)
+
+    def test_training_pictures_that_are_black(self):
+        self.values[:] = 0
+        self.save()
+        splits, _ = self.images()
+        self.assertEqual((splits.reading.gray_max, splits.train.images.max()), (255, 0))
 
     def test_floating_point_pixels_are_refused(self):
         self.save()

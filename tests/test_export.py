@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from absl.testing import parameterized
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tests.photos import blurred_noise
 from tests.test_inference import model
@@ -24,7 +24,7 @@ from tfpipe import SoftmaxRegression
 from tfpipe.config import AS_STORED, Reading
 from tfpipe.data import pictures
 from tfpipe.exceptions import DataError, OptionError
-from tfpipe.model import artifact, encoded, export
+from tfpipe.model import artifact, encoded, exif, export
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
@@ -156,6 +156,7 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
             ("a.webp", colours, {}, "no picture of a kind"),
             ("a.tif", colours, {}, "no picture of a kind"),
             ("a.bmp", colours.convert("1"), {}, "a BMP of another kind"),
+            ("a.jpg", colours, {"xmp": b'tiff:Orientation="6"'}, "whose orientation may stand in XMP"),
         ):
             path = self.folder / name
             picture.save(path, **options)
@@ -325,6 +326,15 @@ class EncodedTest(tf.test.TestCase, parameterized.TestCase):
             warnings.simplefilter("ignore")  # Pillow's, of palettes with alpha, where gray is made of them.
             self.check(paths, (30, 40), "RGB", reading)
 
+    def test_gray_of_16_bits_is_an_error_where_white_is_not_known(self):
+        random, reading = np.random.default_rng(0), Reading(gray_max=None)
+        paths = [self.folder / f"{bits}.png" for bits in (8, 16)]
+        for path, bits in zip(paths, (8, 16), strict=True):
+            path.write_bytes(png(random, 30, 40, bits, 0, False))
+        self.check(paths[:1], (30, 40), "L", reading)
+        with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "what is white is not known without --gray_max"):
+            self.check(paths[1:], (30, 40), "L", reading)
+
     def test_jpeg_in_cmyk_is_less_by_one_at_most(self):
         random = np.random.default_rng(0)
         bands = [Image.fromarray(random.integers(0, 256, (90, 70)).astype(np.uint8)) for _ in range(4)]
@@ -340,6 +350,77 @@ class EncodedTest(tf.test.TestCase, parameterized.TestCase):
         data[place] = 0x12
         (self.folder / "a.jpg").write_bytes(data)
         self.check([self.folder / "a.jpg"], (60, 60), "RGB", Reading())
+
+
+class OrientationTest(tf.test.TestCase):
+    """What the graph finds in a file is what Pillow finds, or is an error."""
+
+    XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+    def data(self, suffix, orientation=None, size=(9, 7), **options):
+        """A file of noise, which says its orientation, if it has one."""
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = self.folder / f"a.{suffix}"
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+        picture.save(path, **options | ({"exif": exif} if orientation else {}))
+        return path.read_bytes()
+
+    def text(self, keyword, value, orientation=None, **options):
+        info = PngImagePlugin.PngInfo()
+        (info.add_itxt if keyword.startswith("XML") else info.add_text)(keyword, value, **options)
+        return self.data("png", orientation, pnginfo=info)
+
+    def find(self, data):
+        is_png, is_jpeg = (tf.constant(data.startswith(mark)) for mark in (b"\x89PNG", b"\xff\xd8"))
+        return int(exif.orientation(tf.constant(data), is_png, is_jpeg))
+
+    def check(self, data, expected):
+        with pictures.opened(io.BytesIO(data), "a") as picture:
+            self.assertEqual(pictures.orientation(picture), expected)
+        self.assertEqual(self.find(data), expected)
+
+    def test_exif_data_behind_much_else(self):
+        jpeg = self.data("jpg", 6)
+        far = jpeg[:2] + 3 * (b"\xff\xfe\xff\xff" + bytes(65533)) + jpeg[2:]
+        self.assertGreater(far.index(b"Exif\0\0"), 3 * 65536)
+        self.check(far, 6)
+        png = self.data("png", 6, (300, 200))
+        begin = png.index(b"eXIf") - 4
+        end = begin + 12 + int.from_bytes(png[begin : begin + 4], "big")
+        late = png[:begin] + png[end:-12] + png[begin:end] + png[-12:]
+        self.assertGreater(late.index(b"eXIf"), 1 << 17)
+        self.check(late, 6)
+
+    def test_what_only_looks_like_exif_data(self):
+        begin = self.data("jpg", 6).index(b"Exif\0\0")
+        text = b"no " + self.data("jpg", 6)[begin : begin + 32]
+        for orientation in (None, 8):
+            jpeg = self.data("jpg", orientation)
+            comment = b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
+            self.check(jpeg[:2] + comment + jpeg[2:], orientation or 1)
+            self.check(self.text("Comment", "the chunk eXIf", orientation), orientation or 1)
+
+    def test_an_orientation_that_may_stand_elsewhere_is_an_error(self):
+        profile = self.data("jpg", 6).partition(b"Exif\0\0")[2][:26].hex()
+        for data in (
+            self.data("jpg", xmp=self.XMP.encode()),
+            self.text("XML:com.adobe.xmp", self.XMP),
+            self.text("XML:com.adobe.xmp", self.XMP, zip=True),
+            self.text("Raw profile type exif", f"\nexif\n      26\n{profile}", zip=True),
+        ):
+            with pictures.opened(io.BytesIO(data), "a") as picture:
+                self.assertEqual(pictures.orientation(picture), 6)
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "whose orientation may stand in XMP"):
+                self.find(data)
+
+    def test_an_orientation_in_exif_data_is_taken_before_that_in_xmp(self):
+        self.check(self.data("jpg", 3, xmp=self.XMP.encode()), 3)
+        self.check(self.text("XML:com.adobe.xmp", self.XMP, 8), 8)
 
 
 class KerasTest(tf.test.TestCase):

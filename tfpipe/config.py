@@ -134,7 +134,7 @@ class Reading(NamedTuple):
       orientation: `upright`, as their EXIF data says, or as they are `stored`.
       background: `white` or `black`, on which transparent ones are composited; `none`: transparency is dropped.
       gray_max: what is white in gray ones of more than 8 bits a pixel: a value v becomes 256 v / (gray_max + 1),
-        rounded down, and at most 255.
+        rounded down, and at most 255. None: not known, and such pictures are refused.
       fit: what becomes of another shape than the model's: `stretch`, `crop` or `pad`; see `data.sizes.fitted`.
       decoding: `reduced`: JPEG is decoded at 1/2, 1/4 or 1/8 of its size where at least twice the size that is wanted
         remains; `full`: it is not.
@@ -142,7 +142,7 @@ class Reading(NamedTuple):
 
     orientation: str = "upright"
     background: str = "white"
-    gray_max: int = 65535
+    gray_max: int | None = 65535
     fit: str = "stretch"
     decoding: str = "reduced"
 
@@ -315,7 +315,8 @@ class DataConfig:
     gray_max: int | None = _option(
         None,
         "the value that is white in gray pictures of a folder with more than 8 bits a pixel; default: the largest of "
-        "as many bits as the largest value in the training pictures has, such as 4095 of a camera with 12 bits",
+        "as many bits as the largest value in the training pictures has, such as 4095 of a camera with 12 bits; where "
+        "none of them has more than 8, other such pictures are refused",
         _or_none(_integer(1)),
     )
     decoding: str = _option(

@@ -30,7 +30,7 @@ import numpy as np
 import tutorial
 
 MOST_ITERATIONS, LEAST_TOLERANCE = 10_000, 1e-8
-VALIDATING, SIDE = 1000, 28
+VALIDATING = 1000
 BLOCK = 5000
 
 
@@ -169,14 +169,14 @@ def train(
     """By tfpipe.train; `others` are rows and labels that validate where there are no folds."""
     names = "Examples", "Splits", "TrainConfig", "train"  # Each is imported when it is first asked for.
     of_examples, of_splits, of_config, run = (getattr(importlib.import_module("tfpipe"), name) for name in names)
-    together = np.concatenate([x, others[0]]).reshape(-1, SIDE, SIDE)
+    together = np.concatenate([x, others[0]])[:, np.newaxis]  # As images, whose columns have one scale.
     labels = np.concatenate([y, others[1]]).astype(np.int32)
     begin = time.perf_counter()
     examples = of_examples(together, labels, "MNIST")
     n_fitted = len(y) - VALIDATING if folds else len(y)
     numbers = np.arange(len(y) if folds else len(labels))
     parts = numbers[:n_fitted], numbers[n_fitted:], numbers[:0]
-    splits = of_splits(*map(examples.take, parts), tuple("0123456789"), pixel_max=1.0)
+    splits = of_splits(*map(examples.take, parts), tuple(map(str, range(labels.max() + 1))), pixel_max=1.0)
     # Those that are tried are fitted to ten times the tolerance.
     config = of_config(l2=l2s, folds=folds, refit=folds > 0, tolerance=tolerance / 10, max_iter=MOST_ITERATIONS)
     result = run(config, splits)

@@ -114,6 +114,7 @@ def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Sp
       DataError: it cannot be loaded; or it is a table that lacks a column of the model.
     """
     from tfpipe.data import loading
+    from tfpipe.data.readers import registry
     from tfpipe.model import columns
 
     options = dataclasses.asdict(data)
@@ -127,7 +128,13 @@ def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Sp
         of_all = {name: value for name, value in reading.items() if name == "fit"}
         for of_model in (form | reading, form | of_all, form):
             try:
-                return loading.loaded(DataConfig(**options | of_model), model.class_names)
+                splits = loading.loaded(DataConfig(**options | of_model), model.class_names)
+                # Of other data than files of pictures the value is no measured one.
+                is_open = of_model.get("gray_max", 0) is None and "gray_max" in registry.find(data).format.options
+                if is_open and splits.reading and splits.reading.gray_max is not None:
+                    what = "holds gray pictures of more than 8 bits a pixel, and the model was trained on none"
+                    raise DataError(f"{data.dataset}: {what}; --gray_max=VALUE says what is white in them")
+                return splits
             except ConfigError as error:
                 if error.option not in of_model:
                     raise

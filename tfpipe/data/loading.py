@@ -93,7 +93,8 @@ def load(
       background: `white` or `black`, on which transparent pictures of a folder are composited; `none`: transparency is
         dropped.
       gray_max: what is white in gray pictures of a folder with more than 8 bits a pixel; None: the largest of as many
-        bits as the largest value in the training pictures has.
+        bits as the largest value in the training pictures has; where none of these has more than 8 bits, others that
+        have are refused.
       decoding: `reduced`: JPEG pictures of a folder are decoded at 1/2, 1/4 or 1/8 of their size where at least twice
         the size that they are brought to remains; `full`: they are not.
       skip_bad_images: leave out pictures of a folder that do not decode.

@@ -51,13 +51,9 @@ def opened(file: IO[bytes], name: str) -> ImageFile.ImageFile:
 def upright_size(picture: ImageFile.ImageFile, reading: Reading) -> tuple[int, int]:
     """Height and width that a picture, opened from a file, has where it is read by `reading`."""
     width, height = picture.size
-    # Pillow turns TIFF itself, and says the size that follows.
-    if reading.orientation == "upright" and width != height and picture.format != "TIFF":
-        # Of a PNG file the EXIF data may follow the pixels, which must be decoded then.
-        if picture.format == "PNG" and any(mark in _content(picture) for mark in _PNG_EXIF):
-            picture.load()
-        if _orientation(picture) in _TURNED_BY_90_DEGREES:
-            return width, height
+    # Of a square it does not matter, and may take time to find.
+    if reading.orientation == "upright" and width != height and orientation(picture) in _TURNED_BY_90_DEGREES:
+        return width, height
     return height, width
 
 
@@ -87,13 +83,16 @@ def fitted(
       reduced: says, of what it is when it was turned, that it was decoded smaller than it is.
 
     Raises:
-      DataError: its pixels are floating-point numbers.
+      DataError: its pixels are floating-point numbers, or of more than 8 bits where the white of these is not known.
     """
     picture.load()
     if picture.mode == "F":
         raise DataError("has floating-point pixels, whose range is not known; expected integers, or arrays in an .npy")
     orientation = _orientation(picture) if reading.orientation == "upright" else 1
     if is_deep(picture):
+        if reading.gray_max is None:
+            unlike = "is gray of more than 8 bits a pixel, and no training picture was: what is white is not known"
+            raise DataError(f"{unlike}; --gray_max=VALUE tells it in training")
         values = np.asarray(picture).astype(np.int64)
         picture = Image.fromarray(np.clip(values * 256 // (reading.gray_max + 1), 0, 255).astype(np.uint8))
     elif reading.background != "none" and picture.has_transparency_data:
@@ -136,10 +135,11 @@ def orientation(picture: ImageFile.ImageFile) -> int:
     Raises:
       Exception: it is damaged; which one depends on the format.
     """
-    if picture.format == "TIFF":  # Pillow turns it itself.
+    if picture.format == "TIFF":  # Pillow turns it itself, and says the size that follows.
         return 1
-    if picture.format == "PNG" and any(mark in _content(picture) for mark in _PNG_EXIF):
-        picture.load()  # The EXIF data may follow the pixels.
+    # The EXIF data may follow the pixels; once these are decoded, there is no file any more.
+    if picture.format == "PNG" and picture.fp is not None and any(m in _content(picture.fp) for m in _PNG_EXIF):
+        picture.load()
     return _orientation(picture)
 
 
@@ -169,9 +169,7 @@ def _reduce(picture: JpegImagePlugin.JpegImageFile, size: tuple[int, int], readi
     return sizes.Reduced(upright, scale, (begin[0], begin[1]))
 
 
-def _content(picture: ImageFile.ImageFile) -> bytes:
-    file = picture.fp
-    assert file is not None  # It is closed with the picture.
+def _content(file: IO[bytes]) -> bytes:
     place = file.tell()
     file.seek(0)
     content = file.read()

@@ -106,8 +106,8 @@ def _in_parts(source: Source, class_names: tuple[str, ...] | None, config: DataC
     """The data with splits of their own for the parts of its training examples that are said to be for these.
 
     Raises:
-      DataError: to train, there is no training example, or one of the others has a class that none of these has; or a
-        group is in two parts.
+      DataError: of a part no example is left; to train, there is no training example, or one of the others has a class
+        that none of these has; or a group is in two parts.
     """
     if source.parts is None:
         return source
@@ -116,9 +116,10 @@ def _in_parts(source: Source, class_names: tuple[str, ...] | None, config: DataC
     if to_train and "train" not in source.parts:
         where = config.split_file or train.name
         raise DataError(f"{where}: no row is for training; expected train in one at least")
-    if to_train and not len(train):
-        raise DataError(f"{train.name}: no example for training is left; expected one at least")
     for name, examples in splits.items():
+        if name in source.parts and not len(examples):
+            purpose = "training" if name == "train" else name
+            raise DataError(f"{train.name}: no example for {purpose} is left; expected one at least")
         unknown = ~np.isin(examples.labels, train.labels)
         if to_train and unknown.any():
             label = _class_name(int(examples.labels[np.argmax(unknown)]), class_names)

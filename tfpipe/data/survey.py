@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from tfpipe.compute import cpu, host
-from tfpipe.config import DataConfig
+from tfpipe.config import DataConfig, Reading
 from tfpipe.data import picture_files, pictures
 from tfpipe.data.readers import registry
 from tfpipe.exceptions import ConfigError, DataError, brief
@@ -22,7 +22,6 @@ _MODES = {
     "1": "1 bit", "L": "gray", "LA": "gray, transparency", "P": "palette", "PA": "palette, transparency",
     "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK", "I": "gray, 32 bits", "F": "floating point",
 }  # fmt: skip
-_TURNED_BY_90_DEGREES = (5, 6, 7, 8)  # As EXIF numbers orientations.
 _MOST_SIZES = 5
 _MOST_NAMED = 100
 _SHOWN_NAMES = 5
@@ -130,14 +129,11 @@ def table(survey: dict[str, Any]) -> str:
 def _header(path: str) -> _Header:
     try:
         with open(path, "rb") as file, pictures.opened(file, os.path.basename(path)) as picture:
-            turned = pictures.orientation(picture)
-            height, width = picture.size if turned in _TURNED_BY_90_DEGREES else picture.size[::-1]
             return _Header(
                 picture.format or "",
-                height,
-                width,
+                *pictures.upright_size(picture, Reading()),
                 "gray, 16 bits" if picture.mode.startswith("I;") else _MODES.get(picture.mode, picture.mode),
-                turned,
+                pictures.orientation(picture),
                 picture.has_transparency_data,
                 pictures.is_deep(picture),
                 not pictures.is_gray(picture),

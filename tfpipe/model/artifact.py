@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from tfpipe.config import AS_STORED, Column, DataConfig, Reading, known
+from tfpipe.config import AS_STORED, Column, DataConfig, Reading
 from tfpipe.disk import files, npz
 from tfpipe.exceptions import DataError, brief
 
@@ -105,6 +105,8 @@ def encode(model: TrainedModel) -> bytes:
     buffer = io.BytesIO()
     # Programs of before there were these read this file too: they look for the others alone.
     known: dict[str, Any] = {} if model.scale is None else {"scale": model.scale}
+    if model.reading.gray_max is not None:
+        known["gray_max"] = np.array(model.reading.gray_max, np.int64)
     if model.columns is not None:
         known["columns"] = np.array(json.dumps(model.columns))
     np.savez(
@@ -117,7 +119,6 @@ def encode(model: TrainedModel) -> bytes:
         resize=np.array(RESIZE),
         orientation=np.array(model.reading.orientation),
         background=np.array(model.reading.background),
-        gray_max=np.array(model.reading.gray_max, np.int64),
         fit=np.array(model.reading.fit),
         decoding=np.array(model.reading.decoding),
         white=np.array(model.white, np.float64),
@@ -179,8 +180,8 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
 def _reading(arrays: dict[str, np.ndarray]) -> Reading:
     """Raises ConfigError unless it is one that pictures can be read by."""
     texts: dict[str, Any] = {name: str(arrays[name]) for name in ("orientation", "background", "fit", "decoding")}
-    config = DataConfig(gray_max=arrays["gray_max"].item(), **texts)
-    return Reading(config.orientation, config.background, known(config.gray_max), config.fit, config.decoding)
+    config = DataConfig(gray_max=arrays["gray_max"].item() if "gray_max" in arrays else None, **texts)
+    return Reading(config.orientation, config.background, config.gray_max, config.fit, config.decoding)
 
 
 def _columns(arrays: dict[str, np.ndarray]) -> tuple[Column, ...] | None:

@@ -1,9 +1,9 @@
 """The bytes of a picture to the pixels that a model takes within a TensorFlow graph, to the bit as by `data.pictures`.
 
 TensorFlow decodes PNG, JPEG, GIF and BMP, knows no EXIF data and no palette of BMP, and drops transparency. So the
-orientation is looked for here, in the EXIF data of JPEG and PNG (not in XMP), PNG is composited, and BMP gets its
-colours. A transparent GIF is refused, and so are other formats. What is not to the bit is JPEG in CMYK, of which Pillow
-rounds to the nearest value and TensorFlow down.
+orientation is looked for here, in the EXIF data of JPEG and PNG, PNG is composited, and BMP gets its colours. A picture
+whose orientation may stand elsewhere is refused, and so are a transparent GIF and other formats. What is not to the bit
+is JPEG in CMYK, of which Pillow rounds to the nearest value and TensorFlow down.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfpipe.config import Reading
 from tfpipe.data import sizes
-from tfpipe.model import fitting
+from tfpipe.model import exif, fitting
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
@@ -22,10 +22,8 @@ _GIF = b"GIF8"
 _GIF_CONTROL = b"\x21\xf9\x04"
 # Where its width and height stand; they follow this before a frame that begins in the corner and is as large.
 _GIF_SIZE, _GIF_FRAME = (6, 10), b"\x2c\0\0\0\0"
-# EXIF data stands near the beginning: JPEG has segments of at most 64 KiB, and few before it.
+# What is looked for before the pixels is within so many bytes.
 _HEAD = 1 << 17
-# A directory of EXIF data: entries of so many bytes, in each a tag, and from byte 8 on its value.
-_ENTRY, _TAG_OF_ORIENTATION = 12, 0x0112
 # From this one on, height and width are exchanged.
 _FIRST_ON_ITS_SIDE = 5
 # For each from 1 on: whether the top of what is upright, and its left, is the bottom or the right of what is stored.
@@ -42,7 +40,8 @@ def pixels(data: tf.Tensor, size: tuple[int, int], mode: str, reading: Reading) 
     """What `data.pictures.decoded` gives of the same file: `[H, W]` or `[H, W, 3]` float64, whole numbers up to 255.
 
     Args:
-      data: the bytes of a file, `[]`. Another format is an error when the graph runs.
+      data: the bytes of a file, `[]`. Another format is an error when the graph runs, and so is an orientation that
+        may stand elsewhere than in EXIF data, where `reading` turns pictures.
       size: H and W.
       mode: `L` or `RGB`.
       reading: how it is read.
@@ -51,8 +50,7 @@ def pixels(data: tf.Tensor, size: tuple[int, int], mode: str, reading: Reading) 
     is_png, is_jpeg = _begins(data, _PNG), _begins(data, _JPEG)
     orientation = tf.constant(1, tf.int64)
     if reading.orientation == "upright":
-        found = tf.cond(is_png, lambda: _after(head, b"eXIf"), lambda: _after(head, b"Exif\0\0"))
-        orientation = tf.cond(is_png | is_jpeg, lambda: _orientation(found), lambda: orientation)
+        orientation = exif.orientation(data, is_png, is_jpeg)
     picture, stored, scale = tf.cond(
         is_png,
         lambda: _whole(_png(data, head, reading)),
@@ -159,6 +157,12 @@ def _png(data: tf.Tensor, head: tf.Tensor, reading: Reading) -> tf.Tensor:
     header = tf.pad(head, [[0, _PNG_COLOURS + 1]])  # Of a file that is cut off: it does not decode.
 
     def deep() -> tf.Tensor:
+        if reading.gray_max is None:
+            refused = tf.debugging.Assert(
+                False, ["a gray PNG of 16 bits: what is white is not known without --gray_max"]
+            )
+            with tf.control_dependencies([refused]):
+                return tf.cast(tf.io.decode_png(data, channels=3), tf.float64)
         values = tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16), tf.float64)
         pixels = tf.minimum(tf.floor(values * 256 / (reading.gray_max + 1)), 255)
         return tf.repeat(pixels, 3, axis=2)
@@ -204,23 +208,3 @@ def _after(head: tf.Tensor, mark: Sequence[int | tf.Tensor]) -> tf.Tensor:
     is_mark = tf.reduce_all([head[i : i + count] == byte for i, byte in enumerate(mark)], axis=0)
     places = tf.concat([tf.where(is_mark)[:, 0], [tf.size(head, tf.int64)]], axis=0)
     return head[places[0] + len(mark) :]
-
-
-def _orientation(exif: tf.Tensor) -> tf.Tensor:
-    """What EXIF data says, 1 to 8; 1 where it says nothing."""
-    is_little = tf.reduce_all(exif[:1] == ord("I"))
-
-    def number(parts: Sequence[tf.Tensor]) -> tf.Tensor:
-        little = sum(part * 256**place for place, part in enumerate(parts))
-        big = sum(part * 256**place for place, part in enumerate(reversed(parts)))
-        return tf.where(is_little, little, big)
-
-    padded = tf.pad(exif, [[0, 8]])
-    begin = tf.minimum(number([padded[place] for place in range(4, 8)]), tf.size(exif, tf.int64))
-    directory = tf.pad(exif[begin:], [[0, 2]])
-    count = tf.minimum(number([directory[0], directory[1]]), (tf.size(directory, tf.int64) - 2) // _ENTRY)
-    entries = tf.reshape(directory[2 : 2 + count * _ENTRY], [-1, _ENTRY])
-    is_orientation = number([entries[:, 0], entries[:, 1]]) == _TAG_OF_ORIENTATION
-    values = tf.boolean_mask(number([entries[:, 8], entries[:, 9]]), is_orientation)
-    value = tf.concat([values, [1]], axis=0)[0]
-    return tf.where((value >= 1) & (value <= 8), value, 1)

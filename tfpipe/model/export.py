@@ -29,8 +29,10 @@ def saved_model(model: TrainedModel, path: pathlib.Path) -> None:
     `serving_default`: `images` `[N, ...]`, uint8 if white is 255, else float32.
     `encoded` (of a model that takes pictures): `pictures` `[N]`, the bytes of PNG, JPEG, BMP or GIF files of any size;
     any other is an error, and so are GIF whose first frame is transparent or does not fill it, and BMP that is
-    compressed or has fewer than 8 bits a pixel. They become what they are in training, to the bit, but for an
-    orientation in XMP, which is not looked for, and JPEG in CMYK, of which each value may be one of 255 less.
+    compressed or has fewer than 8 bits a pixel; of a model that turns pictures upright, those without an orientation in
+    EXIF data that may have one elsewhere, in XMP or in a PNG's `Raw profile type exif`; and gray PNG of 16 bits, where
+    the model does not know what is white in it. They become what they are in training, to the bit, but for JPEG in
+    CMYK, of which each value may be one of 255 less.
 
     Both give `probabilities` `[N, K]` float32, `numbers` `[N]` int64 and `classes` `[N]`, the names.
     """

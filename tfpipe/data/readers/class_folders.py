@@ -31,6 +31,8 @@ class Layout(NamedTuple):
       class_names: by number; None: the classes have numbers alone.
       notes: what is to be said of how the folder was read, a line each.
       is_listed: whether people list the training pictures in the order that these have; else by their paths.
+      parts: for each split that a list of pictures says, `train` among them, the numbers of its pictures among the
+        training ones; None: all of these are for training, but for what is drawn from them.
     """
 
     splits: dict[str, list[Picture]]
@@ -38,6 +40,7 @@ class Layout(NamedTuple):
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
     is_listed: bool = False
+    parts: dict[str, np.ndarray] | None = None
 
 
 def is_there(root: pathlib.Path) -> bool:

@@ -35,14 +35,14 @@ from tfpipe.memory import check_fits_memory
 class _Head(NamedTuple):
     """What the first bytes of a picture tell: its size, or what is wrong with it.
 
-    `largest` is the largest value of a gray one of more than 8 bits a pixel, where it was looked for; else 0.
+    `largest` is the largest value of a gray one of more than 8 bits a pixel, where it was looked for; else -1.
     """
 
     picture: Picture
     height: int = 0
     width: int = 0
     grayscale: bool = True
-    largest: int = 0
+    largest: int = -1
     problem: str = ""
 
 
@@ -89,7 +89,7 @@ def read(
     """
     layout = layout or class_folders.listed(root)
     class_names = layout.class_names or ()
-    reading = Reading(orientation, background, gray_max or Reading().gray_max, fit, decoding)
+    reading = Reading(orientation, background, gray_max, fit, decoding)
     notes = list(layout.notes)
     # Pillow warns of pictures above 89 million pixels, and fails above twice as many. Both are errors here.
     with host.as_error(Image.DecompressionBombWarning):
@@ -97,16 +97,17 @@ def read(
         heads = {name: _each("reading", head, of_split) for name, of_split in layout.splits.items()}
     bad = _drop_bad(heads, skip_bad_images)
     everything = [head for of_split in heads.values() for head in of_split]
+    training = _for_training(root, heads["train"], layout)
     if image_size is None:
-        size, note = _default_size(root, heads, fit)
+        size, note = _default_size(root, everything, training, fit)
         if note:
             notes.append(note)
             log.info("%s", note)
     else:
         size = _common_size(everything) if isinstance(image_size, str) else image_size
     mode = pictures.MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
-    largest = max(head.largest for head in heads["train"])
-    if largest:
+    largest = max(head.largest for head in training)
+    if largest >= 0:
         reading = reading._replace(gray_max=(1 << max(8, largest.bit_length())) - 1)
         notes.append(
             f"{root}: in gray pictures of more than 8 bits a pixel {reading.gray_max} is white, for the largest value "
@@ -129,15 +130,20 @@ def read(
     paths = [picture.path for picture in layout.splits["train"]]
     if not layout.is_listed:
         paths.sort(key=lambda path: path.parts)
+    listing = np.array([numbers["train"].get(path, -1) for path in paths])
+    parts = None
+    if layout.parts is not None:
+        parts = {split: listing[rows][listing[rows] >= 0] for split, rows in layout.parts.items()}
     return Source(
         examples["train"],
         examples.get("validation"),
         examples.get("test"),
         pixel_max=255.0,
         class_names=layout.class_names,
-        listing=np.array([numbers["train"].get(path, -1) for path in paths]),
+        listing=listing,
         reading=reading,
         notes=tuple(notes),
+        parts=parts,
     )
 
 
@@ -156,7 +162,7 @@ def _head(picture: Picture, *, reading: Reading, look_for_largest: bool) -> _Hea
         with open(picture.path, "rb") as file, pictures.opened(file, picture.path.name) as image:
             height, width = pictures.upright_size(image, reading)
             grayscale, is_deep = pictures.is_gray(image), pictures.is_deep(image)
-        largest = pictures.largest_value(picture.path) if is_deep and look_for_largest else 0
+        largest = pictures.largest_value(picture.path) if is_deep and look_for_largest else -1
         return _Head(picture, height, width, grayscale, largest)
     except MemoryError:
         raise
@@ -178,14 +184,29 @@ def _drop_bad(heads: dict[str, list[_Head]], skip: bool) -> int:
     return count
 
 
+def _for_training(root: pathlib.Path, heads: list[_Head], layout: Layout) -> list[_Head]:
+    """Those of `heads`, of the training split, that are in no other part of it; DataError if there are none.
+
+    Of a list that says no row is for training, which may measure a model, they are all.
+    """
+    if layout.parts is None or "train" not in layout.parts:
+        return heads
+    paths = {layout.splits["train"][row].path for row in layout.parts["train"]}
+    if found := [head for head in heads if head.picture.path in paths]:
+        return found
+    raise DataError(f"{root}: no picture of the split train decodes")
+
+
 def _bad_picture(picture: Picture, problem: str) -> DataError:
     return DataError(f"{picture.path}: does not decode: {problem}; skip_bad_images leaves such pictures out")
 
 
-def _default_size(root: pathlib.Path, heads: dict[str, list[_Head]], fit: str) -> tuple[tuple[int, int], str]:
+def _default_size(
+    root: pathlib.Path, everything: list[_Head], training: list[_Head], fit: str
+) -> tuple[tuple[int, int], str]:
     """The size that pictures are brought to where none is given; and a line about it, empty if all have it already."""
-    size = sizes.default((head.height, head.width) for head in heads["train"])
-    found = {(head.height, head.width) for of_split in heads.values() for head in of_split}
+    size = sizes.default((head.height, head.width) for head in training)
+    found = {(head.height, head.width) for head in everything}
     if found == {size}:
         return size, ""
     by_area = [" x ".join(map(str, one)) for one in sorted(found, key=lambda one: (math.prod(one), one))]

@@ -78,7 +78,8 @@ def read(
 
     Raises:
       DataError: the list is damaged; no column names pictures, or several do; a picture is not there, is there twice,
-        lies elsewhere, or does not decode; a label is missing; or there is no pyarrow, by which the list is read.
+        lies elsewhere, or does not decode; none of a split does; a label is missing; or there is no pyarrow, by which
+        the list is read.
       ConfigError: there is no column `label_column`.
     """
     with arrow.readable(path):
@@ -106,13 +107,8 @@ def read(
         log.info("%s", note)
     listed = [Picture(pathlib.Path(file), label) for file, label in zip(files, labels.tolist(), strict=True)]
     notes = (note, of_parts) if of_parts else (note,)
-    layout = Layout({"train": listed}, {"train": path}, class_names, notes, is_listed=True)
-    source = folder.read(path, **of_pictures, layout=layout)
-    if parts is None:
-        return source
-    assert source.listing is not None
-    examples = {split: source.listing[rows] for split, rows in parts.items()}
-    return source._replace(parts={split: numbers[numbers >= 0] for split, numbers in examples.items()})
+    layout = Layout({"train": listed}, {"train": path}, class_names, notes, is_listed=True, parts=parts)
+    return folder.read(path, **of_pictures, layout=layout)
 
 
 class _Pictures:
