@@ -61,16 +61,13 @@ def _weights(name: str, n_rows: int) -> np.ndarray:
 
 
 def _groups(name: str, n_rows: int) -> np.ndarray:
-    path = _path(name)
-    values = read_labels(path) if path.suffix == ".npy" else np.array(_lines(path))
-    (numbers,) = numbered([(values, name)])
+    (numbers,) = numbered([(_values(name), name)])
     return checked_groups(numbers, n_rows, name)
 
 
 def _parts(name: str, source: Source) -> dict[str, np.ndarray]:
     """The numbers of the examples of each split."""
-    path, n_rows = _path(name), _listed(source)
-    words = read_labels(path) if path.suffix == ".npy" else np.array(_lines(path))
+    words, n_rows = _values(name), _listed(source)
     if words.dtype.kind not in "US" or words.ndim != 1:
         found = f"splits of shape {words.shape} and type {words.dtype}"
         raise DataError(f"{name}: {found}; expected [N] text: train, validation or test")
@@ -87,6 +84,12 @@ def _parts(name: str, source: Source) -> dict[str, np.ndarray]:
     if source.listing is not None:
         parts = {split: np.sort(source.listing[rows][source.listing[rows] >= 0]) for split, rows in parts.items()}
     return parts
+
+
+def _values(name: str) -> np.ndarray:
+    """Of an `.npy` file, or the lines of one of text."""
+    path = _path(name)
+    return read_labels(path) if path.suffix == ".npy" else np.array(_lines(path))
 
 
 def _lines(path: pathlib.Path) -> Sequence[str]:

@@ -134,8 +134,7 @@ class Descent:
         self._converged, self._tried = np.zeros(n_heads, bool), np.zeros(n_heads, bool)
         self._idle = np.zeros(n_heads, np.int64)  # Steps without a better cost or certificate.
         self._lowest, self._best = np.full(n_heads, np.inf), np.full(n_heads, np.inf)
-        with cpu.one_blas_thread():
-            self._refresh(0)
+        self._refresh(0)
 
     @property
     def active(self) -> np.ndarray:
@@ -221,16 +220,16 @@ class Descent:
         return self._idle[heads] >= _MOST_IDLE
 
     def _refresh(self, head: int) -> None:
-        """Takes the metric of where this head is."""
+        """Has the metric taken of where this head is, when it is next asked for."""
         self._seen_by, self._seen_at = np.array([head]), self._lbfgs.x[head].copy()
-        self._look()
+        self._metric_there: metric.Blocks | metric.Spectrum | None = None
 
-    def _look(self) -> None:
+    def _look(self) -> metric.Blocks | metric.Spectrum:
         x, weights = self._rows_of(self._seen_by[0])
         (z,) = self._logits(self._seen_at.reshape(1, *self._shape), self._seen_by)
         evaluation = 2 * max(self._sample.n_all * z.shape[1] * x.shape[1] * len(self.problems.l2), SMALL)
         saved = (_REFRESH if self._sample.is_all else _SAVED_BY_A_METRIC) * evaluation
-        self._metric_there = metric.of(x, weights, z, self.problems.l2, saved=saved)
+        return metric.of(x, weights, z, self.problems.l2, saved=saved)
 
     def _leave_rough(self, heads: np.ndarray) -> None:
         """Has heads evaluated in float64 from now on for which float32 is too coarse, or which seem to have arrived."""
@@ -255,8 +254,7 @@ class Descent:
             setattr(self, name, arrays[name].copy())
         for name in vars(self._lbfgs):
             setattr(self._lbfgs, name, arrays[f"lbfgs.{name}"].copy())
-        with cpu.one_blas_thread():
-            self._look()  # Which takes a second, and 50 MB of MNIST's ten classes if it were kept.
+        self._metric_there = None  # It takes a second to look again, and of MNIST's ten classes 50 MB to keep.
 
     @property
     def cost(self) -> np.ndarray:
@@ -270,6 +268,8 @@ class Descent:
         return Optimum(v, *found, self._converged)
 
     def _metric(self, gradient: np.ndarray, heads: np.ndarray) -> np.ndarray:
+        if self._metric_there is None:
+            self._metric_there = self._look()
         problems = self.problems.take(heads)
         shaped = problems.centred(gradient.reshape(len(heads), *self._shape))
         return problems.centred(self._metric_there.inverse_times(shaped, problems.l2)).reshape(len(heads), -1)

@@ -3,13 +3,14 @@
 import contextlib
 import csv
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfpipe.data import labels as labels_
-from tfpipe.exceptions import ConfigError, DataError, brief, enumeration
+from tfpipe.data.readers.source import damage_told
+from tfpipe.exceptions import ConfigError, DataError, enumeration
 from tfpipe.memory import check_fits_memory
 
 if TYPE_CHECKING:
@@ -40,17 +41,9 @@ def is_parquet(path: pathlib.Path) -> bool:
         return file.read(len(_PARQUET)) == _PARQUET
 
 
-@contextlib.contextmanager
-def readable(path: pathlib.Path) -> Iterator[None]:
-    """Whatever goes wrong while `path` is read within this becomes DataError, but for errors of other settings."""
-    try:
-        yield
-    except (DataError, ConfigError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or brief(error)}") from error
-    except Exception as error:  # Arrow has many errors for damage, and some of them as late as a column is looked at.
-        raise DataError(f"{path}: not a readable table: {brief(error)}") from error
+def readable(path: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Raises DataError, with the file in it, for any error of Arrow: some come as late as a column is looked at."""
+    return damage_told(path, "not a readable table")
 
 
 def read_table(

@@ -14,8 +14,8 @@ from tfpipe.data.checked import checked_groups, checked_weights
 from tfpipe.data.examples import Examples
 from tfpipe.data.groups import numbered as numbered_groups
 from tfpipe.data.readers.npz_names import Form, Names, roles
-from tfpipe.data.readers.source import Source
-from tfpipe.exceptions import ConfigError, DataError, brief, enumeration
+from tfpipe.data.readers.source import Source, damage_told
+from tfpipe.exceptions import DataError, enumeration
 from tfpipe.log import log
 from tfpipe.text import is_one_line
 
@@ -67,17 +67,9 @@ class Content(NamedTuple):
     unused: tuple[str, ...] = ()
 
 
-@contextlib.contextmanager
-def reading(path: pathlib.Path, what: str) -> Iterator[None]:
+def reading(path: pathlib.Path, what: str) -> contextlib.AbstractContextManager[None]:
     """Raises DataError, with the file in it, for any error of a library that reads `path` as `what`."""
-    try:
-        yield
-    except (DataError, ConfigError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or brief(error)}") from error
-    except Exception as error:  # A damaged file can fail in any way: in names that are no text, for one.
-        raise DataError(f"{path}: not {what}, or damaged: {brief(error)}") from error
+    return damage_told(path, f"not {what}, or damaged")
 
 
 def content(

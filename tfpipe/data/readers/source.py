@@ -1,11 +1,15 @@
-"""What a reader of one format returns."""
+"""What a reader of one format returns, and what it raises."""
 
+import contextlib
+import pathlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from tfpipe.config import Column, Reading
 from tfpipe.data.examples import Examples
+from tfpipe.exceptions import ConfigError, DataError, brief
 
 
 class Source(NamedTuple):
@@ -35,3 +39,16 @@ class Source(NamedTuple):
     notes: tuple[str, ...] = ()
     columns: tuple[Column, ...] | None = None
     parts: dict[str, np.ndarray] | None = None
+
+
+@contextlib.contextmanager
+def damage_told(path: pathlib.Path, problem: str) -> Iterator[None]:
+    """Raises DataError, with the file and the `problem` in it, for any error of a library that reads `path`."""
+    try:
+        yield
+    except (DataError, ConfigError, MemoryError):
+        raise
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or brief(error)}") from error
+    except Exception as error:  # A damaged file can fail in any way: in names that are no text, for one.
+        raise DataError(f"{path}: {problem}: {brief(error)}") from error
