@@ -39,6 +39,8 @@ setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        # Pictures of phones: `.heic`.
+        "heif": ["pillow-heif>=1.0,<2"],
         "onnx": ["onnx>=1.17,<2"],
         "tables": ["pyarrow>=18"],
         # TensorFlow and Keras bring it too.
@@ -53,6 +55,7 @@ setup(
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
             "pandas>=2.2,<4",
+            "pillow-heif>=1.0,<2",
             "pyarrow>=18",
             "pytest>=9.0,<10",
             "pytest-xdist>=3.6,<4",

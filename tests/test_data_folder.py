@@ -433,10 +433,10 @@ class LayoutTest(parameterized.TestCase):
         (self.root / "eel").mkdir()
         with self.assertRaisesRegex(DataError, "^.*/eel: a class without pictures; remove the folder, or fill it$"):
             load(self.root)
-        for name in ("a.heic", "b.heic", "c.txt"):
+        for name in ("a.eps", "b.mpg", "c.txt"):
             (self.root / "eel" / name).touch()
         with self.assertRaisesRegex(
-            DataError, r"eel: .*, but 3 files that Pillow does not read \(a.heic, b.heic, c.txt\)"
+            DataError, r"eel: .*, but 3 files that Pillow does not read \(a.eps, b.mpg, c.txt\)"
         ):
             load(self.root)
 

@@ -18,6 +18,7 @@ import safetensors.numpy
 import scipy.io
 import scipy.sparse
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from tests import made, torch_save
 from tests.command import python
@@ -568,6 +569,21 @@ class ShardsTest(NamedTest):
         made.write_idx_folder(self.folder)
         np.save(self.folder / "images_0.npy", self.pixels)
         self.assertEqual(len(load(self.folder).test), 30)
+
+    def test_folders_beside_the_files(self):
+        folder = self.write(images=self.pixels, labels=self.labels)
+        (folder / "plots").mkdir()
+        (folder / "plots" / "notes.txt").write_text("no picture")
+        self.assert_reads(folder)
+        for of_class in ("cat", "dog"):
+            (folder / of_class).mkdir()
+            for number in range(5):
+                Image.fromarray(self.pixels[number]).save(folder / of_class / f"{number}.png")
+        (folder / "plots" / "notes.txt").unlink()
+        (folder / "plots").rmdir()
+        with self.assertLogs("absl", "WARNING") as logged:
+            self.assertEqual(load(folder).class_names, ("cat", "dog"))
+        self.assertIn("left out 2 files that are no pictures: images.npy, labels.npy", logged.output[0])
 
     def test_damaged_files(self):
         folder = self.write(images_0=self.pixels[:6], images_1=self.pixels[:6], labels=self.labels[:12])

@@ -1,8 +1,11 @@
 import io
 import pathlib
+import subprocess
+import sys
 import warnings
 
 import numpy as np
+import pillow_heif
 from absl.testing import absltest, parameterized
 from PIL import Image
 
@@ -12,6 +15,8 @@ from tfpipe import load
 from tfpipe.config import AS_STORED, Reading
 from tfpipe.data import pictures, sizes
 from tfpipe.exceptions import DataError
+from tfpipe.model import artifact
+from tfpipe.model.artifact import TrainedModel
 
 ORIENTATION = 0x0112
 # How a camera stores what it then marks by each orientation, worked out from the table in the EXIF standard.
@@ -392,6 +397,40 @@ class FormatsTest(parameterized.TestCase):
         self.assertTrue(pictures.is_picture(name))
         found = pictures.decoded(path, (16, 16), "L", Reading())
         np.testing.assert_allclose(found.astype(int), 77, rtol=0, atol=2)
+
+    @parameterized.parameters("a.heic", "a.HEIF", "a.hif", "a.jpg")
+    def test_pictures_of_phones(self, name):
+        pixels = np.zeros((32, 64), np.uint8)
+        pixels[:, 32:] = 200
+        buffer = io.BytesIO()
+        pillow_heif.from_pillow(Image.fromarray(pixels)).save(buffer, quality=95, exif=exif(6))
+        path = self.folder / name
+        path.write_bytes(buffer.getvalue())
+        self.assertTrue(pictures.is_picture(name))
+        for reading in (Reading(), Reading(orientation="stored")):  # The library turns it in any case.
+            with open(path, "rb") as file:
+                picture = pictures.opened(file, name)
+                self.assertEqual(
+                    (picture.format, pictures.orientation(picture), pictures.upright_size(picture, reading)),
+                    ("HEIF", 1, (64, 32)),
+                )
+            found = pictures.decoded(path, (64, 32), "L", reading)
+            np.testing.assert_allclose(found.astype(int), np.rot90(pixels, -1).astype(int), rtol=0, atol=6)
+
+    def test_without_the_package_a_line_says_which_reads_them(self):
+        saved(self.folder / "cat" / "a.png", self.pixels)
+        path = self.folder / "dog" / "a.heic"
+        path.parent.mkdir()
+        path.write_bytes(b"a picture")
+        model = self.folder / "model.npz"
+        artifact.save(model, TrainedModel(np.zeros((20, 2)), np.zeros(2), ("cat", "dog"), (4, 5), 255.0, {}))
+        program = "import sys; sys.modules['pillow_heif'] = None; from tfpipe.cli.main import main; main()"
+        for command, line in (
+            (["describe", f"--dataset={self.folder}"], "1 file that Pillow does not read (a.heic)"),
+            (["predict", f"--model={model}", str(path)], "is no picture that Pillow reads"),
+        ):
+            done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True)
+            self.assertIn(f"{line}; pip install 'tfpipe[heif]' to read HEIF", done.stdout + done.stderr)
 
     @parameterized.parameters("a.txt", "a", "a.pdf", "a.eps", "a.ps", "a.mpg", "a.h5", "a.wmf", "a.npy", "png")
     def test_what_is_no_picture(self, name):

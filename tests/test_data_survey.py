@@ -69,7 +69,7 @@ class SurveyTest(absltest.TestCase):
         )
 
     def test_the_table(self):
-        lines = survey.table(survey.of_folder(self.folder)).splitlines()
+        lines = survey.table(survey.of_data(DataConfig(str(self.folder)))).splitlines()
         self.assertEqual(
             lines,
             [
@@ -95,7 +95,7 @@ class SurveyTest(absltest.TestCase):
     def test_long_lists_are_cut_and_counted(self):
         for number in range(120):
             (self.folder / "cat" / f"{number:03}.txt").write_text("")
-        found = survey.of_folder(self.folder)
+        found = survey.of_data(DataConfig(str(self.folder)))
         self.assertLen(found["skipped"], 100)
         self.assertEqual(found["skipped_files"], 121)
         shown = ", ".join(f"cat/{number:03}.txt" for number in range(5))
@@ -113,7 +113,24 @@ class SurveyTest(absltest.TestCase):
             file.write(b"\x89PNG\r\n\x1a\n")
             for name, data, *_ in [*content[:-1], late, content[-1]]:
                 PngImagePlugin.putchunk(file, name, data)
-        self.assertEqual(survey.of_folder(self.folder)["orientations"], {"1": 9, "8": 1, "6": 1, "3": 1})
+        self.assertEqual(survey.of_data(DataConfig(str(self.folder)))["orientations"], {"1": 9, "8": 1, "6": 1, "3": 1})
+
+    def test_a_list_has_the_pictures_that_it_names_and_no_others(self):
+        path = self.folder / "list.csv"
+        names = ["cat/0.png", "cat/1", "dog/turned.jpg", "cat/bad.png", "cat/none.png", "../outside.png", "cat/0.png"]
+        path.write_text("".join(f"{line}\n" for line in ["file,label", *(f"{name},a" for name in names)]))
+        found = survey.of_data(DataConfig(str(path)))
+        self.assertEqual((found["files"], found["formats"]), (4, {"PNG": 2, "JPEG": 1}))
+        self.assertEqual((found["orientations"], found["transparent"]), ({"1": 2, "6": 1}, 0))
+        self.assertEqual(
+            list(found["bad"].items())[1:],
+            [("cat/none.png", "is not there"), ("../outside.png", f"leads out of {self.folder}")],
+        )
+        self.assertEqual((found["bad_files"], found["skipped_files"], found["hidden"]), (3, 0, 0))
+        elsewhere = pathlib.Path(self.create_tempdir().full_path) / "list.csv"
+        elsewhere.write_text("label,id\n" + "".join(f"{label},{label % 2}\n" for label in range(2)))
+        found = survey.of_data(DataConfig(str(elsewhere), images_dir=str(self.folder / "cat")))
+        self.assertEqual((found["files"], found["bad"]), (2, {}))
 
     def test_other_data_has_none(self):
         self.assertIsNone(survey.of_data(DataConfig("digits")))
@@ -123,7 +140,7 @@ class SurveyTest(absltest.TestCase):
         process = tfpipe("describe", f"--dataset={self.folder}", "--image_size=8,10")
         self.assertEqual(process.returncode, 1)
         content = json.loads(process.stdout)
-        self.assertEqual(content["pictures"], survey.of_folder(self.folder))
+        self.assertEqual(content["pictures"], survey.of_data(DataConfig(str(self.folder))))
         self.assertIn("bad.png: does not decode", content["problem"])
         lines = process.stderr.splitlines()
         self.assertEqual(lines[0], "picture files      13")
@@ -132,7 +149,7 @@ class SurveyTest(absltest.TestCase):
     def test_the_command(self):
         process = tfpipe("describe", f"--dataset={self.folder}", "--image_size=8,10", "--skip_bad_images")
         content = result(process)
-        self.assertEqual(content["pictures"], survey.of_folder(self.folder))
+        self.assertEqual(content["pictures"], survey.of_data(DataConfig(str(self.folder))))
         self.assertEqual(sum(part["examples"] for part in content["splits"].values()), 11)
 
 

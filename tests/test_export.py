@@ -21,7 +21,7 @@ from PIL import Image, PngImagePlugin
 from tests.photos import blurred_noise
 from tests.test_inference import model
 from tfpipe import SoftmaxRegression
-from tfpipe.config import AS_STORED, Reading
+from tfpipe.config import AS_STORED, Column, Reading
 from tfpipe.data import pictures
 from tfpipe.exceptions import DataError, OptionError
 from tfpipe.model import artifact, encoded, exif, export
@@ -29,12 +29,12 @@ from tfpipe.model import artifact, encoded, exif, export
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
 
+def chunk(name, data):
+    return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+
 def png(random, height, width, bits, kind, transparent):
     """A PNG file of noise, of any kind that its standard has; Pillow writes few of them."""
-
-    def chunk(name, data):
-        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
-
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
     rows = [b"\0" + random.bytes((width * bits * channels + 7) // 8) for _ in range(height)]
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, kind, 0, 0, 0])
@@ -100,6 +100,12 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(json.loads(session.get_modelmeta().custom_metadata_map["class_names"]), ["cat", "dog", "eel"])
         self.assertEqual({opset.domain for opset in onnx.load(path).opset_import}, {""})
         return session.run(["probabilities", "numbers"], {"images": images})
+
+    def test_onnx_has_the_columns_of_a_table(self):
+        columns = (Column("size"), Column("kind", "a"), Column("kind", "b"))
+        export.write(model((3,))._replace(columns=columns), self.folder / "a.onnx", "onnx")
+        metadata = {entry.key: entry.value for entry in onnx.load(self.folder / "a.onnx").metadata_props}
+        self.assertEqual(json.loads(metadata["columns"]), [["size", None], ["kind", "a"], ["kind", "b"]])
 
     @parameterized.parameters(((9, 7),), ((9, 7, 3),))
     def test_the_bytes_of_pictures(self, shape):
@@ -325,6 +331,18 @@ class EncodedTest(tf.test.TestCase, parameterized.TestCase):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of palettes with alpha, where gray is made of them.
             self.check(paths, (30, 40), "RGB", reading)
+
+    def test_transparency_that_may_stand_behind_what_is_looked_at_is_an_error(self):
+        data = png(np.random.default_rng(0), 30, 40, 8, 2, True)
+        head, path = data.index(b"IHDR") + 21, self.folder / "a.png"
+        for size, is_read in ((1 << 16, True), (1 << 17, False)):
+            path.write_bytes(data[:head] + chunk(b"teXt", bytes(size)) + data[head:])
+            if is_read:
+                self.check([path], (30, 40), "RGB", Reading())
+                continue
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "whose pixels begin behind 131072 bytes"):
+                self.check([path], (30, 40), "RGB", Reading())
+            self.check([path], (30, 40), "RGB", Reading(background="none"))
 
     def test_gray_of_16_bits_is_an_error_where_white_is_not_known(self):
         random, reading = np.random.default_rng(0), Reading(gray_max=None)

@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from tfpipe.config import AS_STORED, Reading
+from tfpipe.config import AS_STORED, Column, Reading
 from tfpipe.data.readers import folder
 from tfpipe.model import artifact
 from tfpipe.model.inference import predict
@@ -76,7 +76,7 @@ class PicturesTest(parameterized.TestCase):
 
     def test_what_is_left_out_of_a_folder_is_named(self):
         self.save("a.png")
-        for name in ("b.heic", "c.txt", "Thumbs.db", "__MACOSX/d.png", "@eaDir/e.png"):
+        for name in ("b.eps", "c.txt", "Thumbs.db", "__MACOSX/d.png", "@eaDir/e.png"):
             (self.folder / name).parent.mkdir(exist_ok=True)
             (self.folder / name).touch()
         os.mkfifo(self.folder / "fifo.png")
@@ -84,7 +84,7 @@ class PicturesTest(parameterized.TestCase):
         (self.folder / "linked").symlink_to(outside)
         with self.assertLogs("absl", "WARNING") as log:
             found = self.predict(str(self.folder))
-        line = "left out 3 files that are no pictures: b.heic, c.txt, fifo.png; and 1 hidden or of the system"
+        line = "left out 3 files that are no pictures: b.eps, c.txt, fifo.png; and 1 hidden or of the system"
         self.assertEqual(log.output, [f"WARNING:absl:{self.folder}: {line}"])
         self.assertEqual([os.path.basename(prediction.path) for prediction in found], ["a.png", "linked"])
         self.assertEqual(found[1].problem, "a link to a folder; expected pictures, or folders of them")
@@ -230,6 +230,13 @@ class RowsTest(parameterized.TestCase):
     def test_arrays_that_do_not_fit(self, array, message):
         (prediction,) = self.predict(array)
         self.assertRegex(prediction.problem, message)
+
+    def test_rows_that_do_not_fit_the_columns_of_a_table(self):
+        columns = (Column("size"), *(Column("kind", f"{place}") for place in range(23)))
+        np.save(self.path, np.zeros((3, 5)))
+        (prediction,) = predict(model((24,))._replace(columns=columns), [str(self.path)], at_once=1)
+        names = ", ".join(["size", *(f"kind={place}" for place in range(9))])
+        self.assertRegex(prediction.problem, rf"the model takes \[N, 24\]: {names} and 14 more")
 
     def test_a_damaged_file(self):
         np.save(self.path, np.zeros((3, 24)))

@@ -5,13 +5,14 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tfpipe.data.pictures import is_picture
+from tfpipe.data.pictures import is_picture, knows_heif
 from tfpipe.exceptions import enumeration
 from tfpipe.text import one_line
 
 # What systems and programs leave in folders: archives of macOS, Synology's and QNAP's thumbnails, Windows.
 _OF_SYSTEMS = ("__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found")
 _FILES_OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
+_HEIF = (".heic", ".heif", ".hif")
 _MOST_NAMED = 5
 
 
@@ -75,12 +76,18 @@ def names(root: str, paths: Sequence[str]) -> str:
     return enumeration([one_line(os.path.relpath(path, root)) for path in paths], _MOST_NAMED)
 
 
+def remedy(skipped: Sequence[str]) -> str:
+    """What would make pictures of them, behind a semicolon; empty if nothing is known."""
+    are_heif = any(path.lower().endswith(_HEIF) for path in skipped)
+    return "; pip install 'tfpipe[heif]' to read HEIF" if are_heif and not knows_heif() else ""
+
+
 def skipped_line(root: str, skipped: Sequence[str], hidden: int) -> str:
     """What was left out, in words."""
     parts = []
     if skipped:
         what = "1 file that is no picture" if len(skipped) == 1 else f"{len(skipped)} files that are no pictures"
-        parts.append(f"{what}: {names(root, skipped)}")
+        parts.append(f"{what}: {names(root, skipped)}{remedy(skipped)}")
     if hidden:
         parts.append(f"{hidden} hidden or of the system")
     return f"{root}: left out {'; and '.join(parts)}"

@@ -135,7 +135,7 @@ def orientation(picture: ImageFile.ImageFile) -> int:
     Raises:
       Exception: it is damaged; which one depends on the format.
     """
-    if picture.format == "TIFF":  # Pillow turns it itself, and says the size that follows.
+    if picture.format in ("TIFF", "HEIF"):  # Their readers turn them, and say the size that follows.
         return 1
     # The EXIF data may follow the pixels; once these are decoded, there is no file any more.
     if picture.format == "PNG" and picture.fp is not None and any(m in _content(picture.fp) for m in _PNG_EXIF):
@@ -196,14 +196,28 @@ def _is_read(format: str) -> bool:
 
 
 @functools.cache
+def knows_heif() -> bool:
+    """Whether the package is there by which Pillow reads HEIF, the format of phones; Pillow reads it from now on."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+@functools.cache
 def _is_of_a_picture(suffix: str) -> bool:
-    Image.preinit()  # The usual formats; all of them take 0.1 s to import.
+    Image.preinit()  # The usual formats; all of them take 0.1 s to import, and HEIF as much again.
     format = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
+    if format is None and knows_heif():
+        format = Image.EXTENSION.get(suffix)
     return format is not None and _is_read(format)
 
 
 @functools.cache
 def _formats(suffix: str) -> tuple[str, ...]:
     """The formats that a file of this suffix may have."""
+    knows_heif()
     of_suffix = Image.registered_extensions().get(suffix)
     return tuple(name for name in Image.ID if _is_read(name) and (Image.OPEN[name][1] or name == of_suffix))

@@ -1,4 +1,4 @@
-"""What the picture files below a folder are, by their headers: whatever a reader makes of them, or refuses."""
+"""What the picture files of a folder or a list are, by their headers: whatever a reader makes of them, or refuses."""
 
 import collections
 import concurrent.futures
@@ -13,7 +13,8 @@ from PIL import Image
 from tfpipe.compute import cpu, host
 from tfpipe.config import DataConfig, Reading
 from tfpipe.data import picture_files, pictures
-from tfpipe.data.readers import registry
+from tfpipe.data.picture_files import Listing
+from tfpipe.data.readers import picture_list, registry
 from tfpipe.exceptions import ConfigError, DataError, brief
 from tfpipe.text import one_line
 
@@ -42,16 +43,26 @@ class _Header(NamedTuple):
 
 
 def of_data(config: DataConfig) -> dict[str, Any] | None:
-    """`of_folder` of the data that `config` names, if that is a folder of pictures; else None."""
+    """`of_files` of the data that `config` names, if that is a folder of pictures or a list of them; else None.
+
+    Of a folder the pictures at any depth, in classes or not.
+    """
     with contextlib.suppress(DataError, ConfigError):  # Who loads it says what is wrong.
         found = registry.find(config)
-        if "orientation" in found.format.options and os.path.isdir(found.what):  # Not a list of pictures.
-            return of_folder(found.what)
+        if "orientation" not in found.format.options:
+            return None
+        if os.path.isdir(found.what):
+            return of_files(found.what, picture_files.below(str(found.what)))
+        return of_files(*picture_list.listing(found.what, config.images_dir, config.label_column))
     return None
 
 
-def of_folder(root: pathlib.Path) -> dict[str, Any]:
-    """The pictures at any depth below `root`, in classes or not, as JSON can hold it.
+def of_files(root: pathlib.Path, listing: Listing) -> dict[str, Any]:
+    """What the headers of files say, as JSON can hold it.
+
+    Args:
+      root: the folder from which their names are told.
+      listing: the files.
 
     Returns:
       `files`: how many pictures there are; `formats`, `modes`, `orientations` (as EXIF numbers them): how many of each,
@@ -61,7 +72,6 @@ def of_folder(root: pathlib.Path) -> dict[str, Any]:
       files, by name; of both the first 100, and in `bad_files` and `skipped_files` their numbers; `hidden`: how many
       files are hidden or of the system.
     """
-    listing = picture_files.below(str(root))
     with (
         host.as_error(Image.DecompressionBombWarning),  # Of so many pixels they are not read.
         concurrent.futures.ThreadPoolExecutor(cpu.cores()) as pool,

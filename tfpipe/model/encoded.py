@@ -173,7 +173,13 @@ def _png(data: tf.Tensor, head: tf.Tensor, reading: Reading) -> tf.Tensor:
         # With four channels TensorFlow leaves values of fewer than 8 bits as they are: white and opaque would be 1.
         colours, alpha = (tf.cast(tf.io.decode_png(data, channels=n), tf.float64) for n in (3, 4))
         bits, kind, alpha = header[_PNG_BITS], header[_PNG_COLOURS], alpha[..., 3:]
-        begin = head[: tf.size(head) - tf.size(_after(head, b"IDAT"))]
+        of_pixels = _after(head, b"IDAT")
+        is_known = (kind >= _PNG_ALPHA) | (tf.size(of_pixels) > 0)
+        begins = tf.debugging.Assert(
+            is_known, [f"a PNG whose pixels begin behind {_HEAD} bytes: whether it is transparent is not looked for"]
+        )
+        with tf.control_dependencies([begins]):
+            begin = head[: tf.size(head) - tf.size(of_pixels)]
         transparent = tf.cast(_after(begin, b"tRNS"), tf.float64)
         opaque = tf.constant(255, tf.float64)
         alpha = tf.where((kind == 0) & (bits == 1) & (alpha > 0), opaque, alpha)

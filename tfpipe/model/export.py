@@ -97,7 +97,7 @@ def keras(model: TrainedModel, path: pathlib.Path) -> None:
 def onnx(model: TrainedModel, path: pathlib.Path) -> None:
     """An ONNX model of ONNX's own operators: `images` `[N, ...]` -> `probabilities` `[N, K]` float32, `numbers` `[N]`.
 
-    Its metadata hold `class_names`, as JSON.
+    Its metadata hold `class_names`, and `columns` of a table as in `model.npz`, as JSON.
 
     Raises:
       OptionError: the package `onnx` is not installed.
@@ -129,7 +129,8 @@ def onnx(model: TrainedModel, path: pathlib.Path) -> None:
         [W, b],
     )
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
-    helper.set_model_props(built, {"class_names": json.dumps(model.class_names)})
+    named = {"class_names": model.class_names} | ({"columns": model.columns} if model.columns else {})
+    helper.set_model_props(built, {name: json.dumps(value) for name, value in named.items()})
     checker.check_model(built, full_check=True)
     path.write_bytes(built.SerializeToString())
 

@@ -13,11 +13,13 @@ from PIL import UnidentifiedImageError
 
 from tfpipe.data import picture_files, pictures
 from tfpipe.data.readers import arrays
-from tfpipe.exceptions import DataError, brief
+from tfpipe.exceptions import DataError, brief, enumeration
 from tfpipe.log import log
 from tfpipe.model.artifact import TrainedModel
+from tfpipe.text import one_line
 
 _ROWS_AT_ONCE = 256
+_MOST_NAMED = 10
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -80,7 +82,7 @@ def _of_picture(model: TrainedModel, path: str) -> Prediction:
     except MemoryError:
         return Prediction(path, None, "asks for more memory than is free")
     except UnidentifiedImageError:
-        return Prediction(path, None, "is no picture that Pillow reads")
+        return Prediction(path, None, f"is no picture that Pillow reads{picture_files.remedy([path])}")
     except OSError as error:
         return Prediction(path, None, error.strerror or f"does not decode: {error}")
     except DataError as error:
@@ -94,8 +96,7 @@ def _of_rows(model: TrainedModel, path: str) -> Iterator[Prediction]:
     try:
         rows = arrays.mapped(pathlib.Path(path))
         if rows.shape[1:] not in (model.image_shape, (len(model.W),)):
-            form = " x ".join(map(str, model.image_shape))
-            raise DataError(f"{path}: holds an array of shape {rows.shape}; the model takes [N, {form}] or flat rows")
+            raise DataError(f"{path}: holds an array of shape {rows.shape}; the model takes {_rows_of(model)}")
         if rows.dtype.kind not in "buif":
             raise DataError(f"{path}: holds values of type {rows.dtype}; expected numbers")
     except DataError as error:
@@ -111,6 +112,14 @@ def _of_rows(model: TrainedModel, path: str) -> Iterator[Prediction]:
                 yield _prediction(name, probabilities)
             else:
                 yield Prediction(name, None, "holds a value that is not finite")
+
+
+def _rows_of(model: TrainedModel) -> str:
+    """What the model takes, in words."""
+    if model.columns:
+        names = enumeration([one_line(str(column)) for column in model.columns], _MOST_NAMED)
+        return f"[N, {len(model.W)}]: {names}"
+    return f"[N, {' x '.join(map(str, model.image_shape))}] or flat rows"
 
 
 def _prediction(path: str, probabilities: np.ndarray) -> Prediction:

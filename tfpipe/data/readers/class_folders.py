@@ -220,7 +220,8 @@ def _instead(folder: pathlib.Path, skipped: list[str]) -> str:
         return "; remove the folder, or fill it"
     files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
     shown = picture_files.names(str(folder), skipped)
-    return f", but {files} that Pillow does not read ({shown}); convert them, or remove the folder"
+    remedy = picture_files.remedy(skipped) or "; convert them, or remove the folder"
+    return f", but {files} that Pillow does not read ({shown}){remedy}"
 
 
 def _doubtful_names(names: list[str]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfpipe.config import DataConfig
+from tfpipe.data.picture_files import Listing
 from tfpipe.data.pictures import is_picture
 from tfpipe.data.readers import arrow, folder, split_column
 from tfpipe.data.readers.class_folders import Layout, Picture
@@ -83,9 +84,7 @@ def read(
       ConfigError: there is no column `label_column`.
     """
     with arrow.readable(path):
-        root = path.parent if images_dir is None else pathlib.Path(images_dir).expanduser()
-        if not root.is_dir():
-            raise DataError(f"{root}: no such folder; expected the one of the pictures that {path} lists")
+        root = _root(path, images_dir)
         table = arrow.read_table(path, label_column)
         # Names of digits keep their zeros as text.
         as_text = table if arrow.is_parquet(path) else arrow.read_table(path, label_column, table.column_names)
@@ -109,6 +108,41 @@ def read(
     notes = (note, of_parts) if of_parts else (note,)
     layout = Layout({"train": listed}, {"train": path}, class_names, notes, is_listed=True, parts=parts)
     return folder.read(path, **of_pictures, layout=layout)
+
+
+def listing(
+    path: pathlib.Path, images_dir: str | None = None, label_column: str | None = None
+) -> tuple[pathlib.Path, Listing]:
+    """The folder of the pictures, and those that a list names; `problems` are of names that mean none.
+
+    Raises:
+      DataError: the list is damaged, or no column names pictures, or several do; or as `read`.
+    """
+    with arrow.readable(path):
+        root = _root(path, images_dir)
+        pictures = _Pictures(root)
+        table = arrow.read_table(path, label_column, arrow.column_names(path))
+        names = arrow.texts(table.column(_column_of_names(path, table, pictures, label_column))).tolist()
+    files: dict[str, None] = {}  # Each once, in their order.
+    problems = []
+    for name in names:
+        try:
+            file, problem = pictures.found(name), "is not there"
+        except DataError as error:
+            file, problem = None, str(error)
+        if file is None:
+            problems.append((os.path.join(root, name), problem))
+        else:
+            files[file] = None
+    return root, Listing(list(files), [], 0, problems)
+
+
+def _root(path: pathlib.Path, images_dir: str | None) -> pathlib.Path:
+    """The folder of the pictures. Raises DataError if there is none."""
+    root = path.parent if images_dir is None else pathlib.Path(images_dir).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected the one of the pictures that {path} lists")
+    return root
 
 
 class _Pictures:

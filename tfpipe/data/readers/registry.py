@@ -48,8 +48,8 @@ _NAMED = ("images_key", "labels_key", "numbered_classes")
 # The first that recognises the data reads it.
 FORMATS = (
     Format(digits.recognise, digits.read),
-    Format(folder.recognise, folder.read, _OF_PICTURES),
     Format(shards.recognise, shards.read, _NAMED),
+    Format(folder.recognise, folder.read, _OF_PICTURES),
     Format(idx.recognise, idx.read, ("numbered_classes",)),
     Format(arrays.recognise_npy, arrays.read_npy, ("labels", "numbered_classes")),
     Format(arrays.recognise_npz, arrays.read_npz, _NAMED),

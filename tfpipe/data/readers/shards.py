@@ -14,7 +14,7 @@ import numpy as np
 from tfpipe import memory
 from tfpipe.config import DataConfig
 from tfpipe.data import picture_files
-from tfpipe.data.readers import arrays, idx, named
+from tfpipe.data.readers import arrays, class_folders, idx, named
 from tfpipe.data.readers.named import Stored
 from tfpipe.data.readers.npz_names import Form, is_known, roles
 from tfpipe.data.readers.source import Source
@@ -30,8 +30,10 @@ _ALIKE = "expected files that differ in their first length alone"
 
 
 def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
-    """The path, if it is one of a folder with `.npy` files in it, and without IDX files."""
-    return path if path.is_dir() and not idx.is_there(path) and _files(path) else None
+    """The path, if it is one of a folder with `.npy` files in it, without IDX files, and with no pictures in folders."""
+    if not path.is_dir() or idx.is_there(path) or not _files(path):
+        return None
+    return None if class_folders.is_there(path) and picture_files.below(str(path)).pictures else path
 
 
 def read(
