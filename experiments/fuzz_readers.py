@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
+import pillow_heif
 import pyarrow
 import pyarrow.parquet
 import safetensors.numpy
@@ -228,7 +229,7 @@ def formats(folder: pathlib.Path) -> Iterator[Format]:
         (shards / f"labels_{number}.npy").write_bytes(npy(LABELS))
     yield Format("npy, one of a folder", npy(IMAGES), shards / "images_1.npy", whole, load(shards))
 
-    for kind in ("png", "jpeg", "gif", "bmp", "webp", "tiff"):
+    for kind in ("png", "jpeg", "gif", "bmp", "webp", "tiff", "heif"):
         root = folder / kind
         for name in ("class", "other"):
             (root / name).mkdir(parents=True)
@@ -324,6 +325,7 @@ def fuzz(format: Format, examples: int) -> dict[str, int]:
 
 def main(examples: int, names: tuple[str, ...]) -> None:
     logging.set_verbosity(logging.ERROR)
+    pillow_heif.register_heif_opener()
     with tempfile.TemporaryDirectory() as folder:
         counts = {}
         for format in formats(pathlib.Path(folder)):
