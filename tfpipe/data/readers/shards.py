@@ -30,7 +30,7 @@ _ALIKE = "expected files that differ in their first length alone"
 
 
 def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
-    """The path, if it is one of a folder with `.npy` files in it, without IDX files, and with no pictures in folders."""
+    """The path, if it is one of a folder with `.npy` files in it, no IDX files, and no pictures in its folders."""
     if not path.is_dir() or idx.is_there(path) or not _files(path):
         return None
     return None if class_folders.is_there(path) and picture_files.below(str(path)).pictures else path
