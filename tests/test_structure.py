@@ -16,13 +16,13 @@ LAYERS = [
     {"model"},
     {"data"},
     {"disk"},
-    {"compute"},
+    {"compute", "statistics"},
     {"config", "memory", "text", "log", "version", "exceptions"},
 ]
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 # The lowest layer is of single modules, which may use these.
 AT_THE_BOTTOM = {"text", "log", "exceptions"}
-WITHOUT_TENSORFLOW = ("config", "memory", "text", "log", "version", "exceptions", "disk", "data")
+WITHOUT_TENSORFLOW = ("config", "memory", "text", "log", "version", "exceptions", "disk", "data", "statistics")
 
 
 def modules():

@@ -113,6 +113,7 @@ class Fit:
         passes, rough = Passes(split, workers), objectives[1] if len(kinds) > 1 else None
         self._measures = Measures(passes, objectives[0], rough, sizes(most_heads, numbers))
         self._examples, self._weights = examples, weights
+        self._validating = examples if validation is None else validation
         self.moments = Moments.of(self._rows(), examples.labels, weights, splits.n_out)
         self._sample = self._sampled(examples, weights)
         self._measured_on = passes, objectives[0]
@@ -125,9 +126,10 @@ class Fit:
     def _deviations(self) -> np.ndarray:
         return self.moments.deviations(self._rows(), self._weights)
 
-    def _rows(self) -> Iterator[np.ndarray]:
-        """The rows in pieces `[n, D]` float64, in order, scaled."""
-        for block in self._examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize):
+    def _rows(self, examples: Examples | None = None) -> Iterator[np.ndarray]:
+        """The rows, or others, in pieces `[n, D]` float64, in order, scaled."""
+        examples = self._examples if examples is None else examples
+        for block in examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize):
             yield self._scaling.apply(residency.rounded(block))
 
     def problems(self, scale: str, l2: Sequence[float] | np.ndarray, column: np.ndarray) -> Problems:
@@ -165,6 +167,25 @@ class Fit:
         On the rows for validation, if there are any, else on their own.
         """
         return self._measures.losses(*self._measured_on, problems, v)
+
+    def logits(self, problems: Problems, v: np.ndarray, head: np.ndarray) -> np.ndarray:
+        """`[n, K]` float64, on the same n rows: of each by one head of those at v, `[H, K, D + 1]`.
+
+        Args:
+          problems: of the heads.
+          v: where they are.
+          head: `[n]` integers, which one looks at each row.
+        """
+        W, b = problems.parameters(v)
+        found = np.empty((len(self._validating), v.shape[1]))
+        begin = 0
+        for x in self._rows(self._validating):
+            rows = slice(begin, begin + len(x))
+            for number in np.unique(head[rows]):
+                of_head = head[rows] == number
+                found[rows][of_head] = x[of_head] @ W[number].T + b[number]
+            begin += len(x)
+        return found
 
     def saved(self, problems: Problems, v: np.ndarray, precision: str, tolerance: float) -> Saved:
         """The model of a single head at v, `[1, K, D + 1]`, as it is to be kept."""
