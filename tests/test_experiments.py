@@ -15,7 +15,7 @@ from tests import made
 from tests.command import result, tfpipe
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
-FORMATS = 36
+FORMATS = 37
 SAMPLE = 24
 
 
