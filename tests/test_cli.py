@@ -277,9 +277,9 @@ class TrainTest(CommandTest):
         summary = result(process)
         self.assertEqual(
             list(summary),
-            ["validation_error", "test_error", "test_examples", "learning_rate", "l2", "heads", "epochs", "iterations",
-             "best_iteration", "solver", "certificate", "converged", "evaluations", "standardize", "seconds",
-             "epochs_per_second", "device", "workdir", "interrupted"],
+            ["validation_error", "test_error", "test_error_interval", "test_examples", "learning_rate", "l2", "heads",
+             "epochs", "iterations", "best_iteration", "solver", "certificate", "converged", "evaluations",
+             "standardize", "seconds", "epochs_per_second", "device", "workdir", "interrupted"],
         )  # fmt: skip
         self.assertEqual((summary["solver"], summary["standardize"]), ("sgd", "none"))
         self.assertEqual([summary[name] for name in ("certificate", "converged", "evaluations")], [None] * 3)
@@ -288,10 +288,12 @@ class TrainTest(CommandTest):
         self.assertEqual((summary["heads"], summary["test_examples"], summary["epochs"]), (4, 359, 20))
         self.assertEqual((summary["workdir"], summary["interrupted"]), (str(self.workdir), False))
         self.assertLess(summary["test_error"], 0.2)
+        low, high = summary["test_error_interval"]
+        self.assertIn(f"test: error {summary['test_error']:.2%} ({low:.2%} to {high:.2%}), cost", process.stderr)
 
         *_, look = process.stderr.splitlines()
         self.assertEqual(look, f"to look at it: tensorboard --logdir={self.workdir}/tensorboard")
-        table = process.stderr.splitlines()[-7:-2]
+        table = process.stderr.splitlines()[-8:-3]
         self.assertRegex(table[0], "learning rate  +l2  +validation error")
         self.assertRegex(table[1], r"^\*")
         costs = [float(re.search(r"\d+\.\d\d% +(\S+)", line)[1]) for line in table[1:]]

@@ -232,6 +232,9 @@ class EvaluateTest(ModelTest):
         report = json.loads((self.run_ / "report.json").read_text())
         self.assertEqual((found["error"], found["examples"]), (report["test_error"], 30))
         self.assertEqual(found["confusion_matrix"], report["confusion_matrix"])
+        self.assertEqual({name: found[name] for name in report["test"]}, report["test"])
+        low, high = found["figures"]["error"]["interval"]
+        self.assertIn(f"test: error {found['error']:.2%} ({low:.2%} to {high:.2%}), cost", process.stderr)
         self.assertEqual([one["class"] for one in found["classes"]], ["c", "d", "e"])
         p = artifact.load(self.run_ / "model.npz").probabilities(load(self.folder / "data").test.images)
         labels = load(self.folder / "data").test.labels
@@ -255,6 +258,7 @@ class EvaluateTest(ModelTest):
         found = result(tfpipe("evaluate", f"--workdir={self.run_}", "--split=validation"))
         self.assertEqual(found["error"], report["validation_error"])
         self.assertAlmostEqual(found["cost"], report["validation_cost"], places=6)
+        self.assertEqual({figure["interval"] for figure in found["figures"].values()}, {None})  # It chose the model.
         data = self.folder / "data" / "test"
         found = result(tfpipe("evaluate", f"--model={self.run_}/model.npz", f"--dataset={data}", "--split=all"))
         self.assertEqual(found["error"], report["test_error"])
@@ -366,6 +370,8 @@ class EvaluateTest(ModelTest):
             else:
                 found = json.loads(process.stdout)
                 self.assertEqual((found["examples"], found["error"]), (40, summary["test_error"]))
+                self.assertEqual(found["figures"]["error"]["interval"], summary["test_error_interval"])
+                self.assertEqual((found["groups"], found["figures"]["error"]["method"]), (5, "bootstrap"))
 
     @pytest.mark.exhaustive
     def test_another_table_by_the_names_of_its_columns(self):

@@ -87,7 +87,7 @@ class CountedTest(absltest.TestCase):
 
     def test_by_hand(self):
         self.assertEqual(
-            duplicates.counted(self.splits()),
+            duplicates.search(self.splits()).counts,
             {
                 "train": Duplicates(repeated=2, seen=None, label_differs=1),
                 "validation": Duplicates(repeated=1, seen=1, label_differs=1),
@@ -100,7 +100,7 @@ class CountedTest(absltest.TestCase):
         splits = Splits(examples.take([0, 1]), examples.take([2, 5]), examples.take([3, 4]), ("cat", "dog"))
         none = {"repeated": 0}
         self.assertEqual(
-            {name: found._asdict() for name, found in duplicates.counted(splits).items()},
+            {name: found._asdict() for name, found in duplicates.search(splits).counts.items()},
             {
                 "train": none | {"seen": None, "label_differs": 0},
                 "validation": none | {"seen": 1, "label_differs": 0},
@@ -143,7 +143,7 @@ class WarningTest(parameterized.TestCase):
         train = Examples(np.repeat(rows(*range(20)), 2, axis=0), np.arange(40) % 2, "data")
         with self.assertLogs(log, "WARNING") as logged:
             splits = divide(Source(train, None, None, 1.0), DataConfig())
-        found = duplicates.counted(splits)
+        found = duplicates.search(splits).counts
         self.assertIn(f"{found['test'].seen} of 8 test examples", logged.output[0])
 
     @parameterized.parameters(0, 1)
@@ -210,7 +210,7 @@ class WarningTest(parameterized.TestCase):
             splits = load(path / "images.npy", **options)
         line = f"{path / 'images.npy'}: a large file, not searched for duplicates; `tfpipe describe` searches it"
         self.assertEqual([record.getMessage() for record in logged.records], [line])
-        self.assertEqual(duplicates.counted(splits)["test"], Duplicates(repeated=9, seen=10, label_differs=5))
+        self.assertEqual(duplicates.search(splits).counts["test"], Duplicates(repeated=9, seen=10, label_differs=5))
         with self.assertLogs(log, "INFO"):
             dropped = load(path / "images.npy", **options, drop_duplicates=True)
         self.assertEqual(sum(map(len, (dropped.train, dropped.validation, dropped.test))), 290)

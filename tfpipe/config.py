@@ -223,7 +223,7 @@ class DataConfig:
     sample_weight: str | None = _option(
         None,
         "an .npy file with a number of at least 0 for each row of the training array, before any split is taken from "
-        "it: what the example counts in the cost that is minimized; validation and test count each example once",
+        "it: what the example counts in the cost that is minimized, and in test figures; validation counts each once",
         lambda value: None if value is None else _one_line(value),
     )
     groups: str | None = _option(

@@ -184,7 +184,7 @@ def _evaluate(
     output: pathlib.Path | None,
 ) -> int:
     from tfpipe.disk import files
-    from tfpipe.model import scores
+    from tfpipe.model import scores, tested
 
     model = model_flags.load(model_path, top_k)
     splits = load(model)
@@ -217,13 +217,20 @@ def _evaluate(
         and splits.fingerprint == model.summary.get("fingerprint")
     ):
         logging.warning("%s: the model was fitted on the validation examples too: it has seen them", model_path)
-    found = scores.scores(scores.concatenated(list(parts.values())), model.class_names, top_k)
+    weights, groups = tested.weights_and_groups([getattr(splits, name) for name in chosen])
+    is_of_run = splits.fingerprint == model.summary.get("fingerprint")
+    duplicates = splits.duplicates if is_of_run and split == "test" else None
+    found = scores.scores(
+        scores.concatenated(list(parts.values())), model.class_names, top_k, weights, groups,
+        duplicates.seen_in_test if duplicates else None, has_seen=is_of_run and split != "test",
+    )  # fmt: skip
     if output is not None:
         lines = _lines({name: getattr(splits, name) for name in chosen}, parts, model.class_names)
         files.write_whole(output, lines.encode())
     streams.write_error("\n".join(aligned(_table(found))))
     figures = ("examples", "error", "cost", "top_k_error", "calibration_error")
     streams.write_error(", ".join(f"{name.replace('_', ' ')} {_cell(found[name])}" for name in figures))
+    streams.write_error("\n".join(tested.lines(split, found)))
     streams.write_output(json.dumps({"model": str(model_path), "dataset": dataset, "split": split, **found}))
     return 0
 

@@ -84,7 +84,7 @@ def _train(
             config, splits, workdir, solver=solver, resume=resume, overwrite=overwrite, should_stop=came
         )
         files = Workdir(workdir)
-        lines = [report.table(result.report), f"everything is in {workdir}"]
+        lines = [report.table(result.report), *report.lines(result.report), f"everything is in {workdir}"]
         if result.report["interrupted"]:
             lines.append(f"to go on: tfpipe train --flagfile={shlex.quote(str(files.flags))}")
         if files.tensorboard.exists():

@@ -39,7 +39,7 @@ def describe(splits: Splits, pictures: dict[str, Any] | None = None) -> dict[str
     """
     parts = {name: getattr(splits, name) for name in _SPLITS}
     taken, config = splits.taken, splits.config
-    found = duplicates.counted(splits)
+    found = (splits.duplicates or duplicates.search(splits)).counts
     orders = {name: config.split_order if config and name in taken else None for name in _SPLITS}
     return {
         "dataset": splits.config.dataset if splits.config else None,

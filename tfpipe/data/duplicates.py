@@ -35,8 +35,20 @@ class Duplicates(NamedTuple):
     label_differs: int
 
 
-def counted(splits: Splits) -> dict[str, Duplicates]:
-    """The duplicates of each split. Reads all images, of a mapped file too."""
+class Search(NamedTuple):
+    """What was found among the splits of a data set.
+
+    Attributes:
+      counts: the duplicates of each split, by its name.
+      seen_in_test: `[n]` bool, which test examples are equal to one of the training or of the validation.
+    """
+
+    counts: dict[str, Duplicates]
+    seen_in_test: np.ndarray
+
+
+def search(splits: Splits) -> Search:
+    """The duplicates of each split. Reads all images, of a mapped file too; `Splits.duplicates` does so once."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     numbers = _contents(parts)
     n_classes = splits.n_out
@@ -46,15 +58,21 @@ def counted(splits: Splits) -> dict[str, Duplicates]:
         own = numbers[name]
         labelled = np.where(own < 0, -1, own * n_classes + part.labels)
         repeated, relabelled = (_is_repeated(values) for values in (own, labelled))
+        seen = np.isin(own, before)
         if name == "train":
             found[name] = Duplicates(int(repeated.sum()), None, int((repeated & ~relabelled).sum()))
         else:
-            seen = np.isin(own, before)
             differs = seen & ~np.isin(labelled, labelled_before)
             found[name] = Duplicates(int(repeated.sum()), int(seen.sum()), int(differs.sum()))
         before = np.concatenate([before, own[own >= 0]])
         labelled_before = np.concatenate([labelled_before, labelled[own >= 0]])
-    return found
+    return Search(found, seen)
+
+
+def is_too_large(splits: Splits) -> bool:
+    """Whether the images lie in a mapped file that is not to be read for this alone."""
+    arrays = {id(part.stored): part.stored for part in (splits.train, splits.validation, splits.test)}
+    return sum(array.nbytes for array in arrays.values() if isinstance(array, np.memmap)) > _MOST_MAPPED
 
 
 def report(splits: Splits, config: DataConfig) -> None:
@@ -63,11 +81,10 @@ def report(splits: Splits, config: DataConfig) -> None:
     Where equal rows are how a table is, a line of information says it, without advice.
     """
     name = splits.train.name
-    arrays = {id(part.stored): part.stored for part in (splits.train, splits.validation, splits.test)}
-    if sum(array.nbytes for array in arrays.values() if isinstance(array, np.memmap)) > _MOST_MAPPED:
+    if splits.duplicates is None:
         log.info("%s: a large file, not searched for duplicates; `tfpipe describe` searches it", name)
         return
-    found = counted(splits)
+    found = splits.duplicates.counts
     told = []
     for split, where in (("validation", "training"), ("test", "training or validation")):
         of_split = found[split]

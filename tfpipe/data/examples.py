@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from tfpipe.data.fingerprint import Part, fingerprint
 from tfpipe.data.rows import BLOCK_BYTES, blocks, chosen
 from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import DataError, enumeration
+
+if TYPE_CHECKING:
+    from tfpipe.data.duplicates import Search
 
 # Stands for a default that depends on other fields.
 _BY_TYPE: Any = None
@@ -307,6 +310,13 @@ class Splits:
         shift = np.zeros(self.n_in) if self.scaling.shift is None else self.scaling.shift
         parts += [Part(shift), Part(np.atleast_1d(self.scaling.factor))]
         return fingerprint("\n".join(self.class_names), parts)
+
+    @functools.cached_property
+    def duplicates(self) -> "Search | None":
+        """What examples are in the data more than once; None: that is not known, for a large file would be read."""
+        from tfpipe.data import duplicates  # It is about splits, and imports this module.
+
+        return None if duplicates.is_too_large(self) else duplicates.search(self)
 
     @property
     def form(self) -> str:

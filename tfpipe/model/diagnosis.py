@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.data.examples import Examples
-from tfpipe.model.artifact import TrainedModel
+from tfpipe.statistics.figures import Outcomes
 
 _BINS = 15
 
@@ -45,17 +44,9 @@ class Diagnosis(NamedTuple):
     n_out: int
 
     @classmethod
-    def of(cls, model: TrainedModel, examples: Examples) -> "Diagnosis":
-        """Of a model as it is kept, on examples as they are stored."""
-        parts = [model.probabilities(block) for block in examples.blocks()]
-        predicted = np.concatenate([p.argmax(axis=1) for p in parts])
-        confidence = np.concatenate([p.max(axis=1) for p in parts])
-        return cls(examples.labels, predicted, confidence, len(model.class_names))
-
-    @property
-    def error(self) -> float:
-        """The share of wrong predictions, in [0, 1]."""
-        return float((self.predicted != self.labels).mean())
+    def of(cls, outcomes: Outcomes) -> "Diagnosis":
+        """Of what a model says of n examples."""
+        return cls(outcomes.labels, outcomes.predicted, outcomes.confidence, outcomes.n_out)
 
     def confusion_matrix(self) -> np.ndarray:
         """`[K, K]` int64: how many examples of class (row) were taken for class (column)."""

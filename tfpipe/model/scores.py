@@ -10,9 +10,10 @@ from tfpipe.data.checked import noun
 from tfpipe.data.picture_files import composed
 from tfpipe.exceptions import DataError, enumeration
 from tfpipe.log import log
-from tfpipe.model import columns
+from tfpipe.model import columns, tested
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
+from tfpipe.statistics.figures import Outcomes
 
 _MOST_NAMED = 5
 
@@ -87,38 +88,53 @@ def concatenated(parts: list[Predictions]) -> Predictions:
     return Predictions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def scores(predictions: Predictions, class_names: tuple[str, ...], top_k: int) -> dict[str, Any]:
+def scores(
+    predictions: Predictions,
+    class_names: tuple[str, ...],
+    top_k: int,
+    weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    is_duplicate: np.ndarray | None = None,
+    *,
+    has_seen: bool = False,
+) -> dict[str, Any]:
     """The figures, as JSON can hold them: shares in [0, 1]; what a class without examples has no figure for is None.
+
+    Those of `tested.figures`, of which `error` and `cost` stand at the top level too, and those of each class.
 
     Args:
       predictions: of n examples.
       class_names: K names.
       top_k: 1 to K; a prediction counts as right in `top_k_error` if the class is among so many.
+      weights: `[n]`, what an example counts in error, cost, `top_k_error` and `figures`, at least 0; None: 1. In all
+        else each counts once.
+      groups: see `tested.figures`.
+      is_duplicate: likewise.
+      has_seen: likewise.
     """
     from sklearn import metrics  # 0.7 s: not for whoever imports this module.
 
     labels, probabilities = predictions
-    classes = np.arange(len(class_names))
-    predicted = probabilities.argmax(axis=1)
-    diagnosis = Diagnosis(labels, predicted, probabilities.max(axis=1), len(class_names))
-    figures = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
-    of_labels = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
+    outcomes = Outcomes(labels, probabilities)
+    classes, predicted = np.arange(len(class_names)), outcomes.predicted
+    measured = tested.figures(outcomes, weights, groups, is_duplicate, has_seen=has_seen)
+    of_classes = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
     order = (-probabilities).argsort(axis=1, kind="stable")[:, :top_k]
-    with np.errstate(divide="ignore"):  # A class of probability 0 costs infinitely much.
-        cost = float(-np.log(of_labels).mean())
+    is_outside = (order != labels[:, np.newaxis]).all(axis=1)
+    counts = np.ones(len(labels)) if weights is None else weights
     return {
         "examples": len(labels),
-        "error": float(np.mean(predicted != labels)),
-        "cost": cost if np.isfinite(cost) else None,
+        "error": measured["figures"]["error"]["value"],
+        "cost": measured["figures"]["cost"]["value"],
         "top_k": top_k,
-        "top_k_error": float(np.mean((order != labels[:, np.newaxis]).all(axis=1))),
-        "calibration_error": diagnosis.calibration().error,
+        "top_k_error": float(counts[is_outside].sum() / counts.sum()) if counts.any() else None,
+        "calibration_error": Diagnosis.of(outcomes).calibration().error,
         "classes": [
             {"class": name} | {key: None if np.isnan(value) else value for key, value in of_class.items()}
-            for name, of_class in zip(class_names, _by_class(figures), strict=True)
+            for name, of_class in zip(class_names, _by_class(of_classes), strict=True)
         ],
         "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
-    }
+    } | measured
 
 
 def _by_class(figures: tuple[np.ndarray, ...]) -> list[dict[str, float]]:

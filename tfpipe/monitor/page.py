@@ -41,7 +41,10 @@ _PICTURES = {
     "path": "What was tried: the validation cost, with its standard error, over l2",
     "heat_map": "The grid",
 }
-_TABLES = {"heads": "All that was tried", "report": "Figures"}
+_TABLES = {
+    "heads": "All that was tried, by validation: the best of several is somewhat too good there",
+    "report": "Figures",
+}
 
 
 def save(path: pathlib.Path, event: Finished, drawn: Mapping[str, bytes]) -> None:
@@ -55,7 +58,8 @@ def save(path: pathlib.Path, event: Finished, drawn: Mapping[str, bytes]) -> Non
     Raises:
       OSError: the file cannot be written.
     """
-    parts = [_section(words, _picture(words, drawn[name])) for name, words in _PICTURES.items() if name in drawn]
+    parts = [_section("On the test split", _table(event.tables["test"]))] if "test" in event.tables else []
+    parts += [_section(words, _picture(words, drawn[name])) for name, words in _PICTURES.items() if name in drawn]
     if event.selected and event.selected.diagnosis:
         worst = tables.worst_classes(event.selected.model, event.selected.diagnosis)
         parts.append(_section("The worst classes", _table(worst)))
@@ -69,7 +73,9 @@ def _title(report: dict[str, Any]) -> str:
     if report["validation_error"] is None:
         return "tfpipe: no model"
     errors = {name: report[f"{name}_error"] for name in ("validation", "test")}
-    told = (f"{name} error {error:.2%}" for name, error in errors.items() if error is not None)
+    told = [f"{name} error {error:.2%}" for name, error in errors.items() if error is not None]
+    if interval := report["test_error_interval"]:
+        told[-1] += " ({:.2%} to {:.2%})".format(*interval)
     return f"tfpipe: {', '.join(told)}"
 
 

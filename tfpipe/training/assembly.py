@@ -97,10 +97,14 @@ def _evaluations(plan: Plan, placed: list[Resident], left_out: np.ndarray, worke
     minibatches = max(sampler.per_epoch for sampler in samplers)
     length = _length(plan, minibatches, plan.test.batch_size, max(split.bytes_per_image for split in placed))
 
-    def evaluation(split: Resident, sampler: Sampler, *, balanced: bool) -> Evaluation:
-        mask, n = np.ones((1, len(split.labels)), np.float32), sampler.examples
+    def evaluation(
+        split: Resident, sampler: Sampler, *, balanced: bool, weights: np.ndarray | None = None
+    ) -> Evaluation:
+        counted, n = np.ones((1, len(split.labels)), np.float32), sampler.examples
+        if weights is not None:
+            counted[0] = weights / max(weights.max(), np.finfo(np.float64).tiny)
         objective = Objective.of(
-            plan.splits.scaling, split.labels, mask, n, plan.arithmetic,
+            plan.splits.scaling, split.labels, counted, n, plan.arithmetic,
             balance=balance(split.labels[:n]) if balanced else None,
             is_known=~left_out[split.labels[:n]] if left_out.any() else None,
         )  # fmt: skip
@@ -108,8 +112,9 @@ def _evaluations(plan: Plan, placed: list[Resident], left_out: np.ndarray, worke
 
     (validation, test), by_balance = placed, plan.config.select == "balanced_error"
     return [
-        evaluation(validation, plan.validation, balanced=by_balance), evaluation(test, plan.test, balanced=False)
-    ]  # fmt: skip
+        evaluation(validation, plan.validation, balanced=by_balance),
+        evaluation(test, plan.test, balanced=False, weights=plan.splits.test.weights),
+    ]
 
 
 def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int) -> int:

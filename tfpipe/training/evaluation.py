@@ -76,7 +76,8 @@ class Evaluation:
     def figures(self, sums: np.ndarray, column: np.ndarray) -> np.ndarray:
         """`[F, H]`, of sums as `Objective.sums` gives them for heads of these columns, `[H]`."""
         total = self.objective.total.numpy()
-        found = sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
+        with np.errstate(invalid="ignore"):  # Where no example has weight, nothing is known.
+            found = sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
         found[FIGURES.index("cost")] *= self._per_known  # Examples count alike here.
         return found
 

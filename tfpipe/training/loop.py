@@ -12,8 +12,9 @@ from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
+from tfpipe.model import tested
 from tfpipe.model.regression import SoftmaxRegression
-from tfpipe.monitor import Finished, Monitor, warn
+from tfpipe.monitor import Finished, Monitor, Selected, warn
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import report
@@ -196,16 +197,19 @@ def _finish(
     if saving and not interrupted:
         saving.save_last_state(_state(parts, monitor, steps, finished=True))
     parts.pictures.wait()
-    model = selected = distance = None
+    model = selected = distance = test = None
     if (leader := record.leader) is not None:
         trained = record.model()
+        test, diagnosis = tested.on_test(trained, plan.splits, plan.test.examples)
+        trained = trained._replace(summary=trained.summary | tested.of_error(test))
         # Without weight decay nothing bounds it.
         if (l2 := plan.solver.settings[leader].get("l2", 0)) > 0 and not interrupted:
             distance = certificate(plan.splits, plan.weights, trained, l2, parts.workers)
         if saving:
             saving.save_last_model(trained)
         model = SoftmaxRegression.from_arrays(trained.W, trained.b)
-        selected = parts.pictures.look(record, steps)
+        assert record.made is not None
+        selected = Selected(max(0, steps - 1), record.made, trained, diagnosis, plan.splits.test)
     lines = warnings(plan, record, steps, distance, interrupted=interrupted)
     for warning in lines:
         warn(warning)
@@ -214,7 +218,8 @@ def _finish(
         record.patience,
         steps=steps,
         test_error=record.best.test_error,
-        confusion_matrix=selected.diagnosis.confusion_matrix() if selected and selected.diagnosis else None,
+        test=test,
+        diagnosis=selected.diagnosis if selected else None,
         certificate=distance,
         warnings=[*record.said, *lines],
         seconds=seconds,

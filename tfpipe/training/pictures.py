@@ -31,10 +31,6 @@ class Pictures:
             look = self._looker(record, steps)
             self._under_way = self._workers.start(self._monitor.selected, look)
 
-    def look(self, record: Record, steps: int) -> Selected:
-        """What the best model does on the test examples. There must be one."""
-        return self._looker(record, steps)()
-
     def wait(self) -> None:
         """Returns when nothing is drawn any more."""
         if self._under_way:

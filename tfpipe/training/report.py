@@ -10,13 +10,15 @@ import numpy as np
 from tfpipe.compute import cpu
 from tfpipe.disk import files
 from tfpipe.exceptions import DataError, brief
+from tfpipe.model import tested
+from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.text import aligned
 from tfpipe.training.patience import Patience
 from tfpipe.training.plan import Plan
 from tfpipe.training.versions import versions
 
 # What scripts read from the last line of stdout: these, the settings of the selected head, and those.
-_MEASURED = ("validation_error", "test_error", "test_examples")
+_MEASURED = ("validation_error", "test_error", "test_error_interval", "test_examples")
 _OF_THE_RUN = (
     "heads",
     "epochs",
@@ -41,7 +43,8 @@ def build(
     *,
     steps: int,
     test_error: np.ndarray,
-    confusion_matrix: np.ndarray | None,
+    test: dict[str, Any] | None,
+    diagnosis: Diagnosis | None,
     certificate: float | None,
     warnings: list[str],
     seconds: float,
@@ -56,7 +59,8 @@ def build(
       patience: after the run.
       steps: how many were done.
       test_error: `[H]`, at the best validation; NaN where there was none.
-      confusion_matrix: `[K, K]` of the selected head on the test split, rows are the true classes; None: not known.
+      test: the figures of the selected head on the test split, see `tested.on_test`; None: no head is selected.
+      diagnosis: likewise.
       certificate: how far its training cost is above the least, at most; None: not known.
       warnings: what the user must know of the selected head, lines.
       seconds: that the training loop took.
@@ -85,7 +89,8 @@ def build(
     ]
     selected = patience.selected()
     figures = grid[selected] if selected is not None else dict.fromkeys(grid[0])
-    return {name: figures[name] for name in grid[0] if name != "diverged"} | {
+    own = {name: figures[name] for name in grid[0] if name != "diverged"} | tested.of_error(test)
+    return own | {
         "train_examples": solver.examples,
         "validation_examples": plan.validation.examples,
         "test_examples": plan.test.examples,
@@ -94,7 +99,8 @@ def build(
         "settings": list(solver.settings[0]),
         "grid": grid,
         "class_names": list(splits.class_names),
-        "confusion_matrix": None if confusion_matrix is None else confusion_matrix.tolist(),
+        "test": test,
+        "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
         "image_shape": list(splits.image_shape),
         "pixel_max": None if splits.standardization else splits.pixel_max,
         "standardized": splits.standardization is not None,
@@ -143,6 +149,7 @@ def load(path: pathlib.Path) -> dict[str, Any]:
 
 def summary(content: dict[str, Any]) -> str:
     """The contract with scripts: one line of JSON."""
+    content = {"test_error_interval": None} | content  # Reports from before there were any have none.
     # Of a run that has no learning rate it is null, as scripts expect.
     of_sgd = [name for name in ("learning_rate",) if name in content]
     names = (*_MEASURED, *besides(content["select"]), *content["settings"], *of_sgd, *_OF_THE_RUN)
@@ -156,7 +163,13 @@ def table(content: dict[str, Any]) -> str:
 
 def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     """The report for people, by name: rows of cells, the first of each table its header."""
-    return {"heads": _heads(content), "report": _figures(content)}
+    test = {"test": tested.table(content["test"])} if content.get("test") else {}
+    return test | {"heads": _heads(content), "report": _figures(content)}
+
+
+def lines(content: dict[str, Any]) -> list[str]:
+    """What the log ends with: the figures on the test split, in words; none without test examples."""
+    return tested.lines("test", content["test"]) if content.get("test") else []
 
 
 def besides(select: str | None) -> list[str]:

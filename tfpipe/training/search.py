@@ -12,7 +12,7 @@ from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
 from tfpipe.log import log
-from tfpipe.model.diagnosis import Diagnosis
+from tfpipe.model import tested
 from tfpipe.model.regression import SoftmaxRegression
 from tfpipe.monitor import Finished, Monitor, Selected, Started, Validated, warn
 from tfpipe.solvers.lbfgs import PAIRS
@@ -209,20 +209,19 @@ def _finish(run: _Run, fit: Fit, way: Descent | None) -> Result:
     optimum = way.optimum()
     saved = fit.saved(way.problems, optimum.v, plan.config.precision, plan.exactness.tolerance)
     model = trained_model(plan, settings.taken, saved, fit, refitted=refitted)
-    examples = plan.splits.test
-    diagnosis = Diagnosis.of(model, examples) if len(examples) else None
-    model = model._replace(summary=model.summary | {"test_error": diagnosis.error if diagnosis else None})
+    test, diagnosis = tested.on_test(model, plan.splits, len(plan.splits.test))
+    model = model._replace(summary=model.summary | tested.of_error(test))
     if run.saving and not run.interrupted:
         run.saving.save_last_state(run.state(way, finished=True))
     if run.saving:
         run.saving.save_last_model(model)
     content = build(
-        plan, settings, fit.n, optimum, saved, diagnosis, steps=run.steps, seconds=seconds,
+        plan, settings, fit.n, optimum, saved, test, diagnosis, steps=run.steps, seconds=seconds,
         workdir=files.path if files else None, interrupted=run.interrupted, refitted=refitted,
     )  # fmt: skip
     for warning in content["warnings"]:
         warn(warning)
-    selected = Selected(max(0, run.steps - 1), (content["selected"], run.steps - 1), model, diagnosis, examples)
+    selected = Selected(max(0, run.steps - 1), (content["selected"], run.steps - 1), model, diagnosis, plan.splits.test)
     run.monitor.finished(Finished(plan.data, plan.flags, run.steps - 1, content, report.tables(content), selected))
     if files:
         with files.writing(files.report.name):  # After all else: it says that a run is finished.

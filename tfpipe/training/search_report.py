@@ -8,6 +8,7 @@ import numpy as np
 
 from tfpipe.compute import cpu
 from tfpipe.config import Reading
+from tfpipe.model import tested
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.solvers.optimum import Optimum
@@ -32,6 +33,7 @@ def build(
     n_fitted: int,
     optimum: Optimum,
     saved: Saved,
+    test: dict[str, Any] | None,
     diagnosis: Diagnosis | None,
     *,
     steps: int,
@@ -48,7 +50,8 @@ def build(
       n_fitted: how many examples the model was fitted to.
       optimum: where the head of the setting that was taken ended.
       saved: its model as it is kept.
-      diagnosis: of that, on the test split; None: that has no examples.
+      test: its figures on the test split, see `tested.on_test`; None: that has no examples.
+      diagnosis: likewise.
       steps: evaluations that were made.
       seconds: that the search took.
       workdir: of the run.
@@ -77,7 +80,7 @@ def build(
         for trial in settings.trials
     ]
     of_taken = {
-        "test_error": diagnosis.error if diagnosis else None,
+        **tested.of_error(test),
         "train_cost": finite(saved.cost),
         "certificate": finite(saved.certificate),
         "converged": bool(optimum.converged[0]) and saved.is_exact,
@@ -101,6 +104,7 @@ def build(
         "columns": ["standardize", "l2", *besides(config.select), *_COLUMNS],
         "grid": grid,
         "class_names": list(splits.class_names),
+        "test": test,
         "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
         "image_shape": list(splits.image_shape),
         "pixel_max": None if taken.standardize == "columns" else splits.pixel_max,

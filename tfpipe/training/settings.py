@@ -161,11 +161,11 @@ class Settings:
     @property
     def why(self) -> str:
         """Which setting is taken, and why, for people."""
-        taken, of = self.taken, "out-of-fold" if self._plan.n_folds else "validation"
-        figures = f"{of} cost {taken.cost:.4g} ± {taken.cost_error:.2g}, error {taken.error:.2%}"
+        taken, of, n = self.taken, "out-of-fold" if self._plan.n_folds else "validation", len(self.trials)
+        figures = f"{of} cost {taken.cost:.4g} ± {taken.cost_error:.2g} (standard error), error {taken.error:.2%}"
         if self._select == "balanced_error":
             figures += f", balanced error {taken.balanced_error:.2%}"
-        least = f"the least {of} {self._select.replace('_', ' ')} of {len(self.trials)} settings"
+        least = f"the least {of} {self._select.replace('_', ' ')} of {n} settings" + ", so somewhat too good" * (n > 1)
         plainer = self.within_one_error()
         within = f"; within one standard error: l2={plainer:.3g}" if plainer > taken.l2 else ""
         return f"taken: standardize={taken.standardize}, l2={taken.l2:.3g}, {least}: {figures}{within}"
