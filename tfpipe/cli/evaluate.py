@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from tfpipe.cli import config_flags, model_flags, paths, run_flags, streams
+from tfpipe.cli import config_flags, model_flags, paths, run_data, run_flags, streams
 from tfpipe.config import DataConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tfpipe.model.artifact import TrainedModel
 
 _SPLITS = ("train", "validation", "test")
+_OTHER_DATA = "name data that the model has not seen by --dataset, with --split=all"
 
 
 def define(values: flags.FlagValues) -> None:
@@ -95,7 +96,7 @@ def _named(data: DataConfig, given: dict[str, Any], workdir: Workdir | None, mod
     splits = datasets.load(**dataclasses.asdict(merged))
     others = [f"--{name}" for name in given if name != "dataset" and getattr(merged, name) != getattr(of_run, name)]
     or_else = f", or {', '.join(others)} makes it otherwise than it was" if others else ""
-    _check_unchanged(splits, workdir, model, or_else)
+    run_data.check_unchanged(splits, workdir, model, _OTHER_DATA, or_else)
     return splits
 
 
@@ -148,31 +149,9 @@ def _data_of(workdir: Workdir, model: "TrainedModel") -> "Splits":
     Raises:
       DataError: it cannot be loaded; or it has changed since.
     """
-    from tfpipe import data as datasets
-
-    config = run_flags.data(workdir)
-    try:
-        splits = datasets.load(**dataclasses.asdict(config))
-    except (DataError, ConfigError) as error:
-        raise DataError(f"{error}; so says {workdir.flags}; {run_flags.ELSEWHERE}") from error
-    _check_unchanged(splits, workdir, model)
+    splits = run_data.load(run_flags.data(workdir), workdir, run_flags.ELSEWHERE)
+    run_data.check_unchanged(splits, workdir, model, _OTHER_DATA)
     return splits
-
-
-def _check_unchanged(splits: "Splits", workdir: Workdir, model: "TrainedModel", or_else: str = "") -> None:
-    """Raises DataError if examples that the model was trained on may be among those of the test.
-
-    `or_else` says, within the error, what but a change of the data it may be.
-    """
-    of_run = model.summary.get("fingerprint")
-    if of_run is None:
-        logging.warning("%s: tells no fingerprint: whether the data is still the same is not known", workdir.model)
-    elif splits.fingerprint != of_run:
-        raise DataError(
-            f"{workdir.flags}: the data that it names has changed since the run{or_else}, so training examples may be "
-            f"in the test split now; bring it back as it was, or name data that the model has not seen by --dataset, "
-            f"with --split=all"
-        )
 
 
 def _evaluate(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from absl import app, flags, logging
 from absl.flags import argparse_flags
 
-from tfpipe.cli import describe, evaluate, export, help_text, interruption, predict, streams, train
+from tfpipe.cli import compare, describe, evaluate, export, help_text, interruption, predict, streams, train
 from tfpipe.exceptions import OptionError, TfpipeError
 from tfpipe.version import __version__
 
@@ -42,6 +42,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("train softmax regression on a data set", train.define, train.prepare),
     "evaluate": Command("tell how good a trained model is on a data set", evaluate.define, evaluate.prepare),
+    "compare": Command("compare finished runs on the same examples", compare.define, compare.prepare, "RUN RUN..."),
     "predict": Command("tell the classes of pictures", predict.define, predict.prepare, "FILE..."),
     "export": Command("write a trained model in the form of other programs", export.define, export.prepare),
     "describe": Command("tell what a data set holds, and show examples", describe.define, describe.prepare),

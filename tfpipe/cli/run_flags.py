@@ -19,8 +19,12 @@ PICTURES_BEFORE: tuple[dict[str, Any], ...] = (
 )
 
 
-def data(workdir: Workdir) -> DataConfig:
+def data(workdir: Workdir, remedy: str = ELSEWHERE) -> DataConfig:
     """The data of a run, how it was divided, and how its pictures were read.
+
+    Args:
+      workdir: of the run.
+      remedy: what the errors say of what would be right.
 
     Raises:
       DataError: the flags cannot be read, or name no data.
@@ -31,12 +35,12 @@ def data(workdir: Workdir) -> DataConfig:
         lines = [line for line in workdir.flags.read_text("utf-8").splitlines() if _is_of_data(line, values)]
         values(["", *lines])
         if not values["dataset"].present or not values.dataset:
-            raise DataError(f"{workdir.flags}: names no data, which came from a program; {ELSEWHERE}")
+            raise DataError(f"{workdir.flags}: names no data, which came from a program; {remedy}")
         config = config_flags.read(DataConfig, values)
     except (OSError, UnicodeDecodeError, flags.Error) as error:
-        raise DataError(f"{workdir.flags}: cannot be read: {error}; {ELSEWHERE}") from error
+        raise DataError(f"{workdir.flags}: cannot be read: {error}; {remedy}") from error
     except ConfigError as error:
-        raise DataError(f"{error}; so says {workdir.flags}; {ELSEWHERE}") from error
+        raise DataError(f"{error}; so says {workdir.flags}; {remedy}") from error
     # Runs from before there was a choice took their splits from the end, and pictures as they are.
     before: dict[str, Any] = {} if values["split_order"].present else {"split_order": "end"}
     for options in PICTURES_BEFORE:

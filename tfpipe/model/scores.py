@@ -47,16 +47,21 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
     if splits.white_pixel != model.white:
         scales = f"from 0 to {splits.white_pixel:g}, and the model takes them from 0 to {model.white:g}"
         raise DataError(f"{examples.name}: images {scales}; store them as the training data was stored")
-    of_model = {composed(name): number for number, name in enumerate(model.class_names)}
-    of_model |= {name: number for number, name in enumerate(model.class_names)}
-    numbers_of = [of_model.get(name, of_model.get(composed(name))) for name in splits.class_names]
-    unknown = [name for name, number in zip(splits.class_names, numbers_of, strict=True) if number is None]
+    found = numbers_of(splits.class_names, model.class_names)
+    unknown = [name for name, number in zip(splits.class_names, found, strict=True) if number is None]
     if unknown:
         known = f"the model knows {enumeration(model.class_names, _MOST_NAMED)}"
         raise DataError(f"{examples.name}: has the classes {enumeration(unknown, _MOST_NAMED)}, and {known}")
-    numbers = np.array(numbers_of)
+    numbers = np.array(found)
     blocks = examples.blocks() if rows_of is None else map(rows_of, examples.blocks())
     return Predictions(numbers[examples.labels], np.concatenate([model.probabilities(block) for block in blocks]))
+
+
+def numbers_of(names: tuple[str, ...], known: tuple[str, ...]) -> list[int | None]:
+    """The place of each name among those `known`, also in another spelling that Unicode holds equal; else None."""
+    of_known = {composed(name): number for number, name in enumerate(known)}
+    of_known |= {name: number for number, name in enumerate(known)}
+    return [of_known.get(name, of_known.get(composed(name))) for name in names]
 
 
 def _rows_by_name(model: TrainedModel, splits: Splits, examples: Examples) -> Callable[[np.ndarray], np.ndarray] | None:

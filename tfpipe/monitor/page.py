@@ -1,4 +1,4 @@
-"""`report.html`: a finished run on one page that needs nothing else, neither TensorBoard nor a network."""
+"""Pages that need nothing else, neither TensorBoard nor a network: `report.html`, a finished run."""
 
 import base64
 import html
@@ -27,7 +27,7 @@ tr:nth-child(even) td { background: #f5f5f5; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; } div { overflow-x: auto; }
 </style>
 <h1>$title</h1>
-<p>$data</p>
+<p>$lead</p>
 $body
 </html>
 """)
@@ -58,15 +58,14 @@ def save(path: pathlib.Path, event: Finished, drawn: Mapping[str, bytes]) -> Non
     Raises:
       OSError: the file cannot be written.
     """
-    parts = [_section("On the test split", _table(event.tables["test"]))] if "test" in event.tables else []
-    parts += [_section(words, _picture(words, drawn[name])) for name, words in _PICTURES.items() if name in drawn]
+    parts = [section("On the test split", table(event.tables["test"]))] if "test" in event.tables else []
+    parts += [section(words, picture(words, drawn[name])) for name, words in _PICTURES.items() if name in drawn]
     if event.selected and event.selected.diagnosis:
         worst = tables.worst_classes(event.selected.model, event.selected.diagnosis)
-        parts.append(_section("The worst classes", _table(worst)))
-    parts += [_section(words, _table(event.tables[name])) for name, words in _TABLES.items()]
-    parts.append(_section("Flags", f"<pre>{html.escape(chr(10).join(event.flags))}</pre>"))
-    page = _PAGE.substitute(title=_title(event.report), data=html.escape(event.data), body="\n".join(parts))
-    files.write_whole(path, page.encode())
+        parts.append(section("The worst classes", table(worst)))
+    parts += [section(words, table(event.tables[name])) for name, words in _TABLES.items()]
+    parts.append(section("Flags", f"<pre>{html.escape(chr(10).join(event.flags))}</pre>"))
+    files.write_whole(path, document(_title(event.report), event.data, parts))
 
 
 def _title(report: dict[str, Any]) -> str:
@@ -79,15 +78,24 @@ def _title(report: dict[str, Any]) -> str:
     return f"tfpipe: {', '.join(told)}"
 
 
-def _section(words: str, content: str) -> str:
+def document(title: str, lead: str, sections: Sequence[str]) -> bytes:
+    """A page, of text for its title and its first lines, and of HTML for what follows."""
+    text = {"title": html.escape(title), "lead": html.escape(lead)}
+    return _PAGE.substitute(text, body="\n".join(sections)).encode()
+
+
+def section(words: str, content: str) -> str:
+    """HTML: a heading of text, and `content`, which is HTML."""
     return f"<h2>{html.escape(words)}</h2>\n<div>{content}</div>"
 
 
-def _picture(words: str, picture: bytes) -> str:
-    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+def picture(words: str, png: bytes) -> str:
+    """HTML: a picture, and the words that stand for it."""
+    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """HTML: rows of cells of text, the first row the header."""
     header, *others = rows
     lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in header)]
     lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in others]

@@ -49,13 +49,13 @@ def of_model(event: Selected) -> dict[str, bytes]:
     model, diagnosis = event.model, event.diagnosis
     shows = is_picture(model.image_shape)
     lettering.look_for(model.class_names)
-    drawn = {"templates": _encoded(sheet(*templates(model), note=_note_of_templates(model)))} if shows else {}
+    drawn = {"templates": encoded(sheet(*templates(model), note=_note_of_templates(model)))} if shows else {}
     if diagnosis is None:
         return drawn
     names = [shortened(name) for name in model.class_names]
     drawn["confusion_matrix"] = png(confusion_matrix(diagnosis.confusion_matrix(), names))
     if shows and (diagnosis.labels != diagnosis.predicted).any():
-        drawn["mistakes"] = _encoded(sheet(*mistakes(diagnosis, event.examples, names)))
+        drawn["mistakes"] = encoded(sheet(*mistakes(diagnosis, event.examples, names)))
     return drawn | {"reliability": png(reliability(diagnosis.calibration()))}
 
 
@@ -243,6 +243,13 @@ def png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
+def encoded(picture: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def size(picture: bytes) -> tuple[int, int]:
     """Width and height of a PNG file."""
     return Image.open(io.BytesIO(picture)).size
@@ -265,9 +272,3 @@ def _note_of_templates(model: TrainedModel) -> str:
 
 def _error(head: dict[str, Any]) -> float | None:
     return None if head["diverged"] else head["validation_error"]
-
-
-def _encoded(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
