@@ -77,6 +77,9 @@ class FiguresTest(parameterized.TestCase):
             found = Outcomes(labels[repeated], p[repeated]).figures()
             for name, value in found.items():
                 self.assertAlmostEqual(drawn[name][number], value, delta=1e-12, msg=name)
+        some = Outcomes(labels, p).drawn(counts, ("cost", "auc"))
+        self.assertEqual(list(some), ["cost", "auc"])
+        np.testing.assert_array_equal(some["auc"], drawn["auc"])
 
     def test_what_has_no_part_in_the_cost(self):
         labels, p = made(20, 3)

@@ -441,6 +441,31 @@ class TrainConfig:
         "fit the setting that is taken once more, on training and validation examples together; norefit, which goes "
         "without folds alone, keeps the model of the training examples",
     )
+    shots: tuple[float, ...] | None = _option_of(
+        "lbfgs",
+        None,
+        "fit the setting that is taken to so many training rows of each class too, and measure that on the test: "
+        "1,2,4,8,16 gives a curve",
+        _numbers(lambda value: value >= 1 and float(value).is_integer(), "a whole number of at least 1"),
+    )
+    subsets: tuple[float, ...] | None = _option_of(
+        "lbfgs",
+        None,
+        "the same for shares of the training rows: 0.01,0.1,1 gives a learning curve",
+        _numbers(lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
+    )
+    seeds: int | None = _option_of(
+        "lbfgs", None, "how many draws of each of shots and subsets; default: 5", _integer(1)
+    )
+    bootstrap: int | None = _option_of(
+        "lbfgs", None, "the same for so many draws of as many rows as there are, with replacement", _integer(2)
+    )
+    reselect: bool | None = _option_of(
+        "lbfgs",
+        None,
+        "choose a setting for each draw anew, of all that were tried: on the validation split; with folds on the "
+        "training rows that are in no draw of its number",
+    )
     seed: int = _option(
         0,
         "determines every order of the examples",
@@ -483,6 +508,10 @@ class TrainConfig:
             if of not in (None, solver) and value is not None:
                 other = f"solver={solver}" if self.solver != "auto" else f"{self._given(solver)[0]}, one of {solver}"
                 raise ConfigError(field.name, flag_value(value), f"is an option of {of}, and does not go with {other}")
+
+        for name, others in (("seeds", ("shots", "subsets")), ("reselect", ("shots", "subsets", "bootstrap"))):
+            if getattr(self, name) and not any(getattr(self, other) for other in others):
+                raise ConfigError(name, flag_value(getattr(self, name)), f"goes with {' or '.join(others)}")
 
     @property
     def settled_solver(self) -> str:

@@ -40,9 +40,11 @@ _PICTURES = {
     "reliability": "What the probabilities are worth",
     "path": "What was tried: the validation cost, with its standard error, over l2",
     "heat_map": "The grid",
+    "curve": "What fewer training rows do: the test error of each draw, and its mean with a 95 % interval",
 }
 _TABLES = {
     "heads": "All that was tried, by validation: the best of several is somewhat too good there",
+    "curves": "Draws of the training rows",
     "report": "Figures",
 }
 
@@ -63,7 +65,7 @@ def save(path: pathlib.Path, event: Finished, drawn: Mapping[str, bytes]) -> Non
     if event.selected and event.selected.diagnosis:
         worst = tables.worst_classes(event.selected.model, event.selected.diagnosis)
         parts.append(section("The worst classes", table(worst)))
-    parts += [section(words, table(event.tables[name])) for name, words in _TABLES.items()]
+    parts += [section(words, table(event.tables[name])) for name, words in _TABLES.items() if name in event.tables]
     parts.append(section("Flags", f"<pre>{html.escape(chr(10).join(event.flags))}</pre>"))
     files.write_whole(path, document(_title(event.report), event.data, parts))
 

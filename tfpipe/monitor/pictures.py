@@ -71,6 +71,13 @@ def of_grid(grid: Sequence[dict[str, Any]], settings: Sequence[str]) -> dict[str
     return {"heat_map": png(heat_map(grid, settings))} if sum(_error(head) is not None for head in grid) > 1 else {}
 
 
+def of_draws(report: dict[str, Any]) -> dict[str, bytes]:
+    """The `curve` of a report of which a kind of draws has several sizes."""
+    points = [point for point in report.get("curves", []) if point["size"] is not None]
+    kinds = [point["kind"] for point in points]
+    return {"curve": png(curve(points, report["draws"]))} if len(kinds) > len(set(kinds)) else {}
+
+
 def is_picture(shape: Sequence[int]) -> bool:
     """Whether examples of this shape can be shown: `[H, W]`, or `[H, W, 1]` or `[H, W, 3]`."""
     return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
@@ -192,6 +199,27 @@ def path(grid: Sequence[dict[str, Any]]) -> "Figure":
         axis.plot(best["l2"], best["validation_cost"], "o", markersize=14, fillstyle="none", color="black")
         axis.legend()
     axis.set(xscale="log", yscale="log", xlabel="l2", ylabel="validation cost", title="what was tried")
+    axis.grid(visible=True, which="major", alpha=0.3)
+    return figure
+
+
+def curve(points: Sequence[dict[str, Any]], draws: Sequence[dict[str, Any]]) -> "Figure":
+    """The test error over the rows that were trained on: each draw, and the mean of a size with its 95 % interval."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.add_subplot()
+    for number, kind in enumerate(dict.fromkeys(point["kind"] for point in points)):
+        own, colour = [point for point in points if point["kind"] == kind], f"C{number}"
+        of_kind = [draw for draw in draws if draw["kind"] == kind]
+        axis.plot(*([draw[name] for draw in of_kind] for name in ("rows", "error")), ".", color=colour, alpha=0.4)
+        rows, mean = [point["rows"] for point in own], [point["error"]["mean"] for point in own]
+        low, high = ([point["error"][side] for point in own] for side in ("low", "high"))
+        half = [0 if lo is None else (hi - lo) / 2 for lo, hi in zip(low, high, strict=True)]
+        axis.errorbar(rows, mean, half, marker="o", markersize=5, capsize=3, color=colour, label=kind)
+    axis.legend()
+    axis.set(xscale="log", xlabel="training rows", ylabel="test error", title="what fewer training rows do")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
     axis.grid(visible=True, which="major", alpha=0.3)
     return figure
 

@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
@@ -19,6 +20,25 @@ def worst_classes(model: TrainedModel, diagnosis: Diagnosis) -> list[tuple[str, 
         error = f"{one.error:.2%}" if one.examples else "-"
         taken_for = "-" if one.taken_for is None else names[one.taken_for]
         rows.append((names[one.number], str(one.examples), error, taken_for))
+    return rows
+
+
+def of_curves(points: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The points of the curves of a report: what draws of its training rows do on the test."""
+    rows: list[tuple[str, ...]] = [
+        ("draws of training rows", "draws", "rows", "test error", "95 %", "deviation", "test cost", "missing a class")
+    ]
+    for point in points:
+        size = "" if point["size"] is None else f" {point['size']:g}"
+        error, cost = point["error"], point.get("cost", {}).get("mean")
+        within = "-" if error["low"] is None else f"{error['low']:.2%} to {error['high']:.2%}"
+        deviation = "-" if error["deviation"] is None else f"{error['deviation']:.2%}"
+        rows.append(
+            (
+                f"{point['kind']}{size}", str(point["draws"]), f"{point['rows']:.6g}", f"{error['mean']:.2%}", within,
+                deviation, "-" if cost is None else f"{cost:.4g}", str(point["missing"]),
+            )
+        )  # fmt: skip
     return rows
 
 

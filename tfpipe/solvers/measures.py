@@ -70,8 +70,10 @@ class Measures(NamedTuple):
         if self.rough is None:
             return np.zeros(len(v))
         # Heads that begin at one point, as those of a path do, have one error: it does not depend on l2.
-        points = np.concatenate([v.reshape(len(v), -1), problems.column[:, np.newaxis]], axis=1)
-        _, first, of_each = np.unique(points, axis=0, return_index=True, return_inverse=True)
+        numbers: dict[tuple[bytes, int], int] = {}
+        keys = [(point.tobytes(), int(column)) for point, column in zip(v, problems.column, strict=True)]
+        of_each = [numbers.setdefault(key, len(numbers)) for key in keys]
+        first = np.array([of_each.index(number) for number in range(len(numbers))])
         problems, v = problems.take(first), v[first]
         # Side by side, for each makes its program.
         exact = self.passes.workers.start(self._exact_one_by_one, problems, v)

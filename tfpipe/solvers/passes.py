@@ -1,7 +1,7 @@
 """Passes over all training rows: what heads lose on them, and how that changes with W and b.
 
-The rows are cut into sixteen blocks, whose sums are added two by two, as in a binary tree. So the sums are the same to
-the bit however many threads, or machines, have a part of the blocks.
+The rows are cut into sixteen blocks, or fewer where these would be small, whose sums are added two by two, as in a
+binary tree. So the sums are the same to the bit however many threads, or machines, have a part of the blocks.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,8 @@ from tfpipe.pipeline.spans import SPAN_BYTES, Span
 from tfpipe.solvers.objective import Objective, parameter_type
 
 BLOCKS = 16
+# Of a block: it takes longer to add the gradients of fewer than to find them.
+_FEWEST_ROWS = 64
 # So many numbers, rows times columns times classes times heads, take no longer than a call of a program; and of a head
 # alone no longer in float64 than in float32.
 SMALL = 50_000_000
@@ -56,14 +58,16 @@ class Passes:
 
     def __init__(self, split: Resident, workers: Workers):
         n, n_in = len(split.labels), split.images.shape[1]
-        of_block = -(-n // BLOCKS)
+        blocks = BLOCKS
+        while blocks > 1 and n < blocks * _FEWEST_ROWS:
+            blocks //= 2
+        of_block = -(-n // blocks)
         self._per_block = max(1, round(of_block * n_in * tf.float32.size / _MINIBATCH_BYTES))
         sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
         self._n = n
         self.workers = workers
         bytes_of_block = split.bytes_per_image * sampler.batch_size * self._per_block
         # A power of two, so that each span is a branch of the tree.
-        blocks = BLOCKS
         while blocks > 1 and blocks * bytes_of_block > SPAN_BYTES:
             blocks //= 2
         self._blocks = blocks

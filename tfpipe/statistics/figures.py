@@ -83,14 +83,15 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def figures(self, weights: np.ndarray | None = None) -> dict[str, float]:
+    def figures(self, weights: np.ndarray | None = None, wanted: Sequence[str] | None = None) -> dict[str, float]:
         """Each figure, by its name; NaN where there is none.
 
         Args:
           weights: `[n]`, at least 0, one of them above; None: each counts once.
+          wanted: their names; None: all.
         """
         counts = np.ones((1, len(self))) if weights is None else weights[np.newaxis]
-        return {name: float(values[0]) for name, values in self.drawn(counts).items()}
+        return {name: float(values[0]) for name, values in self.drawn(counts, wanted).items()}
 
     def drawn(self, counts: np.ndarray, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """The figures under B weightings: `[B]` each, by name.
@@ -142,7 +143,7 @@ class Outcomes:
         for k in np.unique(self.labels).tolist():
             is_own, scores = self.labels == k, self._scores[:, k]
             own, others = np.flatnonzero(is_own), np.flatnonzero(~is_own)
-            others = others[np.argsort(scores[others], kind="stable")]
+            others = others[np.argsort(scores[others])]
             below = np.searchsorted(scores[others], scores[own])
             up_to = np.searchsorted(scores[others], scores[own], side="right")
             share = np.concatenate([_won(block[own], block[others], below, up_to) for block in columns])

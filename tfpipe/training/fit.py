@@ -187,11 +187,32 @@ class Fit:
             begin += len(x)
         return found
 
+    def logits_on(self, examples: Examples, problems: Problems, v: np.ndarray) -> np.ndarray:
+        """`[H, n, K]` float64, of heads at v, `[H, K, D + 1]`, on other examples."""
+        W, b = problems.parameters(v)
+        flat = W.reshape(-1, W.shape[-1]).T
+        z = np.concatenate([x @ flat for x in self._rows(examples)])
+        return z.reshape(len(examples), *b.shape).swapaxes(0, 1) + b[:, np.newaxis]
+
+    def raw(self, problems: Problems, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`[D, K]` and `[K]` float64: a single head at v, `[1, K, D + 1]`, for images as they are stored."""
+        (W,), (b,) = problems.parameters(v)
+        return self._scaling.fold(W.T, b)
+
+    def coordinates(self, problems: Problems, W: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The way back: `[H, K, D + 1]`, where each head of the problems has these parameters."""
+        W, b = W.astype(np.float64), b.astype(np.float64)
+        if self._scaling.shift is not None:
+            b = b + self._scaling.shift @ W
+        factor = np.broadcast_to(self._scaling.factor, len(W))[:, np.newaxis]
+        n_heads = len(problems.l2)
+        of_inputs = (W / factor).T
+        return problems.coordinates(np.tile(of_inputs, (n_heads, 1, 1)), np.tile(b, (n_heads, 1)))
+
     def saved(self, problems: Problems, v: np.ndarray, precision: str, tolerance: float) -> Saved:
         """The model of a single head at v, `[1, K, D + 1]`, as it is to be kept."""
-        (W,), (b,) = problems.parameters(v)
         there = problems.there[0]
-        W, b = self._scaling.fold(W.T, b)
+        W, b = self.raw(problems, v)
         b = np.where(there, b, b[there].min() - FAR_BELOW)
         found = [self.certified(problems, W, b, tolerance)]
         if precision == "float32":
@@ -202,11 +223,7 @@ class Fit:
 
     def certified(self, problems: Problems, W: np.ndarray, b: np.ndarray, tolerance: float) -> Saved:
         """How good a model is, with parameters `[D, K]` and `[K]` for images as they are stored."""
-        W64, b64 = W.astype(np.float64), b.astype(np.float64)
-        if self._scaling.shift is not None:
-            b64 = b64 + self._scaling.shift @ W64
-        factor = np.broadcast_to(self._scaling.factor, len(W64))[:, np.newaxis]
-        v = problems.coordinates((W64 / factor).T[np.newaxis], b64[np.newaxis])
+        v = self.coordinates(problems, W, b)
         cost, certificate, is_exact = self._measures.certified(problems, v, tolerance)
         return Saved(W, b, float(cost[0]), float(certificate[0]), bool(is_exact[0]))
 

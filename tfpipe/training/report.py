@@ -12,6 +12,7 @@ from tfpipe.disk import files
 from tfpipe.exceptions import DataError, brief
 from tfpipe.model import tested
 from tfpipe.model.diagnosis import Diagnosis
+from tfpipe.monitor.tables import of_curves
 from tfpipe.text import aligned
 from tfpipe.training.patience import Patience
 from tfpipe.training.plan import Plan
@@ -157,14 +158,19 @@ def summary(content: dict[str, Any]) -> str:
 
 
 def table(content: dict[str, Any]) -> str:
-    """All heads, best first, the selected one marked."""
-    return "\n".join(aligned(_heads(content)))
+    """All heads, best first, the selected one marked; and the points of curves, if there are any."""
+    found = tables(content)
+    return "\n".join(line for name in ("heads", "curves") if name in found for line in aligned(found[name]))
 
 
 def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     """The report for people, by name: rows of cells, the first of each table its header."""
-    test = {"test": tested.table(content["test"])} if content.get("test") else {}
-    return test | {"heads": _heads(content), "report": _figures(content)}
+    # Reports of before there were some have no curves.
+    found = {"test": tested.table(content["test"])} if content.get("test") else {}
+    found["heads"] = _heads(content)
+    if points := content.get("curves"):
+        found["curves"] = of_curves(points)
+    return found | {"report": _figures(content)}
 
 
 def lines(content: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from tfpipe.memory import total_memory
 from tfpipe.pipeline import residency
 from tfpipe.solvers import lbfgs, path
 from tfpipe.solvers.weights import balanced
+from tfpipe.training.drawn import KINDS
 from tfpipe.training.fit import Exactness
 from tfpipe.training.identity import RunIdentity
 from tfpipe.training.plan import Pace, flagfile, machine, taken
@@ -90,6 +91,11 @@ class SearchPlan(NamedTuple):
         return train.stored is not validation.stored and any(map(residency.is_too_large, (train, validation)))
 
     @property
+    def draws(self) -> bool:
+        """Whether the setting that is taken is fitted to draws of the rows too."""
+        return any(getattr(self.config, kind) for kind in KINDS)
+
+    @property
     def exactness(self) -> Exactness:
         """Of the setting that is taken."""
         return Exactness(known(self.config.tolerance), known(self.config.max_iter))
@@ -144,7 +150,12 @@ class SearchPlan(NamedTuple):
     @property
     def at_once(self) -> int:
         """How many values of L2 are tried side by side."""
-        return max(1, min(_MOST_AT_ONCE, self._most_heads(self.pairs) // len(self.columns)))
+        return max(1, min(_MOST_AT_ONCE, self.most_heads // len(self.columns)))
+
+    @property
+    def most_heads(self) -> int:
+        """How many heads fit side by side."""
+        return self._most_heads(self.pairs)
 
     @property
     def pairs(self) -> int:
@@ -159,7 +170,7 @@ class SearchPlan(NamedTuple):
         return int(max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES) / self._head_bytes(pairs))
 
     def _check_fits_memory(self) -> None:
-        heads, most = len(self.columns), self._most_heads(self.pairs)
+        heads, most = len(self.columns), self.most_heads
         if most >= heads:
             return
         size = self._head_bytes(self.pairs) / 2**30

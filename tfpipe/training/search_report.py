@@ -2,16 +2,19 @@
 
 import pathlib
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfpipe.compute import cpu
-from tfpipe.config import Reading
+from tfpipe.config import Reading, known
 from tfpipe.model import tested
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.solvers.optimum import Optimum
+from tfpipe.training.drawn import Drawn, as_json, chosen, curves
+from tfpipe.training.drawn import warnings as of_drawn
 from tfpipe.training.fit import Fit, Saved
 from tfpipe.training.report import besides, finite
 from tfpipe.training.search_plan import SearchPlan
@@ -41,6 +44,7 @@ def build(
     workdir: pathlib.Path | None,
     interrupted: bool,
     refitted: bool,
+    drawn: Sequence[Drawn],
 ) -> dict[str, Any]:
     """Puts the results of all settings into one object that JSON can hold, in the form of `report.build`.
 
@@ -57,8 +61,10 @@ def build(
       workdir: of the run.
       interrupted: whether it was stopped from outside.
       refitted: whether the model was fitted to the validation examples too.
+      drawn: the heads that were fitted to draws of the rows.
     """
     splits, config = plan.splits, plan.config
+    of_draws = chosen(drawn, known(config.select))
     taken, number = settings.taken, settings.number
     grid = [
         {
@@ -103,13 +109,15 @@ def build(
         "settings": ["standardize", "l2"],
         "columns": ["standardize", "l2", *besides(config.select), *_COLUMNS],
         "grid": grid,
+        "curves": curves(of_draws),
+        "draws": as_json(of_draws),
         "class_names": list(splits.class_names),
         "test": test,
         "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
         "image_shape": list(splits.image_shape),
         "pixel_max": None if taken.standardize == "columns" else splits.pixel_max,
         "standardized": taken.standardize == "columns",
-        "warnings": warnings(plan, settings, optimum, saved, interrupted=interrupted),
+        "warnings": [*warnings(plan, settings, optimum, saved, interrupted=interrupted), *of_drawn(of_draws)],
         "seconds": seconds,
         "evaluations": steps,
         "epochs_per_second": steps / max(seconds, 1e-9),  # A clock may stand still.

@@ -2,16 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tfpipe.exceptions import DataError
 from tfpipe.monitor.events import Written
+from tfpipe.training.drawn import Drawn
 from tfpipe.training.trials import Trial
 
-_DESCENT = "descent."
-_TRIALS = "trials."
+_DESCENT, _FITTED = "descent.", "fitted."
+_TRIALS, _DRAWN = "trials.", "drawn."
+# The fields of `solvers.optimum.Optimum`, which does not do without TensorFlow.
+_OF_AN_OPTIMUM = ("v", "cost", "certificate", "gradient", "iterations", "evaluations", "converged")
+Row = TypeVar("Row", Trial, Drawn)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +35,9 @@ class SearchState:
       flat: `[S]` int64, likewise.
       last: `[S, F, K, D + 1]`, where the heads of the last setting ended at each scale; None before the first trial.
       taken: `[S, F, K, D + 1]`, the same of the setting that would be taken.
+      fitted: where the setting that is taken ended when it was fitted again, by `Optimum`; empty: it has not.
+      drawn: the heads that were fitted to draws of the rows.
+      drawn_at: `[H, K, D + 1]`, where the last of these ended that were fitted side by side; None before the first.
       descent: the heads that are on their way, by `Descent.arrays`; empty: none are.
     """
 
@@ -45,6 +52,9 @@ class SearchState:
     flat: Any = None
     last: Any = None
     taken: Any = None
+    fitted: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    drawn: Sequence[Drawn] = ()
+    drawn_at: Any = None
     descent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -52,8 +62,8 @@ class SearchState:
         facts = {name: getattr(self, name) for name in _NUMBERS}
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         arrays |= {_DESCENT + name: array for name, array in self.descent.items()}
-        for name in Trial._fields if self.trials else ():
-            arrays[_TRIALS + name] = np.array([getattr(trial, name) for trial in self.trials])
+        arrays |= {_FITTED + name: array for name, array in self.fitted.items()}
+        arrays |= _packed(_TRIALS, self.trials) | _packed(_DRAWN, self.drawn)
         return facts, arrays
 
     @classmethod
@@ -61,11 +71,11 @@ class SearchState:
         """The way back. Raises ValueError, or what else such a file leads to, if it holds something else."""
         if {name: type(value) for name, value in facts.items()} != _NUMBERS:
             raise ValueError("its numbers cannot be right")
-        columns = {name: arrays[_TRIALS + name].tolist() for name in Trial._fields if _TRIALS + name in arrays}
-        trials = [Trial(*row) for row in zip(*columns.values(), strict=True)] if columns else []
-        own = {name: arrays.get(name) for name in _ARRAYS}
-        descent = {name.removeprefix(_DESCENT): a for name, a in arrays.items() if name.startswith(_DESCENT)}
-        return cls(**facts, written=written, trials=trials, **own, descent=descent)  # type: ignore[arg-type]
+        own: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
+        own |= {"trials": _unpacked(_TRIALS, Trial, arrays), "drawn": _unpacked(_DRAWN, Drawn, arrays)}
+        for name, prefix in (("fitted", _FITTED), ("descent", _DESCENT)):
+            own[name] = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
+        return cls(**facts, written=written, **own)
 
     def check_fits(self, scales: Sequence[str], n: int, shape: tuple[int, int, int]) -> None:
         """Raises DataError if the arrays are not those of such a search.
@@ -86,9 +96,22 @@ class SearchState:
             array = getattr(self, name)
             if array is None or array.dtype.kind != kind or array.shape != of:
                 raise DataError(f"{name} of the state is not that of such a search")
+        if self.fitted and (self.fitted.keys() != {*_OF_AN_OPTIMUM} or self.fitted["v"].shape != (1, *shape[1:])):
+            raise DataError("fitted of the state is not that of such a search")
         if not {trial.standardize for trial in self.trials} <= {*scales}:
             raise DataError("the state has other scales")
 
 
+def _packed(prefix: str, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Field by field, as arrays."""
+    fields = rows[0]._fields if rows else ()
+    return {prefix + name: np.array([getattr(row, name) for row in rows]) for name in fields}
+
+
+def _unpacked(prefix: str, of: type[Row], arrays: Mapping[str, np.ndarray]) -> list[Row]:
+    columns = [arrays[prefix + name].tolist() for name in of._fields if prefix + name in arrays]
+    return [of(*row) for row in zip(*columns, strict=True)] if columns else []
+
+
 _NUMBERS = {field.name: field.type for field in dataclasses.fields(SearchState) if field.type in (int, float, bool)}
-_ARRAYS = ("losses", "ended", "flat", "last", "taken")
+_ARRAYS = ("losses", "ended", "flat", "last", "taken", "drawn_at")

@@ -1,0 +1,196 @@
+"""Draws of the training rows: which they are, which heads are fitted to them, and what these do on the test."""
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.special
+
+from tfpipe.compute.workers import Workers
+from tfpipe.config import flag_value, known
+from tfpipe.data import Examples, draws
+from tfpipe.exceptions import ConfigError
+from tfpipe.solvers.optimum import Descent
+from tfpipe.solvers.problem import Problems
+from tfpipe.statistics.figures import RISES, Outcomes, names
+from tfpipe.training.drawn import FIGURES, KINDS, Draw, Drawn
+from tfpipe.training.fit import Fit
+from tfpipe.training.search_plan import SearchPlan
+from tfpipe.training.trials import Trial
+
+SEEDS = 5
+# Heads times classes that one product has side by side.
+_MOST_COLUMNS = 640
+_SCORE_BYTES = 256 << 20
+# A bootstrap of so many rows has several classes, and leaves rows out.
+_SURE = 1000
+
+
+class DrawTask(NamedTuple):
+    """Heads that are fitted side by side, one for each draw.
+
+    Attributes:
+      draws: which all have about the same rows.
+      scale: of the columns of the images.
+      l2: the regularization.
+      goes_on: whether the heads begin where those of the task before ended, which had the same draws and a larger l2.
+    """
+
+    draws: tuple[Draw, ...]
+    scale: str
+    l2: float
+    goes_on: bool
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        first, last = self.draws[0], self.draws[-1]
+        size = "" if first.kind == "bootstrap" else f"={first.size:g}"
+        return f"{first.kind}{size}, draw {first.number + 1}" + f" to {last.number + 1}" * (len(self.draws) > 1)
+
+
+class Resampling:
+    """The draws of a search, whose settings are known.
+
+    Args:
+      plan: of the search.
+      trials: with whose settings draws are fitted: all that were tried, or the one that was taken.
+    """
+
+    def __init__(self, plan: SearchPlan, trials: Sequence[Trial]):
+        self._plan = plan
+        self._values: dict[str, list[float]] = {}
+        for trial in trials:
+            self._values.setdefault(trial.standardize, []).append(trial.l2)
+        self._fit: tuple[tuple[Draw, ...], Fit | None] = (), None
+        splits = plan.splits
+        # Where the validation split chooses a setting for each draw, it has no part in the draws.
+        joins = plan.n_folds > 0 or (plan.refits and not plan.config.reselect)
+        self._pool = splits.train.joined(splits.validation) if joins else splits.train
+        weights = plan.counted(np.ones((1, len(self._pool))), self._pool)[0]
+        self._counted = np.flatnonzero(weights)
+        self._labels = self._pool.labels[self._counted]
+        self._groups = None if self._pool.groups is None else self._pool.groups[self._counted]
+        self._seed = splits.config.split_seed if splits.config else 0
+
+    @property
+    def words(self) -> str:
+        """What is fitted, for people."""
+        draws_ = [*self._draws()]
+        how = "with its own setting" if self._plan.config.reselect else "with the setting that was taken"
+        return f"{len(draws_)} draws of {len(self._labels)} training rows, each {how}"
+
+    def check(self) -> None:
+        """Raises ConfigError for draws that cannot be fitted, or have no rows on which to choose their settings."""
+        config = self._plan.config
+        if not len(self._plan.splits.test):
+            name = next(name for name in KINDS if getattr(config, name))
+            raise ConfigError(name, flag_value(getattr(config, name)), "are measured on test examples; take at least 1")
+        for draw in self._draws():
+            if draw.kind == "bootstrap" and len(self._labels) >= _SURE:
+                continue
+            drawn = self._counts(draw)[self._counted]
+            name, value = draw.kind, flag_value(getattr(config, draw.kind))
+            if len(np.unique(self._labels[drawn > 0])) < 2:
+                problem = f"draw {draw.number + 1} has rows of one class alone; give more"
+                raise ConfigError(name, value, f"{problem} than {draw.size:g}" if name == "subsets" else problem)
+            if config.reselect and self._plan.n_folds and not len(self._outside(draw)):
+                problem = "leave no rows on which reselect could choose their settings"
+                raise ConfigError(name, value, f"{problem}; give smaller ones, or a validation split")
+
+    def tasks(self, done: int) -> Iterator[DrawTask]:
+        """What is to be fitted, one after the other, once `done` heads are."""
+        for task in self._tasks():
+            if done <= 0:
+                yield task
+            done -= len(task.draws)
+
+    def fit(self, task: DrawTask, workers: Workers) -> tuple[Fit, Problems]:
+        """The rows of its draws alone, and what its heads minimize."""
+        plan, draws_, fit = self._plan, *self._fit
+        if fit is None or draws_ != task.draws:
+            columns = np.stack([self._counts(draw) for draw in task.draws])
+            rows = np.flatnonzero(columns.any(axis=0))
+            examples = self._pool if len(rows) == len(self._pool) else self._pool.take(rows)
+            weights = plan.counted(columns[:, rows], examples)
+            fit = Fit(examples, weights, plan.splits, plan.config.precision, len(task.draws), workers)
+            self._fit = task.draws, fit
+        column = np.arange(len(task.draws), dtype=np.int32)
+        return fit, fit.problems(task.scale, np.full(len(column), task.l2), column)
+
+    def measured(self, task: DrawTask, fit: Fit, way: Descent) -> Iterator[Drawn]:
+        """What the heads of a task do, draw by draw."""
+        plan, optimum, there = self._plan, way.optimum(), np.unique(self._labels)
+        of_test = _figures(fit, way.problems, optimum.v, plan.splits.test, FIGURES)
+        missing = (~way.problems.there[:, there]).sum(axis=1).tolist()
+        for head, draw in enumerate(task.draws):
+            choice = choice_cost = np.nan
+            if plan.config.reselect:
+                one = np.array([head])
+                choosing = self._pool.take(self._outside(draw)) if plan.n_folds else plan.splits.validation
+                select = known(plan.config.select)
+                (found,) = _figures(fit, way.problems.take(one), optimum.v[one], choosing, ("cost", select))
+                choice, choice_cost = found[select], found["cost"]
+            rows = int(np.count_nonzero(self._counts(draw)))
+            found_at = float(optimum.cost[head]), float(optimum.certificate[head])
+            ended = int(optimum.iterations[head]), bool(optimum.converged[head])
+            yield Drawn(
+                *draw, rows, missing[head], task.scale, task.l2, choice, choice_cost, *found_at, *ended,
+                *(of_test[head][name] for name in FIGURES),
+            )  # fmt: skip
+
+    def _tasks(self) -> Iterator[DrawTask]:
+        # Those of a bootstrap have nearly all rows, and are read together.
+        together = max(1, min(self._plan.most_heads, _MOST_COLUMNS // self._plan.splits.n_out))
+        for kind, of_kind in itertools.groupby(self._draws(), key=lambda draw: draw.kind):
+            every, step = tuple(of_kind), together if kind == "bootstrap" else 1
+            for begin in range(0, len(every), step):
+                for scale, values in self._values.items():
+                    for l2 in values:
+                        yield DrawTask(every[begin : begin + step], scale, l2, l2 != values[0])
+
+    def _draws(self) -> Iterator[Draw]:
+        config = self._plan.config
+        for kind in ("shots", "subsets"):
+            for size in sorted(getattr(config, kind) or ()):
+                yield from (Draw(kind, size, number) for number in range(config.seeds or SEEDS))
+        yield from (Draw("bootstrap", 1.0, number) for number in range(config.bootstrap or 0))
+
+    def _counts(self, draw: Draw) -> np.ndarray:
+        """`[N]`, how often each row of the pool is in a draw; those without weight are in none."""
+        counts, of = np.zeros(len(self._pool)), (self._seed, draw.number)
+        if draw.kind == "shots":
+            counts[self._counted] = draws.shots(self._labels, int(draw.size), *of)
+        elif draw.kind == "subsets":
+            counts[self._counted] = draws.subset(self._labels, draw.size, *of, self._groups)
+        else:
+            counts[self._counted] = draws.bootstrap(len(self._labels), *of, self._groups)
+        return counts
+
+    def _outside(self, draw: Draw) -> np.ndarray:
+        """The rows of the pool that are in no draw of this kind and number; with groups, whose groups are in none."""
+        if draw.kind != "bootstrap":
+            draw = draw._replace(size=max(getattr(self._plan.config, draw.kind)))
+        drawn = self._counts(draw)[self._counted] > 0
+        if self._groups is not None:
+            drawn = np.isin(self._groups, self._groups[drawn])
+        return self._counted[~drawn]
+
+
+def _figures(
+    fit: Fit, problems: Problems, v: np.ndarray, examples: Examples, some: Collection[str]
+) -> list[dict[str, float]]:
+    """Figures of heads at v, `[H, K, D + 1]`, on examples. Those of classes that a head leaves out cost nothing."""
+    labels, n_out = examples.labels, v.shape[1]
+    wanted = [name for name in names(n_out) if name in some]
+    step = max(1, _SCORE_BYTES // (8 * n_out * max(1, len(labels))))
+    found = []
+    for begin in range(0, len(v), step):
+        heads = np.arange(begin, min(begin + step, len(v)))
+        for head, z in zip(heads, fit.logits_on(examples, problems.take(heads), v[heads]), strict=True):
+            p = scipy.special.softmax(z, axis=1)
+            with np.errstate(divide="ignore"):
+                loss = np.where(problems.there[head, labels], -np.log(p[np.arange(len(p)), labels]), np.nan)
+            found.append(dict.fromkeys(RISES, np.nan) | Outcomes(labels, p, loss).figures(wanted=wanted))
+    return found

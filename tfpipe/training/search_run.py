@@ -1,0 +1,117 @@
+"""A search while it goes on: heads are stepped, measured, and kept. Which ones is for `search` to say."""
+
+import functools
+from collections.abc import Callable
+
+from tfpipe.compute.workers import Workers
+from tfpipe.disk.workdir import Workdir
+from tfpipe.monitor import Monitor, Validated
+from tfpipe.solvers.optimum import Descent, Optimum
+from tfpipe.training.drawn import Drawn
+from tfpipe.training.fit import Fit
+from tfpipe.training.meter import Meter
+from tfpipe.training.resume import OTHERWISE
+from tfpipe.training.saving import CheckpointManager
+from tfpipe.training.search_plan import SearchPlan
+from tfpipe.training.search_state import SearchState
+from tfpipe.training.settings import Settings, Task
+
+
+class SearchRun:
+    """A search while it goes on.
+
+    Args:
+      plan: what it is to do.
+      workers: who compute.
+      settings: what was tried, and what comes next.
+      stops: whether the run is to end with what it has.
+      files: its workdir, if there is one.
+      state: from which it goes on.
+      monitor: who is told.
+
+    Attributes:
+      interrupted: whether it is to end with what it has.
+      history: the validations, in order.
+      fitted: where the setting that is taken ended when it was fitted again; None: it has not.
+      drawn: the heads that were fitted to draws of the rows.
+      drawn_at: `[H, K, D + 1]`, where the last of them ended, side by side.
+    """
+
+    def __init__(
+        self,
+        plan: SearchPlan,
+        workers: Workers,
+        settings: Settings,
+        stops: Callable[[], bool],
+        files: Workdir | None,
+        state: SearchState,
+        monitor: Monitor,
+    ):
+        clock = plan.pace.clock
+        self.plan, self.settings, self.files, self.monitor = plan, settings, files, monitor
+        self._workers, self._stops = workers, stops
+        self.interrupted = False
+        self.history: list[Validated] = monitor.history()
+        self.meter = Meter(clock, len(plan.examples), state.steps, state.seconds)
+        self.steps = state.steps
+        self.saving: CheckpointManager | None = None
+        if files:
+            every = plan.config.checkpoint_every
+            self.saving = CheckpointManager(files, plan.identity, every, workers, clock)
+        self._on_the_way = state.descent
+        self.fitted = Optimum(**state.fitted) if state.fitted else None
+        self.drawn: list[Drawn] = [*state.drawn]
+        self.drawn_at = state.drawn_at
+
+    def begun(self, way: Descent) -> Descent:
+        """Heads that begin, or go on where the state has them. Raises WorkdirError if it has others."""
+        if self._on_the_way:
+            try:
+                way.restore(self._on_the_way)
+            except ValueError as error:
+                assert self.files is not None
+                raise self.files.error(f"the state is none of this search: {error}; {OTHERWISE}") from error
+            self._on_the_way = {}
+        return way
+
+    def descend(self, fit: Fit, way: Descent, words: str) -> bool:
+        """Steps until all heads have arrived; whether they have, or the run is to end before."""
+        while way.active.size:
+            if self._stops():
+                if self.saving:
+                    self.saving.save_last_state(self.state(way))
+                self.interrupted = True
+                return False
+            fit.step(way)
+            self.steps += 1
+            speed = self.meter.lap("span", self.steps)
+            self.monitor.trained(self.settings.progress(way, words, self.steps, speed))
+            if self.saving:
+                self.saving.save_state_if_due(functools.partial(self.state, way))
+        return True
+
+    def validate(self, fit: Fit, task: Task, way: Descent) -> None:
+        """Measures the heads where they are, and takes in what that says of their settings."""
+        settings = self.settings
+        optimum, problems = way.optimum(), way.problems
+        loss, wrong = fit.losses(problems, optimum.v)
+        speed = self.meter.lap("validation", self.steps)
+        is_new = self.steps > settings.validated
+        settings.take(task, optimum, loss, wrong, self.steps)
+        if is_new:  # A run that ends before a step would keep this validation, and make it again when it goes on.
+            event = settings.event(task, optimum, self.meter.seconds, speed)
+            self.history.append(event)
+            self.monitor.validated([event])
+        if self.saving and not self.interrupted:
+            self.saving.save_state_if_due(functools.partial(self.state, None))
+
+    def state(self, way: Descent | None, *, finished: bool = False) -> SearchState:
+        """What the search is now, and stays when it goes on."""
+        settings = self.settings
+        descent = {} if way is None else {name: array.copy() for name, array in way.arrays().items()}
+        return SearchState(
+            self.steps, settings.validated, self.meter.seconds, finished, self.monitor.written(),
+            **settings.arrays(), fitted=self.fitted._asdict() if self.fitted else {}, drawn=tuple(self.drawn),
+            drawn_at=self.drawn_at,
+            descent=descent,
+        )  # fmt: skip
