@@ -45,6 +45,7 @@ class FiguresTest(parameterized.TestCase):
         self.assertEqual(list(found), list(expected))
         for name, value in expected.items():
             self.assertAlmostEqual(found[name], value, delta=1e-10, msg=name)
+            self.assertEqual(Outcomes(labels, p).figure(name, weights), found[name])
 
     def test_two_classes(self):
         labels, p = made(50, 2)

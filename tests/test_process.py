@@ -19,7 +19,7 @@ from tests.command import python
 from tfpipe import Examples, Splits, TrainConfig
 from tfpipe.compute import programs
 from tfpipe.exceptions import WorkdirError
-from tfpipe.training import loop, report
+from tfpipe.training import loop, run_report
 
 BESIDE = loop.Pace(flops_inside=0.0)
 MANY_RUNS = """
@@ -154,13 +154,13 @@ class StoppedTest(tf.test.TestCase):
         self.assert_goes_on(loop.train(config(epochs=30), made.splits(), self.workdir, should_stop=look, pace=BESIDE))
 
     def test_one_that_comes_after_the_last_look_is_raised_when_all_is_kept(self):
-        build = report.build
+        build = run_report.build
 
         def interrupted(*arguments, **options):
             os.kill(os.getpid(), signal.SIGINT)
             return build(*arguments, **options)
 
-        with mock.patch.object(report, "build", interrupted), self.assertRaises(KeyboardInterrupt):
+        with mock.patch.object(run_report, "build", interrupted), self.assertRaises(KeyboardInterrupt):
             loop.train(config(epochs=30), made.splits(), self.workdir, pace=BESIDE)
         again = loop.train(config(epochs=30), made.splits(), self.workdir, pace=BESIDE)
         self.assertFalse(again.report["interrupted"])

@@ -449,7 +449,7 @@ class ResumeTest(parameterized.TestCase):
         self.assertEqual(self.files(workdir), self.files(whole))
 
     def test_it_may_die_after_every_evaluation(self):
-        self.assert_goes_on({"l2": (1e-1, 1e-3), "folds": 2}, self.dies)
+        self.assert_goes_on({"l2": (1e-1, 1e-3), "folds": 2, "select": "auc"}, self.dies)
 
     @parameterized.parameters(({"folds": 2}, "dies"), ({"folds": 2}, "is_stopped"), ({"precision": "float64"}, "dies"))
     @pytest.mark.exhaustive
@@ -492,6 +492,23 @@ class ResumeTest(parameterized.TestCase):
         except Died:
             return True
         return False
+
+    def test_a_state_from_before_there_were_more_figures_goes_on(self):
+        whole, workdir = self.workdir("whole"), self.workdir("run")
+        self.run_(whole)
+        expected = self.files(whole)
+        self.assertTrue(expected[3]["coefficients"].pop("path"))
+        self.run_(workdir, stop_after=25)
+        states = Checkpoints(workdir / "checkpoints")
+        saved = states.load()
+        new = {"trials.figure", "norms"}
+        self.assertContainsSubset(new, saved.arrays)
+        arrays = {name: array for name, array in saved.arrays.items() if name not in new}
+        states.save(saved.facts["steps"], saved._replace(arrays=arrays))
+        self.run_(workdir)
+        found = self.files(workdir)
+        found[3]["coefficients"].pop("path")  # Of what was tried before, norms are not known.
+        self.assertEqual(found, expected)
 
     def test_it_does_not_go_on_with_other_pairs(self):
         workdir = self.workdir("run")

@@ -36,6 +36,43 @@ class UnitsTest(parameterized.TestCase):
         self.assertEqual(Units.of(None).mean(np.array([2.0])), (2.0, math.inf))
         self.assertTrue(np.isnan(Units.of(None).mean(np.array([np.nan]))).all())
 
+    def test_weights(self):
+        values, weights = np.array([1.0, 2.0, 4.0, np.nan, 7.0]), np.array([1.0, 0.5, 2.0, 3.0, 0.0])
+        mean, error = Units.of(None, weights).mean(values)
+        self.assertAlmostEqual(mean, (1 + 0.5 * 2 + 2 * 4) / 3.5)
+        rest = weights[:3] * (values[:3] - mean)
+        self.assertAlmostEqual(error, math.sqrt(3 / 2 * np.square(rest).sum()) / 3.5)
+        # Who counts nothing is not there, whatever it loses.
+        found = Units.of(None, np.append(weights, 0.0)).mean(np.append(values, np.inf))
+        self.assertEqual(found, (mean, error))
+
+    def test_an_integer_weight_is_a_group_of_as_many_that_are_alike(self):
+        random = np.random.default_rng(0)
+        values, weights = random.normal(size=30), random.integers(0, 4, 30)
+        groups = np.arange(30) // 2
+        rows = np.repeat(np.arange(30), weights)
+        for units, repeated in ((None, rows), (groups, groups[rows])):
+            found = Units.of(units, weights.astype(float)).mean(values)
+            np.testing.assert_allclose(found, Units.of(repeated).mean(values[rows]), rtol=1e-12)
+
+    def test_equal_weights_are_none(self):
+        values = np.random.default_rng(0).normal(size=30)
+        for groups in (None, np.arange(30) // 4):
+            found = Units.of(groups, np.full(30, 0.3)).mean(values)
+            np.testing.assert_allclose(found, Units.of(groups).mean(values), rtol=1e-12)
+
+    def test_figures_under_weights(self):
+        random = np.random.default_rng(0)
+        labels, weights = random.integers(0, 4, 60), random.integers(0, 4, 60).astype(float)
+        weights[labels == 3] = 0
+        loss, wrong = np.where(labels == 2, np.nan, random.gamma(1, size=60)), random.random(60) < 0.4
+        found = trials.figures(loss, wrong, labels, Units.of(None, weights))
+        rows = np.repeat(np.arange(60), weights.astype(int))
+        expected = trials.figures(loss[rows], wrong[rows], labels[rows], Units.of(rows))
+        for name in ("cost", "cost_error", "error", "balanced_error"):
+            self.assertAlmostEqual(found[name], expected[name], delta=1e-12)
+        self.assertEqual(found["left_out"], np.count_nonzero((labels == 2) & (weights > 0)))
+
     def test_figures(self):
         labels = np.array([0, 0, 0, 1, 2])
         loss, wrong = np.array([0.1, 0.3, 0.2, 1.4, np.nan]), np.array([False, False, True, True, True])
@@ -108,6 +145,26 @@ class PathTest(parameterized.TestCase):
         balanced = [one._replace(balanced_error=figure) for one, figure in zip(made, (0.2, 0.3, 0.3, 0.3), strict=True)]
         self.assertEqual(trials.best(balanced, "balanced_error"), 0)
         self.assertEqual(trials.best(balanced[1:], "balanced_error"), 0)  # Of equals the smaller cost, then the l2.
+
+    def test_the_best_by_a_figure_of_which_more_is_better(self):
+        figures = (0.7, math.nan, 0.9, 0.9, 0.9, math.inf)
+        costs = (0.1, 0.1, 0.4, 0.3, 0.3, 0.1)
+        made = [
+            trial(10.0**-i, cost)._replace(figure=figure)
+            for i, (figure, cost) in enumerate(zip(figures, costs, strict=True))
+        ]
+        for name in ("macro_f1", "auc"):
+            self.assertEqual(trials.best(made, name), 3)  # Of equals the smaller cost, then the larger l2.
+        self.assertEqual(trials.best(made, "top5_error"), 0)
+        words = trials.why(made, 3, "macro_f1", "out-of-fold")
+        self.assertStartsWith(
+            words,
+            "taken: standardize=none, l2=0.001, the largest out-of-fold macro f1 of 6 settings, so somewhat too good:",
+        )
+        self.assertIn("error 20.00%, macro f1 0.9", words)
+        words = trials.why(made, 0, "top5_error", "validation")
+        self.assertIn("the least validation top5 error of 6 settings", words)
+        self.assertIn("top5 error 70.00%", words)
 
     def test_a_scale_that_is_behind_leaves_after_twelve_values(self):
         good = [trial(1, 0.3)]

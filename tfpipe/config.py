@@ -15,6 +15,8 @@ _SMALLEST, _LARGEST = 2.0**-126, 2.0**127
 Check = Callable[[Any], str | None]
 # Why it does not go without test examples.
 SGD_TESTS = "goes with solver=lbfgs; sgd measures its models on test examples: take at least 1"
+# The figures of `select` that are sums over the validation examples, which every solver makes.
+SUMS = ("cost", "error", "balanced_error")
 # The image_size of pictures that keep theirs.
 NATIVE = "native"
 Value = TypeVar("Value")
@@ -223,7 +225,7 @@ class DataConfig:
     sample_weight: str | None = _option(
         None,
         "an .npy file with a number of at least 0 for each row of the training array, before any split is taken from "
-        "it: what the example counts in the cost that is minimized, and in test figures; validation counts each once",
+        "it: what the example counts in the cost that is minimized, and in the figures of validation and test",
         lambda value: None if value is None else _one_line(value),
     )
     groups: str | None = _option(
@@ -372,8 +374,10 @@ class TrainConfig:
         None,
         "the figure of the validation by which the best models, the patience of sgd and the choice among heads go; "
         "error, the share of wrong predictions, is the Theano tutorial's; balanced_error, its mean over the classes, "
-        "lets rare ones count as much as others; default: cost",
-        choices=("cost", "error", "balanced_error"),
+        "lets rare ones count as much as others; for lbfgs also macro_f1, the mean of F1 over the classes, auc, the "
+        "mean of the areas under the ROC curves of each class against the rest, and top5, the share of labels that are "
+        "none of the five most probable classes; default: cost",
+        choices=(*SUMS, "macro_f1", "auc", "top5"),
     )
     batch_size: int | None = _option_of("sgd", 600, "examples in a minibatch", _integer(1))
     learning_rate: tuple[float, ...] | None = _option_of(
@@ -474,7 +478,7 @@ class TrainConfig:
     class_weight: str | None = _option(
         None,
         "balanced: an example counts N / (K N_k) in the cost that is minimized, for N_k of N training examples in its "
-        "class, and K classes that have any, as in scikit-learn; validation and test count each example once",
+        "class, and K classes that have any, as in scikit-learn; validation and test do not weigh classes",
         choices=("balanced",),
     )
     device: str = _option(
@@ -503,6 +507,9 @@ class TrainConfig:
         _normalize(self)
         _check_fields(self)
         solver = self.settled_solver
+        if solver == "sgd" and self.select not in (None, *SUMS):
+            problem = "goes with solver=lbfgs; sgd chooses while it trains, by sums over examples"
+            raise ConfigError("select", self.select, f"{problem}: take {', '.join(SUMS[:-1])} or {SUMS[-1]}")
         for field in dataclasses.fields(self):
             of, value = field.metadata["of"], getattr(self, field.name)
             if of not in (None, solver) and value is not None:

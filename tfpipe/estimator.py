@@ -348,7 +348,8 @@ class SoftmaxClassifierCV(_Linear):
       Cs: the values of C to try; or how many, from 1e-4 to 1e4, each the same factor above the one before.
       cv: how rows are divided, as in scikit-learn: a number of stratified folds, a splitter, or pairs of indices; None:
         5 folds.
-      scoring: what decides, as in scikit-learn: a name, or `scorer(estimator, X, y)`; None: accuracy.
+      scoring: what decides, as in scikit-learn: a name, or `scorer(estimator, X, y)`; None: accuracy. It is given the
+        sample weights of a fold's rows, if there are any; class weights do not count in it.
       refit: whether the coefficients are those of all rows at the best C; if not, the means of its folds' coefficients.
       class_weight: see SoftmaxClassifier.
       tol: likewise.

@@ -158,7 +158,8 @@ class Monitor:
         of_model = self._write("pictures", pictures.of_model, event.selected) if event.selected else None
         of_model = of_model or {}
         of_grid = self._write("pictures", pictures.of_grid, event.report["grid"], tuple(self._settings[0])) or {}
-        of_grid |= self._write("pictures", pictures.of_draws, event.report) or {}
+        for draw in (pictures.of_draws, pictures.of_coefficients):
+            of_grid |= self._write("pictures", draw, event.report) or {}
         self._write("report.html", page.save, self._workdir.page, event, of_model | of_grid)
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.finished, event, of_model, of_grid)

@@ -1,7 +1,7 @@
 """The pictures of a run: what each class looks for, what it is confused with, where the model is sure and wrong."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,11 +71,17 @@ def of_grid(grid: Sequence[dict[str, Any]], settings: Sequence[str]) -> dict[str
     return {"heat_map": png(heat_map(grid, settings))} if sum(_error(head) is not None for head in grid) > 1 else {}
 
 
-def of_draws(report: dict[str, Any]) -> dict[str, bytes]:
+def of_draws(report: Mapping[str, Any]) -> dict[str, bytes]:
     """The `curve` of a report of which a kind of draws has several sizes."""
     points = [point for point in report.get("curves", []) if point["size"] is not None]
     kinds = [point["kind"] for point in points]
     return {"curve": png(curve(points, report["draws"]))} if len(kinds) > len(set(kinds)) else {}
+
+
+def of_coefficients(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """The `coefficients` of a search over l2, where the report has them."""
+    along_path = report.get("coefficients", {}).get("path")
+    return {"coefficients": png(coefficients(along_path))} if along_path else {}
 
 
 def is_picture(shape: Sequence[int]) -> bool:
@@ -220,6 +226,30 @@ def curve(points: Sequence[dict[str, Any]], draws: Sequence[dict[str, Any]]) -> 
     axis.legend()
     axis.set(xscale="log", xlabel="training rows", ylabel="test error", title="what fewer training rows do")
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
+    axis.grid(visible=True, which="major", alpha=0.3)
+    return figure
+
+
+def coefficients(along_path: Mapping[str, Any]) -> "Figure":
+    """The norms of the largest columns over l2, as `model.coefficients.along_path` has them; a line at what was taken.
+
+    As glmnet draws them for several classes, by `type.coef="2norm"`: a line for each column, whatever K.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 4.5), layout="constrained")
+    axis = figure.add_subplot()
+    order = np.argsort(along_path["l2"])
+    l2, norms = np.array(along_path["l2"])[order], np.array(along_path["norms"])[order]
+    names = [shortened(name) for name in along_path["columns"]]
+    lines = [axis.plot(l2, of_column, marker="o", markersize=3)[0] for of_column in norms.T]
+    axis.axvline(along_path["taken"], color="black", linestyle="--", linewidth=1)
+    # With its rank, for matplotlib leaves out a label that begins with an underscore.
+    labels = [f"{rank}: {lettering.for_matplotlib(name)}" for rank, name in enumerate(names, start=1)]
+    legend = figure.legend(lines, labels, loc="outside right upper", prop={"family": lettering.families(names)})
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    axis.set(xscale="log", xlabel="l2", ylabel="norm over the classes", title="the largest coefficients")
     axis.grid(visible=True, which="major", alpha=0.3)
     return figure
 

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfpipe.model.artifact import TrainedModel
@@ -10,6 +10,8 @@ from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.model.diagnosis import worst_classes as by_error
 
 _MOST_CLASSES = 20
+# Of the name of a column, characters.
+_LONGEST_NAME = 40
 
 
 def worst_classes(model: TrainedModel, diagnosis: Diagnosis) -> list[tuple[str, ...]]:
@@ -40,6 +42,24 @@ def of_curves(points: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             )
         )  # fmt: skip
     return rows
+
+
+def coefficients(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What carries each class, from the `coefficients` of a report."""
+    content, n_out = report["coefficients"], len(report["class_names"])
+
+    def told(pairs: Sequence[tuple[str, float]]) -> str:
+        return ", ".join(f"{_shortened(name)} {value:+.3g}" for name, value in pairs) or "-"
+
+    rows: list[tuple[str, ...]] = [("class", f"for it, per {content['unit']}", f"against it, per {content['unit']}")]
+    rows += [(one["class"], told(one["for"]), told(one["against"])) for one in content["classes"]]
+    if n_out > len(content["classes"]):
+        rows.append((f"the first {len(content['classes'])} of {n_out} classes", "", ""))
+    return rows
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

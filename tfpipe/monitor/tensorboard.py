@@ -34,6 +34,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from tfpipe.monitor import event_files, pictures, tables
 from tfpipe.monitor.events import Finished, Selected, Started, Validated, Written
+from tfpipe.statistics.figures import of_select
 
 _SECONDS_BETWEEN_FLUSHES = 5.0
 _BEST = ("validation_error", "validation_cost", "test_error", "best_iteration", "iterations")
@@ -65,7 +66,7 @@ class TensorBoard:
     ):
         self._folder = folder
         self._settings = settings
-        self._best = (*_BEST, "balanced_error") if select == "balanced_error" else _BEST
+        self._best = _BEST if select in (None, "cost", "error") else (*_BEST, of_select(select))
         self._clock = clock
         self._written = written
         self._files: dict[str, _EventFile] = {}

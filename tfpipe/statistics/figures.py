@@ -36,6 +36,11 @@ def names(n_out: int) -> tuple[str, ...]:
     return tuple(name for name in RISES if name != "top5_error" or n_out >= FEWEST_FOR_TOP5)
 
 
+def of_select(select: str) -> str:
+    """The name of the figure by which `TrainConfig.select` chooses: `top5` is short for `top5_error`."""
+    return "top5_error" if select == "top5" else select
+
+
 class Outcomes:
     """What a model says of n examples.
 
@@ -92,6 +97,10 @@ class Outcomes:
         """
         counts = np.ones((1, len(self))) if weights is None else weights[np.newaxis]
         return {name: float(values[0]) for name, values in self.drawn(counts, wanted).items()}
+
+    def figure(self, name: str, weights: np.ndarray | None = None) -> float:
+        """One of them, by its name, without the work of the others."""
+        return self.figures(weights, [name])[name]
 
     def drawn(self, counts: np.ndarray, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """The figures under B weightings: `[B]` each, by name.

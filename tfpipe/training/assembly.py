@@ -7,6 +7,7 @@ import numpy as np
 
 from tfpipe.compute.workers import Workers
 from tfpipe.config import known
+from tfpipe.data import Examples
 from tfpipe.disk.workdir import Workdir
 from tfpipe.log import log
 from tfpipe.monitor import Monitor, Started
@@ -15,7 +16,7 @@ from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.pipeline.spans import Spans, span_length
 from tfpipe.solvers.objective import Objective, parameter_type
-from tfpipe.solvers.weights import balance
+from tfpipe.solvers.weights import balance, measured_weights
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Heads, Parameters
 from tfpipe.training.meter import Meter
@@ -100,21 +101,26 @@ def _evaluations(plan: Plan, placed: list[Resident], left_out: np.ndarray, worke
     def evaluation(
         split: Resident, sampler: Sampler, *, balanced: bool, weights: np.ndarray | None = None
     ) -> Evaluation:
-        counted, n = np.ones((1, len(split.labels)), np.float32), sampler.examples
-        if weights is not None:
-            counted[0] = weights / max(weights.max(), np.finfo(np.float64).tiny)
+        n = sampler.examples
+        column = np.ones(len(split.labels), np.float32) if weights is None else weights.astype(np.float32)
         objective = Objective.of(
-            plan.splits.scaling, split.labels, counted, n, plan.arithmetic,
-            balance=balance(split.labels[:n]) if balanced else None,
+            plan.splits.scaling, split.labels, column[np.newaxis], n, plan.arithmetic,
+            balance=balance(split.labels[:n], None if weights is None else column[:n]) if balanced else None,
             is_known=~left_out[split.labels[:n]] if left_out.any() else None,
         )  # fmt: skip
         return Evaluation(split, objective, sampler, length, workers)
 
     (validation, test), by_balance = placed, plan.config.select == "balanced_error"
     return [
-        evaluation(validation, plan.validation, balanced=by_balance),
-        evaluation(test, plan.test, balanced=False, weights=plan.splits.test.weights),
+        evaluation(validation, plan.validation, balanced=by_balance, weights=measured_weights(plan.splits.validation)),
+        evaluation(test, plan.test, balanced=False, weights=_of_test(plan.splits.test)),
     ]
+
+
+def _of_test(examples: Examples) -> np.ndarray | None:
+    """What the test examples count, `[n]` float64 up to 1; None: all 1. They may all count nothing."""
+    weights = examples.weights
+    return None if weights is None else weights / max(weights.max(), np.finfo(np.float64).tiny)
 
 
 def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int) -> int:

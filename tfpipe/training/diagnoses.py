@@ -6,7 +6,8 @@ import numpy as np
 
 from tfpipe.data import Examples, Splits
 from tfpipe.exceptions import enumeration
-from tfpipe.solvers.weights import balance
+from tfpipe.solvers.weights import balance, measured_weights
+from tfpipe.statistics.figures import RISES, Outcomes, of_select
 
 _FEW_EXAMPLES = 5
 _MOST_NAMES = 5
@@ -25,7 +26,7 @@ def of_classes(splits: Splits, examples: Examples, weights: np.ndarray, validati
     counts = np.bincount(examples.labels, minlength=n_out)
     there = np.bincount(examples.labels, weights, n_out) > 0
     without = (counts > 0) & ~there
-    in_validation = np.bincount(validating.labels, minlength=n_out)
+    in_validation = np.bincount(validating.labels, validating.weights, n_out)
     in_test = np.bincount(splits.test.labels, minlength=n_out)
 
     def never_named(which: np.ndarray) -> str:
@@ -54,7 +55,7 @@ def no_better(
     figure: float,
     is_balanced: bool,
 ) -> list[str]:
-    """Where the answer is no better than to name one class always.
+    """Where the answer is no better than one that does not look at the examples.
 
     Args:
       splits: of the run.
@@ -62,23 +63,27 @@ def no_better(
       weights: `[N]`, what these count.
       validating: the examples that validate.
       select: see `TrainConfig.select`.
-      figure: the balanced error of the model in validation, if that is what selects, else its error.
+      figure: of the model in validation: its error where the cost selects, else what selects.
       is_balanced: whether classes count alike in what is minimized: then an error says little.
     """
-    labels = validating.labels
+    labels, measured = validating.labels, measured_weights(validating)
+    counts = np.ones(len(labels)) if measured is None else measured
+    shares = np.bincount(examples.labels, weights, splits.n_out)
+    if select in ("cost", "error"):
+        of_one = float((counts * (labels != shares.argmax())).sum() / counts.sum())
+        told = f"to name the largest class always, which is wrong in {of_one:.2%}: its validation error is {figure:.2%}"
+        return [] if figure < of_one or is_balanced else [f"the model is no better than {told}"]
     if select == "balanced_error":
-        of_class = np.bincount(labels, balance(labels))
-        of_one = (of_class.sum() - of_class.max()) / len(labels)
-        which, name, of_model = "one class", "has a balanced error of", "own"
-    else:
-        shares = np.bincount(examples.labels, weights, splits.n_out)
-        of_one = float((labels != shares.argmax()).mean())
-        which, name, of_model = "the largest class", "is wrong in", "validation error"
-    if figure < of_one or (is_balanced and select != "balanced_error"):
-        return []
-    return [
-        f"the model is no better than to name {which} always, which {name} {of_one:.2%}: its {of_model} is {figure:.2%}"
-    ]
+        of_class = np.bincount(labels, counts * balance(labels, measured))
+        of_one = (of_class.sum() - of_class.max()) / counts.sum()
+        told = f"to name one class always, which has a balanced error of {of_one:.2%}: its own is {figure:.2%}"
+        return [] if figure < of_one else [f"the model is no better than {told}"]
+    name = of_select(select)
+    alike = Outcomes(labels, np.broadcast_to(shares / shares.sum(), (len(labels), splits.n_out)))
+    of_shares = alike.figure(name, measured)
+    told = f"the shares of the classes, whose {name.replace('_', ' ')} is {of_shares:.4g}: its own is {figure:.4g}"
+    is_better = figure > of_shares if RISES[name] else figure < of_shares
+    return [] if is_better else [f"the model is no better than {told}"]
 
 
 def at_the_end(name: str, taken: float, values: Sequence[float], otherwise: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfpipe.statistics.curves import spread
-from tfpipe.statistics.figures import RISES
+from tfpipe.statistics.figures import RISES, of_select
 from tfpipe.training.report import finite
 
 # The options that say which draws.
@@ -74,7 +74,7 @@ def chosen(drawn: Sequence[Drawn], select: str) -> list[Drawn]:
     """Of each draw the head with the best figure of choice, of equals by cost, then by more l2."""
 
     def key(one: Drawn) -> tuple[float, ...]:
-        figure = -one.choice if RISES[select] else one.choice
+        figure = -one.choice if RISES[of_select(select)] else one.choice
         return *(value if np.isfinite(value) else np.inf for value in (figure, one.choice_cost)), -one.l2
 
     by_draw: dict[Draw, list[Drawn]] = {}

@@ -47,7 +47,7 @@ class Evaluation:
         self.objective = objective
         self.labels = split.labels[: sampler.examples]
         known = objective.is_known
-        self._per_known = 1.0 if known is None else len(self.labels) / max(1, int(np.count_nonzero(known.numpy())))
+        self._per_known = np.ones(1) if known is None else _per_known(objective, known.numpy())
         self._workers = workers
         self._spans_per_pass = -(-sampler.per_epoch // length)
         self._pass = threading.Lock()
@@ -75,10 +75,13 @@ class Evaluation:
 
     def figures(self, sums: np.ndarray, column: np.ndarray) -> np.ndarray:
         """`[F, H]`, of sums as `Objective.sums` gives them for heads of these columns, `[H]`."""
-        total = self.objective.total.numpy()
+        total, per_known = (
+            of[column] if len(of) > 1 else of  # A single column is that of all.
+            for of in (self.objective.total.numpy(), self._per_known)
+        )
         with np.errstate(invalid="ignore"):  # Where no example has weight, nothing is known.
-            found = sums / (total[column] if len(total) > 1 else total)  # A single column is that of all.
-        found[FIGURES.index("cost")] *= self._per_known  # Examples count alike here.
+            found = sums / total
+        found[FIGURES.index("cost")] *= per_known
         return found
 
     def diagnose(self, model: Parameters) -> Diagnosis:
@@ -104,3 +107,9 @@ class Evaluation:
                 yield spans
             finally:
                 collections.deque(spans, maxlen=0)  # After a failure too, the next pass begins at the beginning.
+
+
+def _per_known(objective: Objective, known: np.ndarray) -> np.ndarray:
+    """`[C]`, by how much the weight of all examples exceeds that of those of known classes, whose mean the cost is."""
+    of_known = objective.weights.numpy().astype(np.float64) @ known
+    return objective.total.numpy() / np.where(of_known > 0, of_known, 1.0)

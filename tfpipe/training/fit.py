@@ -148,6 +148,14 @@ class Fit:
             return np.asarray(self._deviations[0] / self._scaling.factor)
         return np.array(self._splits.pixel_max, np.float64)
 
+    def deviations(self, scale: str) -> np.ndarray:
+        """Standard deviations of the columns of rows of features as they are stored: `[D]`, above 0.
+
+        Of the scale `columns` what V is measured in, under the first column of weights; else those by which the rows
+        came to variance 1 here, each counted once: there is no pass more.
+        """
+        return self.scale_of_images(scale) if scale == "columns" else np.asarray(1 / self._scaling.factor)
+
     def descent(self, problems: Problems, start: np.ndarray, exactness: Exactness, pairs: int) -> Descent:
         """Heads on their way from `start`, `[H, K, D + 1]`, each with so many pairs of L-BFGS."""
         start = problems.centred(start)

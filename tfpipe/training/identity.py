@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
+from tfpipe.data import Examples
 from tfpipe.disk.checkpoints import Saved
 from tfpipe.exceptions import DataError, brief
 from tfpipe.monitor.events import Written
@@ -14,7 +15,9 @@ _FREE = ("checkpoint_every", "device", "profile", "tensorboard")
 # More of them prolongs a run.
 _MAY_GROW = ("epochs", "patience")
 # What a run had that is from before there was such a setting; of any other, None.
-_BEFORE = {"select": "error"}
+_BEFORE = {"select": "error", "sample_weights_count_in": "training"}
+# Rules by which figures are made. A run that has ended keeps those of before.
+_RULES = ("sample_weights_count_in",)
 
 
 class Resumable(Protocol):
@@ -61,15 +64,16 @@ class RunIdentity(NamedTuple):
     sizes: tuple[int, int, int]
     machine: dict[str, str]
 
-    def obstacles(self, before: "RunIdentity") -> list[str]:
-        """What forbids that a run goes on here from a state of the run `before`."""
+    def obstacles(self, before: "RunIdentity", *, has_ended: bool) -> list[str]:
+        """What forbids that a run goes on here from a state of the run `before`, or, if it has ended, is this one."""
         found = []
+        free = _RULES if has_ended and self.length() == before.length() else ()
         # Of another solver nearly all are others: it is enough to name this one.
         another = self.settings.get("solver") != before.settings.get("solver")
         for name in ["solver"] if another else self.settings:
             value = self.settings[name]
             old = before.settings.get(name, _BEFORE.get(name, "None"))
-            if value == old or name in _FREE:
+            if value == old or name in (*_FREE, *free):
                 continue
             if name in _MAY_GROW and old.isdecimal() and value.isdecimal():
                 if int(value) < int(old):
@@ -92,6 +96,11 @@ class RunIdentity(NamedTuple):
 
 
 State = TypeVar("State", bound=Resumable)
+
+
+def of_weights(validating: Examples) -> dict[str, str]:
+    """The rule by which examples with weights validate, for `RunIdentity.settings`; there is none without weights."""
+    return {} if validating.weights is None else {"sample_weights_count_in": "training,validation"}
 
 
 def pack(state: Resumable, identity: RunIdentity) -> Saved:

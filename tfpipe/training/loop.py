@@ -17,7 +17,7 @@ from tfpipe.model.regression import SoftmaxRegression
 from tfpipe.monitor import Finished, Monitor, Selected, warn
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
-from tfpipe.training import report
+from tfpipe.training import coefficients, report, run_report
 from tfpipe.training.assembly import Parts, assembled
 from tfpipe.training.fit import certificate
 from tfpipe.training.interrupts import asked_to_stop
@@ -213,13 +213,14 @@ def _finish(
     lines = warnings(plan, record, steps, distance, interrupted=interrupted)
     for warning in lines:
         warn(warning)
-    content = report.build(
+    content = run_report.build(
         plan,
         record.patience,
         steps=steps,
         test_error=record.best.test_error,
         test=test,
         diagnosis=selected.diagnosis if selected else None,
+        coefficients=coefficients.of_sgd(plan.splits, selected.model if selected else None),
         certificate=distance,
         warnings=[*record.said, *lines],
         seconds=seconds,

@@ -17,8 +17,8 @@ from tfpipe.pipeline import residency, spans
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.objective import arithmetic
-from tfpipe.solvers.weights import example_weights
-from tfpipe.training.identity import RunIdentity
+from tfpipe.solvers.weights import example_weights, measured_weights
+from tfpipe.training.identity import RunIdentity, of_weights
 from tfpipe.training.versions import versions
 
 # What the report tells of each head beside its settings.
@@ -83,6 +83,7 @@ class Plan(NamedTuple):
 
         Raises:
           ConfigError: the hyper-parameters do not fit the data.
+          DataError: no validation example has weight.
           ValueError: the solver names something as a field of a validation or of a state is named.
         """
         if not len(splits.test):
@@ -95,6 +96,7 @@ class Plan(NamedTuple):
         config = solver.config
         most = max(len(splits.validation), len(splits.test))
         validation, test = (_in_order(config, name, getattr(splits, name), most) for name in ("validation", "test"))
+        measured_weights(splits.validation.take(np.arange(validation.examples)))
         return cls(config, splits, solver, device, pace, validation, test)
 
     @property
@@ -147,7 +149,7 @@ class Plan(NamedTuple):
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
         # By default it follows from others: from patience, for one, of which more may be given.
         settings["validation_frequency"] = str(self.solver.frequency)
-        settings["solver"] = self.solver.name
+        settings |= {"solver": self.solver.name} | of_weights(self.splits.validation)
         sizes = (self.n_heads, self.splits.n_out, self.splits.n_in)
         return RunIdentity(
             settings, self.data, self.splits.fingerprint, sizes, machine(self.device, products=self.arithmetic)

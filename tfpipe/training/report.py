@@ -2,21 +2,17 @@
 
 import json
 import pathlib
-import platform
 from typing import Any
 
 import numpy as np
 
-from tfpipe.compute import cpu
 from tfpipe.disk import files
 from tfpipe.exceptions import DataError, brief
 from tfpipe.model import tested
-from tfpipe.model.diagnosis import Diagnosis
+from tfpipe.monitor.tables import coefficients as table_of_coefficients
 from tfpipe.monitor.tables import of_curves
+from tfpipe.statistics.figures import of_select
 from tfpipe.text import aligned
-from tfpipe.training.patience import Patience
-from tfpipe.training.plan import Plan
-from tfpipe.training.versions import versions
 
 # What scripts read from the last line of stdout: these, the settings of the selected head, and those.
 _MEASURED = ("validation_error", "test_error", "test_error_interval", "test_examples")
@@ -36,93 +32,6 @@ _OF_THE_RUN = (
     "workdir",
     "interrupted",
 )
-
-
-def build(
-    plan: Plan,
-    patience: Patience,
-    *,
-    steps: int,
-    test_error: np.ndarray,
-    test: dict[str, Any] | None,
-    diagnosis: Diagnosis | None,
-    certificate: float | None,
-    warnings: list[str],
-    seconds: float,
-    programs: int,
-    workdir: pathlib.Path | None,
-    interrupted: bool,
-) -> dict[str, Any]:
-    """Puts the results of all heads into one object that JSON can hold.
-
-    Args:
-      plan: of the run.
-      patience: after the run.
-      steps: how many were done.
-      test_error: `[H]`, at the best validation; NaN where there was none.
-      test: the figures of the selected head on the test split, see `tested.on_test`; None: no head is selected.
-      diagnosis: likewise.
-      certificate: how far its training cost is above the least, at most; None: not known.
-      warnings: what the user must know of the selected head, lines.
-      seconds: that the training loop took.
-      programs: how many ran side by side, at the end.
-      workdir: of the run.
-      interrupted: whether the run was stopped from outside.
-
-    Returns:
-      The selected head's figures at the top level, all heads under `grid`; what is not known is None.
-    """
-    splits, solver = plan.splits, plan.solver
-    of_heads = np.minimum(patience.allowed, steps).tolist()
-    grid = [
-        {
-            **settings,
-            "validation_error": finite(patience.best_error[h]),
-            "validation_cost": finite(patience.best_cost[h]),
-            "balanced_error": finite(patience.best_balanced_error[h]),
-            "test_error": finite(test_error[h]),
-            "epochs": solver.epoch(of_heads[h]),
-            "iterations": of_heads[h],
-            "best_iteration": int(patience.best_steps[h]) - 1 if patience.best_steps[h] else None,
-            "diverged": bool(patience.diverged[h]),
-        }
-        for h, settings in enumerate(solver.settings)
-    ]
-    selected = patience.selected()
-    figures = grid[selected] if selected is not None else dict.fromkeys(grid[0])
-    own = {name: figures[name] for name in grid[0] if name != "diverged"} | tested.of_error(test)
-    return own | {
-        "train_examples": solver.examples,
-        "validation_examples": plan.validation.examples,
-        "test_examples": plan.test.examples,
-        "heads": len(grid),
-        "selected": selected,
-        "settings": list(solver.settings[0]),
-        "grid": grid,
-        "class_names": list(splits.class_names),
-        "test": test,
-        "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
-        "image_shape": list(splits.image_shape),
-        "pixel_max": None if splits.standardization else splits.pixel_max,
-        "standardized": splits.standardization is not None,
-        "standardize": "columns" if splits.standardization else "none",
-        "warnings": warnings,
-        "seconds": seconds,
-        "epochs_per_second": steps / solver.per_epoch / max(seconds, 1e-9),  # A clock may stand still.
-        "device": plan.device.label,
-        "solver": solver.name,
-        "select": plan.config.select,
-        "certificate": certificate,
-        "converged": None,
-        "evaluations": None,
-        "precision": plan.config.precision,
-        "products": plan.arithmetic,
-        "programs": programs,
-        "cores": cpu.cores(),
-        "workdir": None if workdir is None else str(workdir),
-        "interrupted": interrupted,
-        "versions": {"python": platform.python_version(), **versions()},
-    }
 
 
 def save(path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -170,6 +79,8 @@ def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     found["heads"] = _heads(content)
     if points := content.get("curves"):
         found["curves"] = of_curves(points)
+    if "coefficients" in content:
+        found["coefficients"] = table_of_coefficients(content)
     return found | {"report": _figures(content)}
 
 
@@ -180,7 +91,7 @@ def lines(content: dict[str, Any]) -> list[str]:
 
 def besides(select: str | None) -> list[str]:
     """What is shown beside the figures of every run: by what this one chose."""
-    return [select] if select == "balanced_error" else []
+    return [] if select in (None, "cost", "error") else [of_select(select)]
 
 
 def _heads(content: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -13,7 +13,7 @@ from tfpipe.data import Examples, draws
 from tfpipe.exceptions import ConfigError
 from tfpipe.solvers.optimum import Descent
 from tfpipe.solvers.problem import Problems
-from tfpipe.statistics.figures import RISES, Outcomes, names
+from tfpipe.statistics.figures import RISES, Outcomes, names, of_select
 from tfpipe.training.drawn import FIGURES, KINDS, Draw, Drawn
 from tfpipe.training.fit import Fit
 from tfpipe.training.search_plan import SearchPlan
@@ -129,7 +129,7 @@ class Resampling:
             if plan.config.reselect:
                 one = np.array([head])
                 choosing = self._pool.take(self._outside(draw)) if plan.n_folds else plan.splits.validation
-                select = known(plan.config.select)
+                select = of_select(known(plan.config.select))
                 (found,) = _figures(fit, way.problems.take(one), optimum.v[one], choosing, ("cost", select))
                 choice, choice_cost = found[select], found["cost"]
             rows = int(np.count_nonzero(self._counts(draw)))
@@ -192,5 +192,5 @@ def _figures(
             p = scipy.special.softmax(z, axis=1)
             with np.errstate(divide="ignore"):
                 loss = np.where(problems.there[head, labels], -np.log(p[np.arange(len(p)), labels]), np.nan)
-            found.append(dict.fromkeys(RISES, np.nan) | Outcomes(labels, p, loss).figures(wanted=wanted))
+            found.append(dict.fromkeys(RISES, np.nan) | Outcomes(labels, p, loss).figures(examples.weights, wanted))
     return found

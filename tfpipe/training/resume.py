@@ -84,7 +84,7 @@ def _state_there(workdir: Workdir, checkpoints: Checkpoints, identity: RunIdenti
                 raise workdir.error(f"holds a run ({there[0]}) without its state; {OTHERWISE}")
             return None
         before = identity_of(saved)
-        if obstacles := identity.obstacles(before):
+        if obstacles := identity.obstacles(before, has_ended=saved.facts.get("finished") is True):
             raise workdir.error(f"holds a run with {'; '.join(obstacles)}; {OTHERWISE}")
         state = unpack(saved, begin)
     except DataError as error:

@@ -20,7 +20,7 @@ def warnings(plan: Plan, record: Record, steps: int, certificate: float | None, 
       plan: of the run.
       record: of it.
       steps: how many were done.
-      certificate: see `report.build`.
+      certificate: see `run_report.build`.
       interrupted: whether the run was stopped from outside.
     """
     if (leader := record.leader) is None:

@@ -150,7 +150,7 @@ def _finish(run: SearchRun, fit: Fit, fitted: Optimum | None) -> Result:
     if run.saving:
         run.saving.save_last_model(model)
     content = build(
-        plan, settings, fit.n, optimum, saved, test, diagnosis, steps=run.steps, seconds=seconds,
+        plan, settings, fit, optimum, saved, model, test, diagnosis, steps=run.steps, seconds=seconds,
         workdir=files.path if files else None, interrupted=run.interrupted, refitted=refitted, drawn=run.drawn,
     )  # fmt: skip
     for warning in content["warnings"]:

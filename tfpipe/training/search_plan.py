@@ -12,10 +12,11 @@ from tfpipe.exceptions import ConfigError
 from tfpipe.memory import total_memory
 from tfpipe.pipeline import residency
 from tfpipe.solvers import lbfgs, path
-from tfpipe.solvers.weights import balanced
+from tfpipe.solvers.weights import balanced, measured_weights
+from tfpipe.training import selection
 from tfpipe.training.drawn import KINDS
 from tfpipe.training.fit import Exactness
-from tfpipe.training.identity import RunIdentity
+from tfpipe.training.identity import RunIdentity, of_weights
 from tfpipe.training.plan import Pace, flagfile, machine, taken
 from tfpipe.training.trials import Units
 
@@ -76,6 +77,7 @@ class SearchPlan(NamedTuple):
             raise ConfigError(
                 "folds", n_folds, "put all examples that have weight into one fold; give other ones, or 0"
             )
+        selection.check(known(config.select), plan.validating, splits.n_out)
         plan._check_fits_memory()
         return plan
 
@@ -139,8 +141,13 @@ class SearchPlan(NamedTuple):
 
     @property
     def units(self) -> Units:
-        """Of these."""
-        return Units.of(self.validating.groups)
+        """Of these. Raises DataError if none has weight."""
+        return Units.of(self.validating.groups, measured_weights(self.validating))
+
+    @property
+    def head(self) -> np.ndarray:
+        """`[n]`: which of the heads of a setting, in the order of `columns`, has not seen each of these."""
+        return np.zeros(len(self.validating), np.int64) if self.fold is None else self.fold
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -200,7 +207,7 @@ class SearchPlan(NamedTuple):
         of_scale = path.COUNT if self.config.l2 is None else len(self.config.l2)
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
         settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds)}
-        settings |= {"at_once": str(self.at_once), "pairs": str(self.pairs)}
+        settings |= {"at_once": str(self.at_once), "pairs": str(self.pairs)} | of_weights(self.validating)
         sizes = (of_scale * len(self.splits.scales), self.splits.n_out, self.splits.n_in)
         return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine(self.device))
 

@@ -13,6 +13,7 @@ from tfpipe.model import tested
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.solvers.optimum import Optimum
+from tfpipe.training import coefficients
 from tfpipe.training.drawn import Drawn, as_json, chosen, curves
 from tfpipe.training.drawn import warnings as of_drawn
 from tfpipe.training.fit import Fit, Saved
@@ -33,9 +34,10 @@ _COLUMNS = (
 def build(
     plan: SearchPlan,
     settings: Settings,
-    n_fitted: int,
+    fit: Fit,
     optimum: Optimum,
     saved: Saved,
+    model: TrainedModel,
     test: dict[str, Any] | None,
     diagnosis: Diagnosis | None,
     *,
@@ -46,14 +48,15 @@ def build(
     refitted: bool,
     drawn: Sequence[Drawn],
 ) -> dict[str, Any]:
-    """Puts the results of all settings into one object that JSON can hold, in the form of `report.build`.
+    """Puts the results of all settings into one object that JSON can hold, in the form of `run_report.build`.
 
     Args:
       plan: of the search.
       settings: after the search.
-      n_fitted: how many examples the model was fitted to.
+      fit: what the model was fitted to.
       optimum: where the head of the setting that was taken ended.
-      saved: its model as it is kept.
+      saved: its parameters as they are kept.
+      model: of these.
       test: its figures on the test split, see `tested.on_test`; None: that has no examples.
       diagnosis: likewise.
       steps: evaluations that were made.
@@ -74,6 +77,7 @@ def build(
             "validation_cost": finite(trial.cost),
             "standard_error": finite(trial.cost_error),
             "balanced_error": finite(trial.balanced_error),
+            **{name: finite(trial.by(name)) for name in besides(config.select)},
             "test_error": None,
             "train_cost": finite(trial.train_cost),
             "certificate": finite(trial.certificate),
@@ -94,10 +98,11 @@ def build(
     }
     assert number is not None
     own = {name: value for name, value in grid[number].items() if name != "diverged"}
+    carries = coefficients.of_search(settings, fit, model)
     return own | of_taken | {
         "gradient": finite(float(optimum.gradient[0])),
         "learning_rate": None,
-        "train_examples": n_fitted,
+        "train_examples": fit.n,
         "validation_examples": len(plan.validating),
         "test_examples": len(splits.test),
         "heads": len(grid),
@@ -114,6 +119,7 @@ def build(
         "class_names": list(splits.class_names),
         "test": test,
         "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
+        **({} if carries is None else {"coefficients": carries}),
         "image_shape": list(splits.image_shape),
         "pixel_max": None if taken.standardize == "columns" else splits.pixel_max,
         "standardized": taken.standardize == "columns",

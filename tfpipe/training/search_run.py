@@ -4,9 +4,11 @@ import functools
 from collections.abc import Callable
 
 from tfpipe.compute.workers import Workers
+from tfpipe.config import known
 from tfpipe.disk.workdir import Workdir
 from tfpipe.monitor import Monitor, Validated
 from tfpipe.solvers.optimum import Descent, Optimum
+from tfpipe.training import search_events
 from tfpipe.training.drawn import Drawn
 from tfpipe.training.fit import Fit
 from tfpipe.training.meter import Meter
@@ -85,7 +87,7 @@ class SearchRun:
             fit.step(way)
             self.steps += 1
             speed = self.meter.lap("span", self.steps)
-            self.monitor.trained(self.settings.progress(way, words, self.steps, speed))
+            self.monitor.trained(search_events.trained(way, words, self.steps, speed))
             if self.saving:
                 self.saving.save_state_if_due(functools.partial(self.state, way))
         return True
@@ -99,7 +101,8 @@ class SearchRun:
         is_new = self.steps > settings.validated
         settings.take(task, optimum, loss, wrong, self.steps)
         if is_new:  # A run that ends before a step would keep this validation, and make it again when it goes on.
-            event = settings.event(task, optimum, self.meter.seconds, speed)
+            select = known(self.plan.config.select)
+            event = search_events.validated(settings, task, optimum, select, self.meter.seconds, speed)
             self.history.append(event)
             self.monitor.validated([event])
         if self.saving and not self.interrupted:
@@ -112,6 +115,5 @@ class SearchRun:
         return SearchState(
             self.steps, settings.validated, self.meter.seconds, finished, self.monitor.written(),
             **settings.arrays(), fitted=self.fitted._asdict() if self.fitted else {}, drawn=tuple(self.drawn),
-            drawn_at=self.drawn_at,
-            descent=descent,
+            drawn_at=self.drawn_at, descent=descent,
         )  # fmt: skip

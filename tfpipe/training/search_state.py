@@ -38,6 +38,7 @@ class SearchState:
       fitted: where the setting that is taken ended when it was fitted again, by `Optimum`; empty: it has not.
       drawn: the heads that were fitted to draws of the rows.
       drawn_at: `[H, K, D + 1]`, where the last of these ended that were fitted side by side; None before the first.
+      norms: `[T, D]` float32, see `Settings.norms`; None where they are not kept, as before there were any.
       descent: the heads that are on their way, by `Descent.arrays`; empty: none are.
     """
 
@@ -55,6 +56,7 @@ class SearchState:
     fitted: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     drawn: Sequence[Drawn] = ()
     drawn_at: Any = None
+    norms: Any = None
     descent: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -91,9 +93,12 @@ class SearchState:
         expected = {
             "losses": ("f", (s, 2, n)), "ended": ("b", (s,)), "flat": ("i", (s,)),
             "last": ("f", (s, *shape)), "taken": ("f", (s, *shape)),
+            "norms": ("f", (len(self.trials), shape[2] - 1)),
         }  # fmt: skip
         for name, (kind, of) in expected.items():
             array = getattr(self, name)
+            if array is None and name == "norms":
+                continue
             if array is None or array.dtype.kind != kind or array.shape != of:
                 raise DataError(f"{name} of the state is not that of such a search")
         if self.fitted and (self.fitted.keys() != {*_OF_AN_OPTIMUM} or self.fitted["v"].shape != (1, *shape[1:])):
@@ -114,4 +119,4 @@ def _unpacked(prefix: str, of: type[Row], arrays: Mapping[str, np.ndarray]) -> l
 
 
 _NUMBERS = {field.name: field.type for field in dataclasses.fields(SearchState) if field.type in (int, float, bool)}
-_ARRAYS = ("losses", "ended", "flat", "last", "taken", "drawn_at")
+_ARRAYS = ("losses", "ended", "flat", "last", "taken", "norms", "drawn_at")

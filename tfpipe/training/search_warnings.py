@@ -4,6 +4,7 @@ import numpy as np
 
 from tfpipe.config import known
 from tfpipe.solvers.optimum import Optimum
+from tfpipe.statistics.figures import of_select
 from tfpipe.training import diagnoses
 from tfpipe.training.fit import Saved
 from tfpipe.training.search_plan import SearchPlan
@@ -25,14 +26,15 @@ def warnings(plan: SearchPlan, settings: Settings, optimum: Optimum, saved: Save
         if not (optimum.converged[0] and saved.is_exact):
             lines.append(_not_converged(plan, optimum, saved))
         lines += _rough_trials(settings) + _at_the_end(plan, settings)
-    weights, by_balance = plan.weight, plan.config.select == "balanced_error"
+    weights, select = plan.weight, known(plan.config.select)
     there = np.bincount(plan.examples.labels, weights, plan.splits.n_out) > 0
     if there[plan.validating.labels].all():  # Else what is said of the classes says it.
         lines += _left_out(settings)
     of_classes = diagnoses.of_classes(plan.splits, plan.examples, weights, plan.validating)
     return [*lines, *of_classes, *diagnoses.no_better(
-        plan.splits, plan.examples, weights, plan.validating, select=known(plan.config.select),
-        figure=taken.balanced_error if by_balance else taken.error, is_balanced=plan.config.class_weight is not None,
+        plan.splits, plan.examples, weights, plan.validating, select=select,
+        figure=taken.by("error" if select == "cost" else of_select(select)),
+        is_balanced=plan.config.class_weight is not None,
     )]  # fmt: skip
 
 

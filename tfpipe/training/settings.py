@@ -5,15 +5,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfpipe.monitor import Trained, Validated
+from tfpipe.config import SUMS, known
 from tfpipe.solvers import path
-from tfpipe.solvers.optimum import Descent, Optimum
+from tfpipe.solvers.optimum import Optimum
 from tfpipe.solvers.problem import Problems
-from tfpipe.training import trials
+from tfpipe.statistics.figures import of_select
+from tfpipe.training import selection, trials
 from tfpipe.training.fit import Fit
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.search_state import SearchState
 from tfpipe.training.trials import Path, Trial
+
+# Of more columns the picture of them along the path is not worth its place in a state.
+_MOST_NORMS = 4096
 
 
 class Task(NamedTuple):
@@ -67,12 +71,14 @@ class Settings:
             for scale, values in self._values.items()
             for number in range(begin, min(begin + step, len(values)))
         ]
-        self._number = {place: number for number, place in enumerate(order)}
+        self._places = {place: number for number, place in enumerate(order)}
         self.all = [{"standardize": scale, "l2": float(self._values[scale][i])} for scale, i in order]
         self.trials: list[Trial] = []
         self.validated = 0
         self._units = plan.units
         self._paths = {scale: Path(self._units) for scale in self._scales}
+        of_features = len(plan.splits.image_shape) == 1 and plan.splits.n_in <= _MOST_NORMS
+        self._norms: list[np.ndarray] | None = [] if of_features else None
         self._last: dict[str, np.ndarray] = {}
         self._taken: dict[str, np.ndarray] = {}
 
@@ -95,6 +101,16 @@ class Settings:
         others = [trial for trial in self.trials if trial.standardize != scale]
         return not (self._is_path and (self._paths[scale].ended or trials.is_behind(own, others)))
 
+    def places(self, task: Task) -> list[int]:
+        """Where in `all` the values of a task are."""
+        return [self._places[task.scale, task.first + number] for number in range(len(task.values))]
+
+    @property
+    def place_of_taken(self) -> int:
+        """Where in `all` the setting that is taken is."""
+        scale = self.taken.standardize
+        return self._places[scale, next(i for i, trial in enumerate(self._of(scale)) if trial is self.taken)]
+
     def problems(self, task: Task) -> Problems:
         """Of the heads of a task: value by value, each under all columns of weights."""
         columns = self._plan.columns
@@ -116,17 +132,17 @@ class Settings:
           wrong: `[H, n]` bool.
           steps: evaluations that were made so far.
         """
-        plan, n_columns = self._plan, len(self._plan.columns)
+        plan, n_columns, labels = self._plan, len(self._plan.columns), self._plan.validating.labels
+        each = np.arange(loss.shape[1])
         for number, l2 in enumerate(task.values.tolist()):
             heads = slice(number * n_columns, (number + 1) * n_columns)
-            own_loss, own_wrong = loss[heads][0], wrong[heads][0]
-            if plan.fold is not None:
-                each = np.arange(loss.shape[1])
-                own_loss, own_wrong = loss[heads][plan.fold, each], wrong[heads][plan.fold, each]
+            head = heads.start + plan.head
+            own_loss = loss[head, each]
             trial = Trial(
                 task.scale,
                 l2,
-                **trials.figures(own_loss, own_wrong, plan.validating.labels, self._units),
+                **trials.figures(own_loss, wrong[head, each], labels, self._units),
+                figure=self._figure(task, optimum, head),
                 train_cost=float(optimum.cost[heads].mean()),
                 certificate=float(optimum.certificate[heads].max()),
                 gradient=float(optimum.gradient[heads].max()),
@@ -136,21 +152,35 @@ class Settings:
             )
             own = [*self._of(task.scale), trial]
             self.trials.append(trial)
+            if self._norms is not None:
+                V = optimum.v[heads, :, :-1].mean(axis=0)
+                self._norms.append(np.linalg.norm(V, axis=0).astype(np.float32))
             self._paths[task.scale].take(trial, own_loss)
-            if trials.best(own, self._select) == len(own) - 1:
+            if trials.best(own, self._by) == len(own) - 1:
                 self._taken[task.scale] = optimum.v[heads].copy()
         self._last[task.scale] = optimum.v[-n_columns:].copy()
         self.validated = steps
 
+    def _figure(self, task: Task, optimum: Optimum, head: np.ndarray) -> float:
+        """By which it chooses, of what these of the task's heads, `[n]`, say of the examples that validate."""
+        if self._select in SUMS:  # Each trial has it.
+            return math.nan
+        of = self._plan.validating.labels, self._units.weights
+        return selection.figure(self._select, self._fit, self.problems(task), optimum.v, head, *of)
+
     @property
     def _select(self) -> str:
-        assert self._plan.config.select is not None
-        return self._plan.config.select
+        return known(self._plan.config.select)
+
+    @property
+    def _by(self) -> str:
+        """The figure of that name."""
+        return of_select(self._select)
 
     @property
     def number(self) -> int | None:
         """Which trial is taken; None before the first."""
-        return trials.best(self.trials, self._select) if self.trials else None
+        return trials.best(self.trials, self._by) if self.trials else None
 
     @property
     def taken(self) -> Trial:
@@ -159,64 +189,23 @@ class Settings:
         return self.trials[self.number]
 
     @property
+    def norms(self) -> np.ndarray | None:
+        """`[T, D]` float32, of each trial the norms of the columns of V, the mean of its folds, over the classes.
+
+        NaN for a trial of a state from before they were kept. None where examples are pictures, or have many columns.
+        """
+        return None if self._norms is None else np.stack(self._norms)
+
+    @property
     def why(self) -> str:
         """Which setting is taken, and why, for people."""
-        taken, of, n = self.taken, "out-of-fold" if self._plan.n_folds else "validation", len(self.trials)
-        figures = f"{of} cost {taken.cost:.4g} ± {taken.cost_error:.2g} (standard error), error {taken.error:.2%}"
-        if self._select == "balanced_error":
-            figures += f", balanced error {taken.balanced_error:.2%}"
-        least = f"the least {of} {self._select.replace('_', ' ')} of {n} settings" + ", so somewhat too good" * (n > 1)
-        plainer = self.within_one_error()
-        within = f"; within one standard error: l2={plainer:.3g}" if plainer > taken.l2 else ""
-        return f"taken: standardize={taken.standardize}, l2={taken.l2:.3g}, {least}: {figures}{within}"
+        assert self.number is not None
+        of = "out-of-fold" if self._plan.n_folds else "validation"
+        return trials.why(self.trials, self.number, self._by, of)
 
     def start_of_taken(self, problems: Problems) -> np.ndarray:
         """`[1, K, D + 1]`: where the setting that is taken begins on other rows, as its heads ended on theirs."""
         return problems.centred(self._taken[self.taken.standardize].mean(axis=0, keepdims=True))
-
-    def within_one_error(self) -> float:
-        """The largest l2 at the scale that is taken whose cost is within a standard error of the least."""
-        most = self.taken.cost + self.taken.cost_error
-        return max(t.l2 for t in self._of(self.taken.standardize) if t.cost <= most or t is self.taken)
-
-    def progress(self, way: Descent, words: str, steps: int, speed: float) -> Trained:
-        """For those who watch."""
-        cost = way.cost[np.isfinite(way.cost)]
-        n_heads = len(way.cost)
-        place = f"{words}: evaluation {steps}, {n_heads - len(way.active)} of {n_heads} heads done"
-        return Trained(steps - 1, place, steps + 1, float(cost.mean()) if len(cost) else math.nan, speed)
-
-    def event(self, task: Task, optimum: Optimum, seconds: float, speed: float) -> Validated:
-        """What was found of the last task, for those who watch."""
-        first = len(self.trials) - len(task.values)
-        places = [self._number[task.scale, task.first + i] for i in range(len(task.values))]
-        leader = self.taken
-
-        def spread(values: Any) -> np.ndarray:
-            found = np.full(len(self.all), np.nan)
-            found[places] = np.where(np.isfinite(values), values, np.nan)
-            return found
-
-        new = self.trials[first:]
-        norms = np.linalg.norm(optimum.v[..., :-1], axis=(1, 2)).reshape(len(new), -1).mean(axis=1)
-        reports = {name: spread([getattr(t, name) for t in new]) for name in ("certificate", "gradient", "cost_error")}
-        of_scale = [i for i, t in enumerate(self.trials) if t.standardize == leader.standardize]
-        assert self.number is not None
-        return Validated(
-            self.validated - 1,
-            self.validated,
-            seconds,
-            speed,
-            np.full(len(self.all), np.nan),
-            spread(norms),
-            reports,
-            spread([t.error for t in new]),
-            spread([t.cost for t in new]),
-            np.full(len(self.all), np.nan),
-            self._number[leader.standardize, of_scale.index(self.number)],
-            leader.error,
-            spread([t.balanced_error for t in new]),
-        )
 
     def arrays(self) -> dict[str, Any]:
         """All that is to be kept, copied: by name, as SearchState has it."""
@@ -235,11 +224,15 @@ class Settings:
             "flat": np.array([self._paths[scale].flat for scale in self._scales]),
             "last": np.stack([self._last.get(scale, nothing) for scale in self._scales]),
             "taken": np.stack([self._taken.get(scale, nothing) for scale in self._scales]),
+            "norms": self.norms,
         }
 
     def restore(self, state: SearchState) -> None:
         """Goes on from a state."""
         self.trials, self.validated = list(state.trials), state.validated
+        if self._norms is not None and state.trials:
+            unknown = np.full((len(state.trials), self._plan.splits.n_in), np.nan, np.float32)
+            self._norms = list(unknown if state.norms is None else state.norms)
         for number, scale in enumerate(self._scales if state.trials else ()):
             own = self._of(scale)
             if own:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfpipe.solvers.weights import balance
+from tfpipe.statistics.figures import RISES
 
 # A step along the path that changes the cost by less than this share of its standard error changes nothing, ...
 _FLAT = 0.1
@@ -17,7 +18,7 @@ _FEWEST_OF_A_SCALE, _BEHIND = 12, 2.0
 
 
 class Trial(NamedTuple):
-    """One setting that was tried.
+    """One setting that was tried. Its figures of the validation are by the weights of the examples.
 
     Attributes:
       standardize: the scale of its columns.
@@ -33,6 +34,7 @@ class Trial(NamedTuple):
       iterations, evaluations: of its heads, the largest.
       converged: whether all its heads did.
       left_out: examples of a class that its model leaves out: wrong, and not in the cost.
+      figure: by which the search chooses, where that is none of the others; else NaN.
     """
 
     standardize: str
@@ -48,6 +50,11 @@ class Trial(NamedTuple):
     evaluations: int
     converged: bool
     left_out: int
+    figure: float = math.nan
+
+    def by(self, name: str) -> float:
+        """The figure of this name, as `statistics.figures` has them, if the search has measured it."""
+        return float(getattr(self, name)) if name in self._fields else self.figure
 
 
 class Units(NamedTuple):
@@ -55,25 +62,39 @@ class Units(NamedTuple):
 
     Attributes:
       numbers: `[n]`, the unit of each example; None: each is its own.
+      weights: `[n]` float64, what each example counts, at least 0; None: 1. One that counts nothing is not there.
     """
 
     numbers: np.ndarray | None
+    weights: np.ndarray | None = None
 
     @classmethod
-    def of(cls, groups: np.ndarray | None) -> "Units":
-        return cls(None if groups is None else np.unique(groups, return_inverse=True)[1])
+    def of(cls, groups: np.ndarray | None, weights: np.ndarray | None = None) -> "Units":
+        return cls(None if groups is None else np.unique(groups, return_inverse=True)[1], weights)
 
     def mean(self, values: np.ndarray) -> tuple[float, float]:
-        """The mean of `[n]` values that are not NaN, and its standard error, by the sums over units."""
+        """The mean of `[n]` values that are not NaN, and its standard error, by the sums over units.
+
+        The latter is that of a ratio of two sums, linearized, for the weights of what is drawn are drawn too: Särndal,
+        Swensson and Wretman (1992), "Model Assisted Survey Sampling", section 5.6.
+        """
         counted = ~np.isnan(values)
+        if self.weights is not None:
+            counted &= self.weights > 0
         n = int(counted.sum())
         if n == 0:
             return math.nan, math.nan
-        if np.isinf(values).any():
-            return math.inf, math.nan
         of_these = values[counted].astype(np.float64)
-        mean = of_these.mean()
-        rest = of_these - mean
+        if np.isinf(of_these).any():
+            return math.inf, math.nan
+        if self.weights is None:
+            total, mean = float(n), of_these.mean()
+            rest = of_these - mean
+        else:
+            weights = self.weights[counted]
+            total = float(weights.sum())
+            mean = weights @ of_these / total
+            rest = weights * (of_these - mean)
         if self.numbers is not None:
             rest = np.bincount(self.numbers[counted], rest)
             units = len(np.unique(self.numbers[counted]))
@@ -81,7 +102,7 @@ class Units(NamedTuple):
             units = n
         if units < 2:
             return float(mean), math.inf
-        return float(mean), float(np.sqrt(np.square(rest).sum() * units / (units - 1)) / n)
+        return float(mean), float(np.sqrt(np.square(rest).sum() * units / (units - 1)) / total)
 
 
 def figures(loss: np.ndarray, wrong: np.ndarray, labels: np.ndarray, units: Units) -> dict[str, Any]:
@@ -91,25 +112,46 @@ def figures(loss: np.ndarray, wrong: np.ndarray, labels: np.ndarray, units: Unit
       loss: `[n]`, NaN where the model leaves out the class.
       wrong: `[n]` bool.
       labels: `[n]`.
-      units: of the examples.
+      units: of the examples, with their weights.
     """
     cost, cost_error = units.mean(loss)
-    balanced = balance(labels)[wrong].sum() / len(labels)
+    weights, in_balance, is_left_out = units.weights, balance(labels, units.weights), np.isnan(loss)
+    if weights is None:
+        error, balanced = wrong.mean(), in_balance[wrong].sum() / len(labels)
+    else:
+        error = weights[wrong].sum() / weights.sum()
+        balanced = (weights * in_balance)[wrong].sum() / weights.sum()
+        is_left_out &= weights > 0
     return {
-        "cost": cost, "cost_error": cost_error, "error": float(wrong.mean()), "balanced_error": float(balanced),
-        "left_out": int(np.isnan(loss).sum()),
+        "cost": cost, "cost_error": cost_error, "error": float(error), "balanced_error": float(balanced),
+        "left_out": int(is_left_out.sum()),
     }  # fmt: skip
 
 
-def best(trials: Sequence[Trial], select: str) -> int:
-    """The number of the trial that is taken: by `select`, cost, error or balanced_error; of equals by cost, then l2."""
+def best(trials: Sequence[Trial], figure: str) -> int:
+    """The number of the trial that is taken: by a figure of this name; of equals by cost, then l2."""
+    sign = -1.0 if RISES[figure] else 1.0
 
     def key(number: int) -> tuple[float, float, float]:
         trial = trials[number]
-        figure, cost = (value if np.isfinite(value) else math.inf for value in (getattr(trial, select), trial.cost))
-        return figure, cost, -trial.l2
+        first, cost = (value if np.isfinite(value) else math.inf for value in (sign * trial.by(figure), trial.cost))
+        return first, cost, -trial.l2
 
     return min(range(len(trials)), key=key)
+
+
+def why(trials: Sequence[Trial], taken: int, figure: str, of: str) -> str:
+    """Which trial is taken, by a figure of this name, and why, for people; `of` says of which examples it is."""
+    own, name = trials[taken], figure.replace("_", " ")
+    told = f"{of} cost {own.cost:.4g} ± {own.cost_error:.2g} (standard error), error {own.error:.2%}"
+    if figure not in ("cost", "error"):
+        told += f", {name} {own.by(figure):{'.2%' if figure.endswith('_error') else '.4g'}}"
+    best_of = f"the {'largest' if RISES[figure] else 'least'} {of} {name} of {len(trials)} settings"
+    best_of += ", so somewhat too good" * (len(trials) > 1)
+    most = own.cost + own.cost_error
+    plainer = max(t.l2 for t in trials if t.standardize == own.standardize and (t.cost <= most or t is own))
+    within = f"; within one standard error: l2={plainer:.3g}" if plainer > own.l2 else ""
+    return f"taken: standardize={own.standardize}, l2={own.l2:.3g}, {best_of}: {told}{within}"
 
 
 class Path:

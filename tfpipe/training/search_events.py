@@ -1,0 +1,49 @@
+"""What a search tells those who watch it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tfpipe.monitor import Trained, Validated
+from tfpipe.solvers.optimum import Descent, Optimum
+from tfpipe.training.report import besides
+from tfpipe.training.settings import Settings, Task
+
+
+def trained(way: Descent, words: str, steps: int, speed: float) -> Trained:
+    """How far heads have come, after so many evaluations."""
+    cost = way.cost[np.isfinite(way.cost)]
+    n_heads = len(way.cost)
+    place = f"{words}: evaluation {steps}, {n_heads - len(way.active)} of {n_heads} heads done"
+    return Trained(steps - 1, place, steps + 1, float(cost.mean()) if len(cost) else math.nan, speed)
+
+
+def validated(settings: Settings, task: Task, optimum: Optimum, select: str, seconds: float, speed: float) -> Validated:
+    """What was found of the last task, which `settings` has taken in, where its heads ended."""
+    new, places, leader = settings.trials[-len(task.values) :], settings.places(task), settings.taken
+
+    def spread(values: Any) -> np.ndarray:
+        found = np.full(len(settings.all), np.nan)
+        found[places] = np.where(np.isfinite(values), values, np.nan)
+        return found
+
+    norms = np.linalg.norm(optimum.v[..., :-1], axis=(1, 2)).reshape(len(new), -1).mean(axis=1)
+    reports = {name: spread([getattr(t, name) for t in new]) for name in ("certificate", "gradient", "cost_error")}
+    others = [name for name in besides(select) if name not in Validated._fields]
+    reports |= {name: spread([trial.by(name) for trial in new]) for name in others}
+    return Validated(
+        settings.validated - 1,
+        settings.validated,
+        seconds,
+        speed,
+        np.full(len(settings.all), np.nan),
+        spread(norms),
+        reports,
+        spread([t.error for t in new]),
+        spread([t.cost for t in new]),
+        np.full(len(settings.all), np.nan),
+        settings.place_of_taken,
+        leader.error,
+        spread([t.balanced_error for t in new]),
+    )
