@@ -59,6 +59,19 @@ class ArtifactTest(parameterized.TestCase):
             self.assertNotIn("scale", arrays)
         self.assertIsNone(artifact.load(self.path).scale)
 
+    def test_the_temperature_is_loaded_where_there_is_one(self):
+        artifact.save(self.path, model(temperature=1.5))
+        loaded = artifact.load(self.path)
+        self.assertEqual(loaded.temperature, 1.5)
+        W, b = loaded.fitted
+        np.testing.assert_array_equal(W, np.arange(12.0).reshape(6, 2) * 1.5, strict=True)
+        np.testing.assert_array_equal(b, [0.75, -0.75])
+        artifact.save(self.path, model())  # As every file was, before there was one.
+        with np.load(self.path) as arrays:
+            self.assertNotIn("temperature", arrays)
+        self.assertIsNone(artifact.load(self.path).temperature)
+        np.testing.assert_array_equal(artifact.load(self.path).fitted[1], [0.5, -0.5])
+
     @parameterized.parameters(
         (Reading(),), (Reading("stored", "black", 4095, "crop", "full"),), (Reading(gray_max=None),), (AS_STORED,)
     )
@@ -133,6 +146,9 @@ class ArtifactTest(parameterized.TestCase):
         ({"scale": np.ones(6, np.float32)}, r"scale is float32 \(6,\); expected float64"),
         ({"scale": np.array([1, 1, 1, 1, 1, 0.0])}, "scale holds a value that is not a finite number above 0"),
         ({"scale": np.array(np.nan)}, "scale holds a value"),
+        ({"temperature": 0.0}, "temperature 0 is not a finite number above 0"),
+        ({"temperature": np.nan}, "temperature nan is not a finite number above 0"),
+        ({"temperature": [1.0, 2.0]}, "not a model that can be read: TypeError"),
         ({"columns": tuple(map(Column, "abcde"))}, r"5 columns, or two of one name, do not fit W \(6, 2\)"),
         ({"columns": tuple(map(Column, "abcdea"))}, "6 columns, or two of one name, do not fit W"),
         ({"columns": (("a", 3),)}, "not a model that can be read: ValueError: columns that are no text"),

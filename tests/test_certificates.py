@@ -202,6 +202,12 @@ class CheckTest(parameterized.TestCase):
     def test_features_under_weights(self):
         self.assert_of_features("columns", leaves_out=True)
 
+    def test_a_calibrated_model(self):
+        x, y = np.random.default_rng(0).normal(size=(N, N_IN)), np.array(["a", "b", "c"])[np.arange(N) % 3]
+        rows = {"x_train": x, "y_train": y, "x_test": x[:8], "y_test": y[:8]}
+        found = self.assert_figures(rows, standardize="columns", l2=1e-2, calibrate=True)
+        self.assertGreater(found["T"], 1.1)
+
     @parameterized.parameters("none", "columns")
     @pytest.mark.exhaustive
     def test_features_of_all_classes(self, standardize):
@@ -256,11 +262,11 @@ class RowsTest(parameterized.TestCase):
             parts = (pool.take(np.flatnonzero(rows)) for rows in (first, second))
             test = Examples(pool.images[:8], pool.labels[:8])
             data = Splits(*parts, test, class_names=("a", "b", "c"), config=DataConfig(standardize=(scale,)))
-            return self.train(data, tolerance=1e-11, **options).report["grid"][0]["validation_cost"]
+            return self.train(data, tolerance=1e-13, **options).report["grid"][0]["validation_cost"]
 
         of_folds = cost(np.arange(N) < begin, np.arange(N) >= begin, folds=3, refit=True)
         alone = [cost(fold != number, fold == number) for number in range(3)]
-        self.assertAlmostEqual(of_folds, np.average(alone, weights=np.bincount(fold)), delta=1e-6)
+        self.assertAlmostEqual(of_folds, np.average(alone, weights=np.bincount(fold, pool.weights)), delta=1e-6)
 
 
 if __name__ == "__main__":

@@ -470,6 +470,19 @@ class TrainConfig:
         "choose a setting for each draw anew, of all that were tried: on the validation split; with folds on the "
         "training rows that are in no draw of its number",
     )
+    calibrate: bool | None = _option_of(
+        "lbfgs",
+        False,
+        "divide the logits of the saved model by a temperature, fitted on examples that the models of the setting that "
+        "is taken have not seen, so that its probabilities are worth what they say; no prediction changes",
+    )
+    init: str | None = _option_of(
+        "lbfgs",
+        None,
+        "the model.npz of an earlier run on data of the same kind: where the first heads begin, for fewer evaluations; "
+        "what is found is the same. It goes with l2. Classes and columns of tables are matched by their names",
+        _one_line,
+    )
     seed: int = _option(
         0,
         "determines every order of the examples",
@@ -519,6 +532,11 @@ class TrainConfig:
         for name, others in (("seeds", ("shots", "subsets")), ("reselect", ("shots", "subsets", "bootstrap"))):
             if getattr(self, name) and not any(getattr(self, other) for other in others):
                 raise ConfigError(name, flag_value(getattr(self, name)), f"goes with {' or '.join(others)}")
+        if self.init is not None and self.l2 is None:
+            problem = (
+                "goes with l2, such as that of this model; without it the values begin where W = 0 is a good start"
+            )
+            raise ConfigError("init", self.init, problem)
 
     @property
     def settled_solver(self) -> str:

@@ -3,7 +3,7 @@
 probabilities = softmax(images.reshape(len(images), -1) @ W + b)
 
 Version 3 says how pictures in files become images, version 2 does not: that is from before there was a choice. Of
-tables it holds the names of the columns.
+tables it holds the names of the columns; of a model that was calibrated the temperature.
 """
 
 import io
@@ -39,6 +39,8 @@ class TrainedModel(NamedTuple):
         in, s in what was minimized (see docs/search.md). None: not known, as in files of before there was one.
       reading: how pictures in files become images, but for size and colours.
       columns: what the D numbers are that it takes, where the training data was a table; None: they have no names.
+      temperature: by which the logits were divided; W and b times it are what was fitted, and what the certificate in
+        the summary is of. None: it was not calibrated.
     """
 
     W: np.ndarray
@@ -50,6 +52,13 @@ class TrainedModel(NamedTuple):
     scale: np.ndarray | None = None
     reading: Reading = Reading()
     columns: tuple[Column, ...] | None = None
+    temperature: float | None = None
+
+    @property
+    def fitted(self) -> tuple[np.ndarray, np.ndarray]:
+        """`[D, K]` and `[K]` float64: W and b as they were before any calibration."""
+        temperature = 1.0 if self.temperature is None else self.temperature
+        return self.W.astype(np.float64) * temperature, self.b.astype(np.float64) * temperature
 
     @property
     def color_mode(self) -> str | None:
@@ -109,6 +118,8 @@ def encode(model: TrainedModel) -> bytes:
         known["gray_max"] = np.array(model.reading.gray_max, np.int64)
     if model.columns is not None:
         known["columns"] = np.array(json.dumps(model.columns))
+    if model.temperature is not None:
+        known["temperature"] = np.array(model.temperature, np.float64)
     np.savez(
         buffer,
         W=model.W,
@@ -150,6 +161,7 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
             arrays.get("scale"),
             AS_STORED if version == 2 else _reading(arrays),
             _columns(arrays),
+            float(arrays["temperature"]) if "temperature" in arrays else None,
         )
         stated = str(arrays["color_mode"]), str(arrays["resize"])
     except (DataError, MemoryError):
@@ -171,6 +183,8 @@ def decode(where: str, file: IO[bytes]) -> TrainedModel:
         _check_scale(where, model.scale, len(W))
     if model.columns is not None and not len(set(model.columns)) == len(model.columns) == len(W):
         raise DataError(f"{where}: {len(model.columns)} columns, or two of one name, do not fit W {W.shape}")
+    if model.temperature is not None and not 0 < model.temperature < math.inf:
+        raise DataError(f"{where}: temperature {model.temperature:g} is not a finite number above 0")
     if stated != (model.color_mode or "none", RESIZE) or not 0 < model.white < math.inf:
         how = f"color_mode {stated[0]}, resize {stated[1]}, white {model.white:g}"
         raise DataError(f"{where}: {how} do not fit images {model.image_shape}")

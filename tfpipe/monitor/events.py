@@ -86,6 +86,7 @@ class Selected(NamedTuple):
       model: it.
       diagnosis: what it does on the test examples; None: there are none.
       examples: these.
+      uncalibrated: what it did on them before it was calibrated; None: it was not.
     """
 
     iteration: int
@@ -93,6 +94,7 @@ class Selected(NamedTuple):
     model: TrainedModel
     diagnosis: Diagnosis | None
     examples: Examples
+    uncalibrated: Diagnosis | None = None
 
 
 class Finished(NamedTuple):

@@ -38,12 +38,14 @@ _PICTURES = {
     "confusion_matrix": "What is taken for what",
     "mistakes": "The most confident mistakes: what it is → what it was taken for, and how surely",
     "reliability": "What the probabilities are worth",
+    "reliability_before": "What they were worth before calibration",
     "path": "What was tried: the validation cost, with its standard error, over l2",
     "coefficients": "The largest coefficients over l2: of each column the norm over the classes",
     "heat_map": "The grid",
     "curve": "What fewer training rows do: the test error of each draw, and its mean with a 95 % interval",
 }
 _TABLES = {
+    "calibration": "Calibration",
     "heads": "All that was tried, by validation: the best of several is somewhat too good there",
     "curves": "Draws of the training rows",
     "coefficients": "What carries each class: what a column adds to its logit",

@@ -56,7 +56,10 @@ def of_model(event: Selected) -> dict[str, bytes]:
     drawn["confusion_matrix"] = png(confusion_matrix(diagnosis.confusion_matrix(), names))
     if shows and (diagnosis.labels != diagnosis.predicted).any():
         drawn["mistakes"] = encoded(sheet(*mistakes(diagnosis, event.examples, names)))
-    return drawn | {"reliability": png(reliability(diagnosis.calibration()))}
+    drawn["reliability"] = png(reliability(diagnosis.calibration()))
+    if event.uncalibrated:
+        drawn["reliability_before"] = png(reliability(event.uncalibrated.calibration()))
+    return drawn
 
 
 def of_grid(grid: Sequence[dict[str, Any]], settings: Sequence[str]) -> dict[str, bytes]:

@@ -9,7 +9,6 @@ import numpy as np
 from tfpipe.compute.workers import Workers
 from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
-from tfpipe.model.artifact import TrainedModel
 from tfpipe.pipeline import residency
 from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
@@ -37,8 +36,8 @@ class Saved(NamedTuple):
     """The parameters of a model as it is kept, for images as they are stored, and how good these are.
 
     Attributes:
-      W: `[D, K]`, b: `[K]`, both float32 if that is exact enough, else float64.
-      cost: what was minimized, at them.
+      W: `[D, K]`, b: `[K]`, both float32 if that is exact enough, else float64; divided by the temperature.
+      cost: what was minimized, at them times the temperature.
       certificate: how far that is above the least, at most; infinity where l2 is 0.
       is_exact: whether the certificate is within the tolerance.
     """
@@ -48,28 +47,6 @@ class Saved(NamedTuple):
     cost: float
     certificate: float
     is_exact: bool
-
-
-def certificate(splits: Splits, weights: np.ndarray, model: TrainedModel, l2: float, workers: Workers) -> float:
-    """How far the training cost of a model, with weight decay, is above the least, at most.
-
-    Args:
-      splits: on whose training examples it was trained.
-      weights: `[1, N]`, what these count.
-      model: as it is kept.
-      l2: above 0.
-      workers: who compute.
-    """
-    fit = Fit(splits.train, weights, splits, "float64", 1, workers)
-    problems = fit.problems("none", [l2], np.zeros(1, np.int32))
-    if splits.standardization is not None:  # The penalty is on W for images that are standardized already.
-        problems = problems._replace(scale=np.ones_like(problems.scale))
-    found = fit.certified(problems, model.W, model.b, tolerance=1.0)
-    if problems.there.all():
-        return found.certificate
-    # What classes without weight have of the softmax, in a run from before they were left out of it.
-    every = problems._replace(shares=np.maximum(problems.shares, np.finfo(np.float64).tiny))
-    return found.certificate + max(0.0, fit.certified(every, model.W, model.b, tolerance=1.0).cost - found.cost)
 
 
 class Fit:
@@ -207,33 +184,41 @@ class Fit:
         (W,), (b,) = problems.parameters(v)
         return self._scaling.fold(W.T, b)
 
+    def saved(
+        self, problems: Problems, v: np.ndarray, precision: str, tolerance: float, temperature: float = 1.0
+    ) -> Saved:
+        """The model of a single head at v, `[1, K, D + 1]`, as it is to be kept: its logits over `temperature`."""
+        there = problems.there[0]
+        W, b = (part / temperature for part in self.raw(problems, v))
+        b = np.where(there, b, b[there].min() - FAR_BELOW)
+        found = self.certified(problems, W, b, tolerance, temperature)
+        if precision == "float32":
+            rounded = self.certified(problems, W.astype(np.float32), b.astype(np.float32), tolerance, temperature)
+            if rounded.is_exact or not found.is_exact:
+                return rounded
+        return found
+
+    def certified(
+        self, problems: Problems, W: np.ndarray, b: np.ndarray, tolerance: float, temperature: float = 1.0
+    ) -> Saved:
+        """How good `temperature` times a model is, with parameters `[D, K]` and `[K]` for images as they are stored."""
+        v = self.coordinates(problems, *(part.astype(np.float64) * temperature for part in (W, b)))
+        cost, certificate, is_exact = self._measures.certified(problems, v, tolerance)
+        return Saved(W, b, float(cost[0]), float(certificate[0]), bool(is_exact[0]))
+
+    def cost(self, problems: Problems, v: np.ndarray) -> np.ndarray:
+        """`[H]`: what heads at v, `[H, K, D + 1]`, have of what they minimize."""
+        cost, _, _ = self._measures.certified(problems, v, tolerance=1.0)
+        return cost
+
     def coordinates(self, problems: Problems, W: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The way back: `[H, K, D + 1]`, where each head of the problems has these parameters."""
-        W, b = W.astype(np.float64), b.astype(np.float64)
+        """`[H, K, D + 1]`: heads that all have parameters `[D, K]` and `[K]` float64, for images as they are stored."""
         if self._scaling.shift is not None:
             b = b + self._scaling.shift @ W
         factor = np.broadcast_to(self._scaling.factor, len(W))[:, np.newaxis]
         n_heads = len(problems.l2)
-        of_inputs = (W / factor).T
-        return problems.coordinates(np.tile(of_inputs, (n_heads, 1, 1)), np.tile(b, (n_heads, 1)))
-
-    def saved(self, problems: Problems, v: np.ndarray, precision: str, tolerance: float) -> Saved:
-        """The model of a single head at v, `[1, K, D + 1]`, as it is to be kept."""
-        there = problems.there[0]
-        W, b = self.raw(problems, v)
-        b = np.where(there, b, b[there].min() - FAR_BELOW)
-        found = [self.certified(problems, W, b, tolerance)]
-        if precision == "float32":
-            rounded = self.certified(problems, W.astype(np.float32), b.astype(np.float32), tolerance)
-            if rounded.is_exact or not found[0].is_exact:
-                return rounded
-        return found[0]
-
-    def certified(self, problems: Problems, W: np.ndarray, b: np.ndarray, tolerance: float) -> Saved:
-        """How good a model is, with parameters `[D, K]` and `[K]` for images as they are stored."""
-        v = self.coordinates(problems, W, b)
-        cost, certificate, is_exact = self._measures.certified(problems, v, tolerance)
-        return Saved(W, b, float(cost[0]), float(certificate[0]), bool(is_exact[0]))
+        W, b = (np.repeat(part[np.newaxis], n_heads, axis=0) for part in ((W / factor).T, b))
+        return problems.coordinates(W, b)
 
     def _sampled(self, examples: Examples, weights: np.ndarray) -> Sample:
         chosen, n_all = sampled(weights, self._splits.n_in)

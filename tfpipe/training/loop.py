@@ -19,7 +19,7 @@ from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import coefficients, report, run_report
 from tfpipe.training.assembly import Parts, assembled
-from tfpipe.training.fit import certificate
+from tfpipe.training.certificate import certificate
 from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.result import Result, in_workdir

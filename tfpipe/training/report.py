@@ -76,6 +76,8 @@ def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     """The report for people, by name: rows of cells, the first of each table its header."""
     # Reports of before there were some have no curves.
     found = {"test": tested.table(content["test"])} if content.get("test") else {}
+    if "calibration" in content:
+        found["calibration"] = _calibration(content["calibration"])
     found["heads"] = _heads(content)
     if points := content.get("curves"):
         found["curves"] = of_curves(points)
@@ -122,6 +124,16 @@ def _in_order(content: dict[str, Any]) -> list[tuple[str, ...]]:
     for h, head in enumerate(content["grid"]):
         rows.append(
             ("*" if h == content["selected"] else "", *(_cell(name, head[name]) for name in content["columns"]))
+        )
+    return rows
+
+
+def _calibration(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What a temperature changes on the test split."""
+    rows: list[tuple[str, ...]] = [(f"temperature {found['temperature']:.4g}", "before", "after")]
+    for name in found["after"]:
+        rows.append(
+            (f"test {name.replace('_', ' ')}", *(_cell(name, found[when][name]) for when in ("before", "after")))
         )
     return rows
 

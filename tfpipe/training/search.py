@@ -15,9 +15,10 @@ from tfpipe.model import tested
 from tfpipe.model.regression import SoftmaxRegression
 from tfpipe.monitor import Finished, Monitor, Selected, Started, warn
 from tfpipe.solvers.lbfgs import PAIRS
-from tfpipe.solvers.optimum import Optimum
+from tfpipe.solvers.optimum import Descent, Optimum
 from tfpipe.solvers.problem import Problems
 from tfpipe.training import report
+from tfpipe.training.calibration import Calibration, calibrated, compared
 from tfpipe.training.fit import Fit
 from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.plan import Pace
@@ -81,17 +82,18 @@ def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: 
                 arrived = run.descend(fit, way, task.words)
                 run.validate(fit, task, way)
                 if not arrived:
-                    return _finish(run, fit, None)
+                    return _finish(run, fit, None, calibrated(plan, settings, fit))
             log.info("%s", settings.why)
+            calibration = calibrated(plan, settings, fit)
             last = _last_fit(plan, fit, n_heads, workers)
             problems = last.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
             if run.fitted is None:
-                way = run.begun(last.descent(problems, settings.start_of_taken(problems), plan.exactness, plan.pairs))
+                way = run.begun(_last_descent(run, last, problems))
                 run.descend(last, way, "the one that is taken, to the end")
                 run.fitted = way.optimum()
             if plan.draws and not run.interrupted:
                 _resample(run, last.raw(problems, run.fitted.v), workers)
-            return _finish(run, last, run.fitted)
+            return _finish(run, last, run.fitted, calibration)
 
 
 def _resample(run: SearchRun, model: tuple[np.ndarray, np.ndarray], workers: Workers) -> None:
@@ -127,35 +129,42 @@ def _last_fit(plan: SearchPlan, fit: Fit, n_heads: int, workers: Workers) -> Fit
     return Fit(examples, weights, splits, plan.config.precision, n_heads, workers)
 
 
-def _as_it_is(run: SearchRun, fit: Fit, problems: Problems) -> Optimum:
-    """The best setting so far of a run that ends before one was taken for good."""
-    way = fit.descent(problems, run.settings.start_of_taken(problems), run.plan.exactness, run.plan.pairs)
-    fit.step(way)
-    return way.optimum()
+def _last_descent(run: SearchRun, fit: Fit, problems: Problems) -> Descent:
+    """The head of the setting that is taken, on its way from the mean of those that ended on the rows of the search."""
+    start = run.settings.heads_of_taken.mean(axis=0, keepdims=True)
+    return fit.descent(problems, start, run.plan.exactness, run.plan.pairs)
 
 
-def _finish(run: SearchRun, fit: Fit, fitted: Optimum | None) -> Result:
+def _finish(run: SearchRun, fit: Fit, fitted: Optimum | None, calibration: Calibration | None) -> Result:
     """Keeps the model and the last state, and reports."""
     plan, settings, files = run.plan, run.settings, run.files
     seconds = run.meter.seconds
     problems = fit.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
-    optimum = fitted or _as_it_is(run, fit, problems)
     refitted = fitted is not None and plan.refits
-    saved = fit.saved(problems, optimum.v, plan.config.precision, plan.exactness.tolerance)
-    model = trained_model(plan, settings.taken, saved, fit, refitted=refitted)
-    test, diagnosis = tested.on_test(model, plan.splits, len(plan.splits.test))
+    if fitted is None:  # It ends before a setting was taken for good: the best one so far, as it is.
+        way = _last_descent(run, fit, problems)
+        fit.step(way)
+        fitted = way.optimum()
+    temperature = None if calibration is None else calibration.temperature
+    saved = fit.saved(problems, fitted.v, plan.config.precision, plan.exactness.tolerance, temperature or 1.0)
+    model = trained_model(plan, settings.taken, saved, fit, temperature, refitted=refitted)
+    examples = plan.splits.test
+    test, diagnosis = tested.on_test(model, plan.splits, len(examples))
+    there = problems.there[0]
+    comparison = None if calibration is None else compared(calibration, model, examples, there)
     model = model._replace(summary=model.summary | tested.of_error(test))
     if run.saving and not run.interrupted:
         run.saving.save_last_state(run.state(None, finished=True))
     if run.saving:
         run.saving.save_last_model(model)
     content = build(
-        plan, settings, fit, optimum, saved, model, test, diagnosis, steps=run.steps, seconds=seconds,
+        plan, settings, fit, fitted, saved, model, test, diagnosis, comparison, steps=run.steps, seconds=seconds,
         workdir=files.path if files else None, interrupted=run.interrupted, refitted=refitted, drawn=run.drawn,
     )  # fmt: skip
     for warning in content["warnings"]:
         warn(warning)
-    selected = Selected(max(0, run.steps - 1), (content["selected"], run.steps - 1), model, diagnosis, plan.splits.test)
+    looked = model, diagnosis, examples, comparison.uncalibrated if comparison else None
+    selected = Selected(max(0, run.steps - 1), (content["selected"], run.steps - 1), *looked)
     run.monitor.finished(Finished(plan.data, plan.flags, run.steps - 1, content, report.tables(content), selected))
     if files:
         with files.writing(files.report.name):  # After all else: it says that a run is finished.

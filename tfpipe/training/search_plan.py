@@ -1,5 +1,8 @@
 """What a search is to do: on which rows, in which folds, at which scales, for which values of L2."""
 
+import dataclasses
+import os
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +22,7 @@ from tfpipe.training.fit import Exactness
 from tfpipe.training.identity import RunIdentity, of_weights
 from tfpipe.training.plan import Pace, flagfile, machine, taken
 from tfpipe.training.trials import Units
+from tfpipe.training.warm_start import WarmStart
 
 # Of fewer rows a validation split would tell too little.
 _FEW_ROWS, _FOLDS = 10_000, 5
@@ -43,6 +47,7 @@ class SearchPlan(NamedTuple):
       n_folds: how many there are; 0: the validation split validates.
       examples: the rows that settings are tried on: training, and with folds validation too.
       fold: `[N]`, the fold of each of these; None without.
+      warm_start: an older model, where heads may begin; None: there is none.
     """
 
     config: TrainConfig
@@ -52,6 +57,7 @@ class SearchPlan(NamedTuple):
     n_folds: int
     examples: Examples
     fold: np.ndarray | None
+    warm_start: WarmStart | None
 
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, device: Device, pace: Pace) -> "SearchPlan":
@@ -59,7 +65,7 @@ class SearchPlan(NamedTuple):
 
         Raises:
           ConfigError: the hyper-parameters do not fit the data.
-          DataError: there are fewer groups than folds.
+          DataError: there are fewer groups than folds; or the model of `init` is damaged, or lacks columns.
         """
         config = config.settled("lbfgs")
         if config.precision == "bfloat16":
@@ -72,7 +78,10 @@ class SearchPlan(NamedTuple):
             raise ConfigError("folds", n_folds, f"are more than the {len(examples)} examples; give fewer")
         seed = splits.config.split_seed if splits.config else 0
         fold = folds(examples.labels, n_folds, seed, examples.groups) if n_folds else None
-        plan = cls(config, splits, device, pace, n_folds, examples, fold)
+        if config.init is not None:
+            config = dataclasses.replace(config, init=str(pathlib.Path(os.path.expanduser(config.init)).absolute()))
+        warm_start = None if config.init is None else WarmStart.of(config.init, splits)
+        plan = cls(config, splits, device, pace, n_folds, examples, fold, warm_start)
         if not plan.weights.any(axis=1).all():
             raise ConfigError(
                 "folds", n_folds, "put all examples that have weight into one fold; give other ones, or 0"
@@ -208,6 +217,8 @@ class SearchPlan(NamedTuple):
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
         settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds)}
         settings |= {"at_once": str(self.at_once), "pairs": str(self.pairs)} | of_weights(self.validating)
+        if self.warm_start is not None:  # Its content, wherever it lies.
+            settings["init"] = self.warm_start.digest
         sizes = (of_scale * len(self.splits.scales), self.splits.n_out, self.splits.n_in)
         return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine(self.device))
 

@@ -14,6 +14,7 @@ from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.solvers.optimum import Optimum
 from tfpipe.training import coefficients
+from tfpipe.training.calibration import Comparison
 from tfpipe.training.drawn import Drawn, as_json, chosen, curves
 from tfpipe.training.drawn import warnings as of_drawn
 from tfpipe.training.fit import Fit, Saved
@@ -40,6 +41,7 @@ def build(
     model: TrainedModel,
     test: dict[str, Any] | None,
     diagnosis: Diagnosis | None,
+    comparison: Comparison | None,
     *,
     steps: int,
     seconds: float,
@@ -59,6 +61,7 @@ def build(
       model: of these.
       test: its figures on the test split, see `tested.on_test`; None: that has no examples.
       diagnosis: likewise.
+      comparison: of the calibrated model with what it was before; None: it is not calibrated.
       steps: evaluations that were made.
       seconds: that the search took.
       workdir: of the run.
@@ -99,7 +102,9 @@ def build(
     assert number is not None
     own = {name: value for name, value in grid[number].items() if name != "diverged"}
     carries = coefficients.of_search(settings, fit, model)
-    return own | of_taken | {
+    lines = [*warnings(plan, settings, optimum, saved, interrupted=interrupted), *of_drawn(of_draws)]
+    of_calibration = {} if comparison is None else {"calibration": comparison.figures}
+    return own | of_taken | of_calibration | {
         "gradient": finite(float(optimum.gradient[0])),
         "learning_rate": None,
         "train_examples": fit.n,
@@ -123,7 +128,7 @@ def build(
         "image_shape": list(splits.image_shape),
         "pixel_max": None if taken.standardize == "columns" else splits.pixel_max,
         "standardized": taken.standardize == "columns",
-        "warnings": [*warnings(plan, settings, optimum, saved, interrupted=interrupted), *of_drawn(of_draws)],
+        "warnings": [*lines, *(comparison.remarks if comparison else ())],
         "seconds": seconds,
         "evaluations": steps,
         "epochs_per_second": steps / max(seconds, 1e-9),  # A clock may stand still.
@@ -139,7 +144,9 @@ def build(
     }  # fmt: skip
 
 
-def trained_model(plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, *, refitted: bool) -> TrainedModel:
+def trained_model(
+    plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, temperature: float | None, *, refitted: bool
+) -> TrainedModel:
     """What a model file holds: the parameters, and what is known of them; without the test error."""
     splits = plan.splits
     summary = {
@@ -151,6 +158,7 @@ def trained_model(plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, *, ref
         "certificate": finite(saved.certificate),
         "train_examples": fit.n,
         "total_weight": finite(fit.total_weight),
+        **({} if temperature is None else {"temperature": temperature}),
         "fingerprint": splits.fingerprint,
         # In folds also the model of a search that was stopped: it is the mean of heads that together saw them all.
         "saw_validation": refitted or plan.n_folds > 0,
@@ -158,4 +166,4 @@ def trained_model(plan: SearchPlan, trial: Trial, saved: Saved, fit: Fit, *, ref
     }
     of_data = splits.class_names, splits.image_shape, splits.white_pixel
     scale, reading = fit.scale_of_images(trial.standardize), splits.reading or Reading()
-    return TrainedModel(saved.W, saved.b, *of_data, summary, scale, reading, splits.columns)
+    return TrainedModel(saved.W, saved.b, *of_data, summary, scale, reading, splits.columns, temperature)

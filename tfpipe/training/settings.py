@@ -118,9 +118,10 @@ class Settings:
 
     def start(self, task: Task, problems: Problems) -> np.ndarray:
         """`[H, K, D + 1]`: where its heads begin."""
-        if task.scale not in self._last:
-            return problems.start()
-        return np.tile(self._last[task.scale], (len(task.values), 1, 1))
+        if task.scale in self._last:
+            return np.tile(self._last[task.scale], (len(task.values), 1, 1))
+        warm = self._plan.warm_start
+        return problems.start() if warm is None else warm.start(self._fit, problems)
 
     def take(self, task: Task, optimum: Optimum, loss: np.ndarray, wrong: np.ndarray, steps: int) -> None:
         """Takes in where the heads of a task ended.
@@ -203,9 +204,10 @@ class Settings:
         of = "out-of-fold" if self._plan.n_folds else "validation"
         return trials.why(self.trials, self.number, self._by, of)
 
-    def start_of_taken(self, problems: Problems) -> np.ndarray:
-        """`[1, K, D + 1]`: where the setting that is taken begins on other rows, as its heads ended on theirs."""
-        return problems.centred(self._taken[self.taken.standardize].mean(axis=0, keepdims=True))
+    @property
+    def heads_of_taken(self) -> np.ndarray:
+        """`[F, K, D + 1]`: where the heads of the setting that is taken ended."""
+        return self._taken[self.taken.standardize]
 
     def arrays(self) -> dict[str, Any]:
         """All that is to be kept, copied: by name, as SearchState has it."""
