@@ -181,8 +181,7 @@ class BadInputTest(CommandTest):
     def test_a_folder_without_idx_files(self):
         self.assert_refused(
             self.folder,
-            "no file train-images-idx3-ubyte",
-            "expected the IDX files of MNIST, class folders, or .npy files",
+            "an empty folder; expected 'digits', a folder with IDX files, class folders or .npy files",
         )
 
     @parameterized.parameters(

@@ -247,9 +247,9 @@ class EvaluateTest(ModelTest):
         self.assertEqual(metrics.confusion_matrix(truth, predicted).tolist(), found["confusion_matrix"])
         self.assertEqual(lines[0]["split"], "test")
         split = load(self.folder / "data").test
-        self.assertEqual(
-            [(int(line["row"]), line["file"]) for line in lines], list(zip(split.rows, split.files, strict=True))
-        )
+        paths = sorted((self.folder / "data" / "test").rglob("*.png"))
+        self.assertEqual([line["file"] for line in lines], split.files.tolist())
+        self.assertEqual([paths[int(line["row"])] for line in lines], [self.folder / "data" / f for f in split.files])
 
     def test_other_splits_and_other_data(self):
         found = result(tfpipe("evaluate", f"--workdir={self.run_}", "--split=all"))
@@ -289,6 +289,17 @@ class EvaluateTest(ModelTest):
         self.assertEqual((found["examples"], found["error"]), (30, wrong.mean()))
         report = json.loads((self.run_ / "report.json").read_text())
         self.assertAlmostEqual(found["error"], report["test_error"], delta=0.101)
+
+    def test_pictures_that_are_read_otherwise_are_warned_of(self):
+        data = self.folder / "data" / "test"
+        flags = ["--background=black", "--fit=crop", "--orientation=upright", "--split=all"]
+        process = tfpipe("evaluate", f"--workdir={self.run_}", f"--dataset={data}", *flags)
+        self.assertEqual(result(process)["examples"], 30)
+        self.assertIn(
+            f"{data}: --background=black --fit=crop, and the model was trained with --background=white --fit=stretch: "
+            "the figures are of pictures that are read otherwise than the training pictures, and than predict reads",
+            process.stderr,
+        )
 
     def test_data_that_does_not_fit(self):
         process = tfpipe("evaluate", f"--workdir={self.run_}", "--dataset=digits")
@@ -741,6 +752,15 @@ class EvaluateTableTest(parameterized.TestCase):
             self.assertEqual((process.returncode, process.stdout), (1, ""))
             (line,) = process.stderr.splitlines()
             self.assertIn(f"{file}: {words}", line)
+
+    def test_an_unseen_value_is_told_once_for_all_rows(self):
+        kinds = self.table["kind"].copy()
+        kinds[::4] = "z"
+        process = self.evaluate("--split=all", kind=kinds)
+        self.assertEqual(result(process)["examples"], 40)
+        lines = [line for line in process.stderr.splitlines() if "has not seen" in line]
+        self.assertLen(lines, 1)
+        self.assertIn("10 of 40 rows have values in the column 'kind' that the model has not seen", lines[0])
 
     def test_all_rows_are_for_the_test(self):
         found = result(self.evaluate(split=["test"] * 40))

@@ -4,6 +4,7 @@ import itertools
 import os
 import pathlib
 import pickle
+import shutil
 import struct
 import tracemalloc
 import zipfile
@@ -199,9 +200,10 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ((3, 8, 12), "u1", "images of 3 x 8 x 12 look channel-first, and are taken as pictures of 3 rows; numpy.move"),
         ((7, 16), "f4", r"7 x 16 with values below 0 are taken as pictures; if they are tokens, images.reshape"),
-        ((8, 12), "u2", "pictures of uint16 up to 40000; give --pixel_max the value of white"),
-        ((8, 12, 3), "u1", None), ((3, 8, 3), "u1", None), ((8, 12), "u1", None), ((8, 12), "f4+", None),
-        ((7,), "f4", None),
+        ((8, 12), "u2", "pictures of values up to 40000; give --pixel_max the value of white"),
+        ((8, 12, 3), "u1", None), ((3, 8, 3), "u1", None), ((8, 12), "u1", None),
+        ((8, 12), "f4+", "WARNING.*pictures of values up to 199; give --pixel_max the value of white"),
+        ((8, 12, 3), "f8", "pictures of values up to 199; give"), ((8, 12, 7), "f4+", None), ((7,), "f4", None),
     )  # fmt: skip
     def test_forms_that_may_mean_something_else_are_told(self, shape, kind, message):
         images = np.random.default_rng(0).integers(0, 200, (60, *shape)).astype(kind[:2])
@@ -210,7 +212,49 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
             splits = load(self.npz(images=images, labels=self.labels, other=1))
         self.assertEqual(splits.image_shape, shape)
         self.assertLen(logged.output, 1 + bool(message))
-        self.assertRegex(logged.output[0], message or "does not use other")
+        self.assertRegex("\n".join(logged.output), message or "does not use other")
+
+    def test_pictures_of_another_white_in_a_mapped_file_are_told(self):
+        path, labels = self.pair(self.pixels.astype(np.float32))
+        line = f"WARNING:absl:{path}: pictures of values up to {self.pixels.max()}; give --pixel_max the value of white"
+        with self.assertLogs("absl", "INFO") as logged:
+            self.assertEqual(load(path, labels=labels).pixel_max, 1)
+        self.assertEqual(logged.output, [line])
+        with self.assertNoLogs("absl", "INFO"):
+            self.assertEqual(load(path, labels=labels, pixel_max=255).pixel_max, 255)
+        np.save(path, (self.pixels / 255).astype(np.float32))
+        with self.assertNoLogs("absl", "INFO"):
+            load(path, labels=labels)
+
+    def test_suffixes_in_capitals(self):
+        expected = load(self.npz(images=self.pixels, labels=self.labels)).fingerprint
+        shutil.move(self.folder / "data.npz", self.folder / "DATA.NPZ")
+        self.assertEqual(load(self.folder / "DATA.NPZ").fingerprint, expected)
+        path, labels = self.pair(self.pixels)
+        for name in (path, labels):
+            name.rename(name.with_suffix(".NPY"))
+        groups = self.folder / "groups.NPY"
+        with open(groups, "wb") as file:
+            np.save(file, np.arange(60) // 2)
+        splits = load(path.with_suffix(".NPY"), labels=labels.with_suffix(".NPY"), groups=groups)
+        self.assertEqual(len(np.unique(splits.train.groups)), len(splits.train) / 2)
+        self.assertEqual(load(self.folder).train.stored.shape, (60, 4, 6))
+
+    @parameterized.parameters("labels", "sample_weight", "groups", "split_file")
+    def test_what_is_no_regular_file_is_refused_at_once(self, option):
+        path, labels = self.pair(self.pixels)
+        pipe = self.folder / "pipe.npy"
+        os.mkfifo(pipe)
+        with self.assertRaisesRegex(DataError, f"^{pipe}: is no regular file; expected an .npy file$"):
+            load(path, **{"labels": labels, option: pipe})
+
+    @parameterized.parameters("i4", "u4", "f8")
+    def test_columns_that_float32_cannot_tell_apart_of_every_type(self, dtype):
+        rows = np.stack([np.arange(60), 1_700_000_000 + np.arange(60)], axis=1).astype(dtype)
+        with self.assertRaisesRegex(DataError, "column 1 lies at 1700000030 .* drop the column$"):
+            load(self.npz(X=rows, y=self.labels))
+        rows[:, 1] = np.arange(60) * 1_000_000 + 1_700_000_000  # Days: float32 steps by 128.
+        self.assertEqual(load(self.npz(X=rows, y=self.labels)).image_shape, (2,))
 
     def both(self, dtype, shape, order):
         """The same images in memory and, if they lie as they are needed, in a mapped file."""

@@ -2,6 +2,7 @@ import dataclasses
 import pathlib
 
 import numpy as np
+from absl import logging
 from absl.testing import absltest, parameterized
 
 from tests import made
@@ -12,6 +13,36 @@ from tfpipe.model import artifact
 
 
 class ExamplesTest(parameterized.TestCase):
+    @parameterized.parameters(
+        (["b", "a", "b"], [1, 0, 1], ("a", "b")),
+        ([2, 0, np.int16(1)], [2, 0, 1], None),
+        ([[2], [0], [1]], [2, 0, 1], None),
+        ([-1, 1, -1], [0, 1, 0], ("-1", "1")),
+    )
+    def test_labels_in_arrays_of_objects(self, labels, numbers, class_names):
+        examples = Examples(np.zeros((3, 2)), np.array(labels, object))
+        self.assertEqual((examples.labels.tolist(), examples.class_names), (numbers, class_names))
+
+    @parameterized.parameters(
+        (["a", "b", None], "label None of example 2; expected text in all of them, or integers in all"),
+        (["a", "b", 3], "label 3 of example 2; expected text"),
+        ([1, 0, "a"], "label 'a' of example 2; expected text"),
+        ([[1], [0], [None]], "label None of example 2; expected text"),
+        ([np.nan, "a", "b"], "label nan of example 0; exp"),
+        ([0.5, 0, 1], "label 0.5 of example 0; expected text"),
+    )
+    def test_other_objects_as_labels_are_refused(self, labels, message):
+        with self.assertRaisesRegex(DataError, f"^examples: labels in objects, and {message}"):
+            Examples(np.zeros((3, 2)), np.array(labels, object))
+
+    def test_where_people_list_them(self):
+        listed = np.array([4, 0, 2, 5])
+        examples = Examples(np.zeros((4, 2)), [0, 1, 0, 1], listed=listed)
+        self.assertEqual(examples.take(np.array([1, 3])).listed.tolist(), [0, 5])
+        parts = examples.take(np.array([0, 2])).joined(examples.take(np.array([1])))
+        self.assertEqual((parts.rows.tolist(), parts.listed.tolist()), ([0, 1, 2], [4, 0, 2]))
+        self.assertIsNone(made.splits().train.listed)
+
     @parameterized.parameters(
         (np.zeros((2, 3)), np.zeros(3, int), "2 rows but 3 labels"),
         (np.zeros((2, 3, 3)), np.zeros(3, int), "2 images but 3 labels"),
@@ -189,6 +220,31 @@ class TakeTest(parameterized.TestCase):
 
 
 class SplitsTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ((4, 5), np.float32, 255, "255"), ((4, 5, 3), np.int64, 999, "999"), ((4, 5), np.float64, 1.5, "1.5"),
+        ((4, 5), np.uint8, 255, None), ((4, 5), np.float32, 1, None), ((20,), np.float32, 255, None),
+        ((4, 5, 6), np.float32, 255, None),
+    )  # fmt: skip
+    def test_pictures_of_another_white_are_told(self, shape, dtype, largest, told):
+        images = np.zeros((4, *shape), dtype)
+        images[1] = largest
+        parts = [Examples(images, [0, 1, 0, 1], "it")] * 3
+        with self.assertLogs("absl", "INFO") as logged:
+            logging.get_absl_logger().info("begin")
+            splits = Splits(*parts, ("a", "b"))
+        line = f"WARNING:absl:it: pictures of values up to {told}; give --pixel_max the value of white"
+        self.assertEqual(logged.output[1:], [line] if told else [])
+        with self.assertNoLogs("absl", "INFO"):
+            Splits(*parts, ("a", "b"), pixel_max=float(largest))
+            dataclasses.replace(splits, class_names=("c", "d"))
+            centred = images.astype(np.float32) - largest / 2
+            Splits(*[Examples(centred, [0, 1, 0, 1])] * 3, ("a", "b"))
+
+    def test_names_in_another_spelling_are_the_same_class(self):
+        train, other = (Examples(np.zeros((2, 3)), ["a", name]) for name in ("caf\u00e9", "cafe\u0301"))
+        splits = Splits(train, other, other, ("a", "caf\u00e9"))
+        self.assertEqual(splits.test.labels.tolist(), [0, 1])
+
     def test_splits_that_do_not_fit_together(self):
         def examples(shape=(2, 2), dtype=np.uint8, label=1, name="it"):
             return Examples(np.zeros((3, *shape), dtype), np.array([0, 1, label]), name)

@@ -135,7 +135,10 @@ class FolderTest(tf.test.TestCase, parameterized.TestCase):
             load(self.root)
         with self.assertLogs("absl", "WARNING") as log:
             splits = load(self.root, skip_bad_images=True)
-        self.assertIn("left out 1 pictures that do not decode", log.output[0])
+        self.assertIn(
+            f"{self.root}: left out 1 picture that does not decode: {paths[5].relative_to(self.root)}", log.output[0]
+        )
+        self.assertIn(log.output[0].removeprefix("WARNING:absl:"), splits.notes)
         self.assertLen(splits.train, 17)
         self.assertEqual(len(splits.train) + len(splits.validation) + len(splits.test), 29)
 
@@ -392,6 +395,127 @@ class LayoutTest(parameterized.TestCase):
         self.assertEqual(description.describe(splits)["notes"], list(expected))
         self.assertIn(said, log)
 
+    @parameterized.parameters(
+        (("training_set", "test_set"),),
+        (("train_data", "test_data"),),
+        (("train_images", "test_images"),),
+        (("seg_train", "seg_test"),),
+        (("01_train", "02_test"),),
+        (("Training Set", "Test Set"),),
+        (("train", "Test Pictures"),),
+        (("TRAIN-2024", "test"),),
+    )
+    def test_names_of_splits_among_other_words(self, names):
+        for name, count in zip(names, (12, 7), strict=True):
+            self.write(name, "cat", "dog", count=count)
+        splits, log = self.load()
+        self.assertEqual(splits.class_names, ("cat", "dog"))
+        self.assertEqual([len(splits.train) + len(splits.validation), len(splits.test)], [24, 14])
+        self.assertEqual((splits.brought, "WARNING" in log), (("test",), False))
+        self.assertIn(f"holds splits, {names[0]} for train, {names[1]} for test", splits.notes[0])
+
+    @parameterized.parameters(
+        ("01_train", "02_bus"), ("train_station", "test_station"), ("train_test", "test"), ("trainer", "tester"),
+    )  # fmt: skip
+    def test_other_words_are_classes(self, *classes):
+        for name in classes:
+            self.write(name, "day", "night")
+        splits, log = self.load()
+        self.assertEqual(splits.class_names, tuple(sorted(classes)))
+        self.assertIn("all hold the folders day, night, and each takes the pictures of all of its own", log)
+        self.assertLen([note for note in splits.notes if "all hold the folders" in note], 1)
+
+    def test_two_folders_for_one_split_among_other_words(self):
+        for name in ("train", "train_images", "test"):
+            self.write(name, "cat", "dog")
+        with self.assertRaisesRegex(DataError, "train and train_images, which both stand for train; expected one of"):
+            load(self.root)
+
+    @parameterized.parameters("", "seg_pred")
+    def test_pictures_without_classes_beside_splits_are_left_out(self, folder):
+        for name in ("seg_train", "seg_test"):
+            self.write(name, "sea", "street")
+        self.write(folder, "seg_pred", count=3)
+        splits, log = self.load()
+        self.assertEqual((splits.class_names, len(splits.test)), (("sea", "street"), 24))
+        line = f"{self.root}/seg_pred: 3 pictures in no class folders are left out, beside folders of splits"
+        self.assertIn(f"WARNING:absl:{line}", log)
+        self.assertIn(line, splits.notes)
+        self.write("more", "sea", "street")
+        with self.assertRaisesRegex(DataError, f"{self.root}: holds seg_train beside more; expected splits alone, or"):
+            load(self.root)
+
+    def test_test_and_validation_without_training_are_classes_with_a_warning(self):
+        for name in ("test", "valid"):
+            self.write(name, "cat", "dog")
+        splits, log = self.load()
+        self.assertEqual(splits.class_names, ("test", "valid"))
+        line = "test, valid are read as classes, as there are no folders of classes for training in it"
+        self.assertIn(f"WARNING:absl:{self.root}: {line}", log)
+        self.assertIn("the classes test, valid all hold the folders cat, dog,", log)
+
+    @parameterized.parameters(
+        (("fold1", "fold2", "fold3"), "fold1, fold2, fold3"), (("train", "test"), "test, train"), (("one",), None)
+    )
+    def test_folders_that_all_classes_hold(self, folders, shown):
+        for name in ("bottle", "cable"):
+            self.write(name, *folders, count=4)
+        splits, log = self.load()
+        self.assertEqual(splits.class_names, ("bottle", "cable"))
+        line = (
+            f"{self.root}: the classes bottle, cable all hold the folders {shown}, and each takes the pictures of all "
+            "of its own; if those are splits, expected SPLIT/CLASS/PICTURE, or --split_file=FILE; if they are the "
+            "classes, CLASS/PICTURE"
+        )
+        self.assertEqual(log, f"WARNING:absl:{line}" if shown else "")
+        self.assertEqual(splits.notes, (line,) if shown else ())
+
+    def test_what_lies_beside_the_splits_is_mentioned(self):
+        for name in ("train", "test"):
+            self.write(name, "cat", "dog")
+        shutil.copy(self.root / "train" / "cat" / "00.png", self.root / "loose.png")
+        (self.root / "labels.txt").touch()
+        (self.root / ".hidden").touch()
+        splits, log = self.load()
+        for line in (
+            f"{self.root}: 1 picture in no class is left out: loose.png",
+            f"{self.root}: left out 1 file that is no picture: labels.txt; and 1 hidden or of the system",
+        ):
+            self.assertIn(f"WARNING:absl:{line}", log)
+            self.assertIn(line, splits.notes)
+
+    def test_a_folder_without_classes_says_what_it_holds(self):
+        self.root.mkdir()
+        for names, message in (
+            ((), "an empty folder; expected 'digits', a folder"),
+            (("a.txt", "b.bin"), "a folder of no known format, with a.txt, b.bin; expected 'digits', a folder"),
+            (("1.png", "2.jpg"), r"holds 2 pictures and no folders of classes \(1.png, 2.jpg\); expected a folder for"),
+        ):
+            for name in names:
+                (self.root / name).touch()
+            with self.assertRaisesRegex(DataError, f"^{self.root}: {message}"):
+                load(self.root)
+
+    @parameterized.parameters("train", "test")
+    def test_a_name_that_is_not_utf_8(self, split):
+        self.write("train", "cat", "dog")
+        self.write("test", "cat", "dog")
+        path = os.path.join(os.fsencode(self.root / split / "cat"), b"caf\xe9.png")
+        shutil.copy(self.root / "train" / "cat" / "00.png", path)
+        with self.assertRaisesRegex(DataError, r"/cat/caf\\udce9.png: a name that is not UTF-8; rename it$"):
+            load(self.root)
+
+    def test_rows_as_people_list_the_paths(self):
+        self.write("train", "cat", "dog")
+        self.write("test", "cat", "dog", count=5)
+        (self.root / "train" / "cat" / "05.png").write_bytes(b"")
+        splits = load(self.root, skip_bad_images=True)
+        for parts, folder in (((splits.train, splits.validation), "train"), ((splits.test,), "test")):
+            paths = sorted((self.root / folder).rglob("*.png"))
+            for part in parts:
+                self.assertEqual([paths[row] for row in part.listed], [self.root / file for file in part.files])
+        self.assertNotEqual(splits.test.listed.tolist(), splits.test.rows.tolist())
+
     def test_folders_around_the_splits_and_between_them_and_the_classes(self):
         self.write("set/images/Train/pictures", "cat", "dog")
         self.write("set/images/test", "cat", "dog")
@@ -406,7 +530,7 @@ class LayoutTest(parameterized.TestCase):
         splits, _ = self.load()
         self.assertEqual(np.bincount(splits.test.labels).tolist(), [24])
 
-    @parameterized.parameters(("train", "tram"), ("test", "car"), ("dev", "ops"))
+    @parameterized.parameters(("train", "tram"), ("test", "car"), ("dev", "ops"), ("test_images", "unseen"))
     def test_classes_that_are_called_as_splits_are(self, *classes):
         self.write("", *classes)
         splits, log = self.load()

@@ -155,7 +155,7 @@ assert not sys.modules.keys() & {{"sklearn", "tensorflow", "tensorflow_datasets"
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assertEqual(process.stdout, "")
         # Of the loads that left a picture out, as Python says it where logging is not configured.
-        said = f"{self.folder}/pictures: left out 1 pictures that do not decode\n"
+        said = f"{self.folder}/pictures: left out 1 picture that does not decode: 0/damaged.png\n"
         self.assertEqual(process.stderr, said * 21)
 
     @pytest.mark.exhaustive

@@ -70,6 +70,8 @@ class IdxTest(parameterized.TestCase):
             load(str(self.folder))
 
     def test_a_missing_file_is_named(self):
+        made.write_idx_folder(self.folder)
+        (self.folder / "train-images-idx3-ubyte").unlink()
         with self.assertRaisesRegex(DataError, "no file train-images-idx3-ubyte"):
             load(str(self.folder))
         made.write_idx_folder(self.folder)

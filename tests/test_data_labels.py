@@ -22,6 +22,28 @@ class LabelsTest(parameterized.TestCase):
             self.assertEqual([n.tolist() for n in numbers], [[1, 0, 2], [2, 0]])
             self.assertEqual(names, ("cat", "dog", "eel"))
 
+    def test_spellings_that_unicode_holds_equal_are_one_class(self):
+        composed, decomposed = "caf\u00e9", "cafe\u0301"
+        for first, second in ((composed, decomposed), (decomposed, composed)):
+            with self.assertLogs("absl", "INFO") as logged:
+                numbers, names = encode(["tea", first, second, "bar"], [second, "tea", first])
+            self.assertEqual([n.tolist() for n in numbers], [[2, 1, 1, 0], [1, 2, 1]])
+            self.assertEqual(names, ("bar", first, "tea"))
+            (line,) = logged.output
+            self.assertEqual(
+                line,
+                f"INFO:absl:split 0: the class {composed} is spelled in two ways, which Unicode holds equal: it is one",
+            )
+
+    def test_names_that_may_be_mistakes_are_told(self):
+        with self.assertLogs("absl", "INFO") as logged:
+            _, names = encode(["Cat", "cat", "dog ", "eel"])
+        self.assertEqual(names, ("Cat", "cat", "dog ", "eel"))
+        (line,) = logged.output
+        self.assertRegex(line, "^WARNING:.*: names of classes differ in .*, or end in space: 'Cat' and 'cat', 'dog '$")
+        with self.assertNoLogs("absl", "INFO"):
+            encode(["cat", "dog"], ["dog"])
+
     def test_one_hot_rows(self):
         for dtype in (np.uint8, np.float32, bool):
             numbers, _ = encode(np.eye(3)[[2, 0, 1]].astype(dtype))

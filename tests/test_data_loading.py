@@ -200,7 +200,7 @@ class AbsolutePathsTest(absltest.TestCase):
 
     def test_messages_name_what_was_given(self):
         os.mkdir("empty")
-        with self.assertRaisesRegex(DataError, "^empty: no file train-images"):
+        with self.assertRaisesRegex(DataError, "^empty: an empty folder; expected"):
             load("empty")
         made.write_idx_folder("idx")
         (self.folder / "idx" / "t10k-labels-idx1-ubyte").write_bytes(b"")

@@ -75,6 +75,11 @@ class NamedTest(parameterized.TestCase):
 
 
 class Hdf5Test(NamedTest):
+    def test_the_content_tells_it_whatever_the_name_is(self):
+        with h5py.File(self.folder / "data.npz", "w") as file:
+            file["images"], file["labels"] = self.pixels, self.labels
+        self.assert_reads(self.folder / "data.npz")
+
     def hdf5(self, name="data.h5", _options=None, **datasets):
         with h5py.File(self.folder / name, "w", **(_options or {})) as file:
             for dataset, values in datasets.items():
@@ -267,6 +272,10 @@ class MatlabTest(NamedTest):
              r"X.: of MATLAB's class sparse; expected numbers, which full\(VARIABLE\)"),
             ({"X": self.pixels, "y": texts}, r"y.: of MATLAB's class cell; expected numbers, or text .* char\(VARIAB"),
             ({"X": self.pixels, "y": {"a": 1}}, "y.: of MATLAB's class struct; expected numbers"),
+            (
+                {"s": {"X": self.pixels, "y": self.labels}},
+                r"s.: of MATLAB's class struct; expected numbers: save\(FILE, '-struct', 'VARIABLE'\) makes variables",
+            ),
             ({"X": self.pixels * 1j, "y": self.labels}, "X.: of MATLAB's class complex double; expected numbers"),
             ({"X": self.texts, "y": self.labels}, "X.: of MATLAB's class char; expected numbers"),
             ({"X": np.zeros((0, 3)), "y": self.labels}, "X.: of MATLAB's class empty double; expected numbers"),

@@ -60,6 +60,25 @@ class PictureListTest(parameterized.TestCase):
         pq.write_table(pa.table({column: names, "x": range(30), "label": self.kinds}), "list.parquet")
         self.assert_reads(self.load("list.parquet", images_dir="images"))
 
+    @parameterized.parameters(
+        ("caf\u00e9/", "cafe\u0301/"), ("cafe\u0301/", "caf\u00e9/"), ("a/b/", "a\\b\\"), ("", " ", " "), ("a/", " a\\")
+    )
+    def test_names_that_are_spelled_otherwise(self, there, listed, behind=""):
+        names = self.pictures(name=there + "{:03}")
+        others = [listed + name.removeprefix(there) + behind for name in names]
+        self.assert_reads(self.load(self.csv({"filename": others, "label": self.kinds}), images_dir="images"))
+
+    def test_a_backslash_or_a_space_in_the_very_name_comes_first(self):
+        names = self.pictures()
+        names[3] = "0\\03.png"
+        os.rename("images/003.png", "images/0\\03.png")
+        (self.folder / "images" / "0").mkdir()
+        Image.fromarray(self.pixels[0]).save("images/0/03.png")
+        self.assert_reads(self.load(self.csv({"filename": names, "label": self.kinds}), images_dir="images"))
+        names[3] = "..\\list.csv"
+        with self.assertRaisesRegex(DataError, r"row 3 .*: ..\\list.csv: leads out of"):
+            self.load(self.csv({"filename": names, "label": self.kinds}), images_dir="images")
+
     @parameterized.parameters("{:03}", "{}", "00bec{}", "part.{}")
     def test_names_without_their_suffix(self, name):
         names = [file.removesuffix(".png") for file in self.pictures(name=name)]
@@ -131,7 +150,9 @@ class PictureListTest(parameterized.TestCase):
             self.load(path, **options)
         with self.assertLogs("absl", "WARNING") as logged:
             splits = self.load(path, skip_bad_images=True, **options)
-        self.assertIn("list.csv: left out 2 pictures that do not decode", logged.output[0])
+        line = "list.csv: left out 2 pictures that do not decode: images/004.png, images/029.png"
+        self.assertEqual(logged.output, [f"WARNING:absl:{line}"])
+        self.assertIn(line, splits.notes)
         left = np.delete(np.arange(30), [4, 29])
         self.assert_reads(splits, rows=left)
         self.assertEqual((len(splits.train), len(splits.validation), len(splits.test)), (14, 5, 9))
@@ -187,9 +208,11 @@ class PictureListTest(parameterized.TestCase):
         rows = np.flatnonzero(words == "train")
         values = np.where(rows == 4, 3000, 100 * rows) * 256 // 4096
         np.testing.assert_array_equal(splits.train.images, np.broadcast_to(values[:, None, None], (11, 20, 30)))
-        size, gray = splits.notes[2:]
+        size, gray, above = splits.notes[2:]
         self.assertIn("pictures of 2 sizes, from 20 x 30 to 90 x 200, are brought to 20 x 30", size)
         self.assertIn("4095 is white, for the largest value in training is 3000;", gray)
+        self.assertIn("10 pictures have gray values above 4095, up to 60000, which become white", above)
+        self.assertIn(": 02.png, 05.png, 08.png, 11.png, 14.png and 5 more; --gray_max says otherwise", above)
 
     @parameterized.parameters(
         ("test", b"none", "no example for test is left; expected one at least"),

@@ -3,6 +3,7 @@ import pathlib
 import subprocess
 import sys
 import warnings
+import zlib
 
 import numpy as np
 import pillow_heif
@@ -307,6 +308,22 @@ class TransparencyTest(parameterized.TestCase):
             np.testing.assert_array_equal(found[0], expected)
 
 
+def with_transparency(values, transparent):
+    """A gray PNG of 16 bits in which one value is transparent."""
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "png")
+    data = buffer.getvalue()
+    chunk = b"tRNS" + transparent.to_bytes(2, "big")
+    chunk = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    place = data.index(b"IDAT") - 4
+    return data[:place] + chunk + data[place:]
+
+
+def write_signed_tiff(path, pixels):
+    """A TIFF of signed 16 bits, which Pillow reads and does not write."""
+    saved(path, pixels.astype(np.uint16), tiffinfo={339: 2})
+
+
 class DeepGrayTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
@@ -356,7 +373,7 @@ class DeepGrayTest(parameterized.TestCase):
         self.assertEqual(load(self.root, gray_max=4095).reading.gray_max, 4095)
         path = saved(self.root / "test" / "c" / "deep.png", self.values[0])
         with self.assertRaisesRegex(
-            DataError, f"^{path}: .*is gray of more than 8 bits .*; --gray_max=VALUE tells it in training"
+            DataError, f"^{path}: is gray of more than 8 bits .*; --gray_max=VALUE tells it in training"
         ):
             load(self.root)
         splits = load(self.root, gray_max=4095)
@@ -367,6 +384,69 @@ class DeepGrayTest(parameterized.TestCase):
         self.save()
         splits, _ = self.images()
         self.assertEqual((splits.reading.gray_max, splits.train.images.max()), (255, 0))
+
+    def test_pictures_of_other_splits_beyond_what_training_tells_are_counted(self):
+        self.save(folder="train")
+        for name, value in (("a", 4095), ("b", 4096), ("c", 65535)):
+            saved(self.root / "test" / "c" / f"{name}.png", np.full((4, 5), value, np.uint16))
+        line = (
+            f"{self.root}: 2 pictures have gray values above 4095, up to 65535, which become white, for no training "
+            "picture has such: test/c/b.png, test/c/c.png; --gray_max says otherwise"
+        )
+        with self.assertLogs("absl", "WARNING") as log:
+            splits = load(self.root)
+        self.assertEqual(log.output, [f"WARNING:absl:{line}"])
+        self.assertIn(line, splits.notes)
+        with self.assertNoLogs("absl", "WARNING"):
+            load(self.root, gray_max=65535)
+
+    def test_a_tiff_in_which_white_is_0_is_inverted(self):
+        for number, values in enumerate(self.values):
+            path = self.root / "cd"[number % 2] / f"{number:02}.tif"
+            saved(path, 4095 - values if number % 2 else 65535 - values, tiffinfo={262: 0})
+            if number % 2:
+                saved(path, values)
+        splits, found = self.images()
+        self.assertEqual(splits.reading.gray_max, 4095)
+        self.assertEqual(found, sorted((values // 16).astype(np.uint8).tobytes() for values in self.values))
+
+    @parameterized.parameters(("white", 255), ("black", 0), ("none", 77 // 16))
+    def test_the_transparent_value_of_a_png_is_composited(self, background, expected):
+        for number, values in enumerate(self.values):
+            values[0, :2] = 77
+            values[1, 0] = 76
+            path = self.root / "cd"[number % 2] / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(with_transparency(values, 77))
+        by_hand = (self.values // 16).astype(np.uint8)
+        by_hand[self.values == 77] = expected
+        self.assertEqual(self.images(background=background)[1], sorted(map(bytes, by_hand)))
+
+    def test_the_transparent_value_tells_no_range(self):
+        for number, values in enumerate(self.values):
+            values[0, :2] = 65535
+            path = self.root / "cd"[number % 2] / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(with_transparency(values, 65535))
+        self.assertEqual(load(self.root).reading.gray_max, 4095)
+        self.assertEqual(load(self.root, background="none").reading.gray_max, 65535)
+
+    @parameterized.parameters("<i4", "i2")
+    def test_gray_below_0_is_refused(self, dtype):
+        self.save()
+        path = self.root / "c" / "height.tif"
+        pixels = np.full((4, 5), -7, dtype)
+        if dtype == "i2":
+            write_signed_tiff(path, pixels)
+        else:
+            saved(path, pixels)
+        for options in ({}, {"gray_max": 4095}):
+            with self.assertRaisesRegex(
+                DataError,
+                f"^{path}: has gray values below 0, down to -7; expected values from 0 on, or arrays in an .npy; skip_",
+            ):
+                load(self.root, **options)
+        self.assertEqual(sum(map(len, [(s := load(self.root, skip_bad_images=True)).train, s.validation, s.test])), 24)
 
     def test_floating_point_pixels_are_refused(self):
         self.save()

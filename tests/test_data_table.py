@@ -47,6 +47,84 @@ class TableTest(parameterized.TestCase):
         self.assertEqual((splits.class_names, splits.train.images.dtype), (class_names, np.float32))
         self.assertEqual((splits.pixel_max, splits.scales), (1.0, ("none", "columns")))
 
+    def test_a_column_that_float32_cannot_tell_apart(self):
+        seconds = 1_700_000_000 + np.arange(60)
+        of_types = [seconds, seconds.astype(np.int32), seconds.astype(np.uint64), seconds + 0.5]
+        paths = [self.csv({"t": seconds, "label": self.labels})]
+        paths += [
+            self.parquet({"a": self.rows[:, 0], "t": times, "label": self.labels}, f"{number}.parquet")
+            for number, times in enumerate(of_types)
+        ]
+        for path in paths:
+            with self.assertRaisesRegex(
+                DataError,
+                f"^{path}: column 't' lies at 1700000030 varying by 17.3, which float32, .* cannot tell apart; take",
+            ):
+                load(path)
+        days = self.parquet({"t": seconds * 86_400 % 10**9, "label": self.labels})
+        np.testing.assert_array_equal(
+            load(days, split_order="end").train.images[:, 0], (seconds * 86_400 % 10**9)[:36].astype(np.float32)
+        )
+
+    def test_columns_that_are_seldom_features_are_told(self):
+        more = {"ID": range(60), "weight": np.ones(60, int), "groups": range(60)}
+        path = self.csv({**self.columns, **more, "label": self.labels})
+        with self.assertLogs("absl", "WARNING") as logged:
+            self.assertEqual(load(path).image_shape, (6,))
+        (line,) = logged.output
+        self.assertEqual(
+            line,
+            f"WARNING:absl:{path}: 'ID', 'weight', 'groups' are features like any other; if not meant so, "
+            "leave them out, and give --sample_weight=FILE and --groups=FILE",
+        )
+        with self.assertNoLogs("absl", "WARNING"):
+            load(self.csv({**self.columns, "y": self.labels}))
+
+    @parameterized.parameters(
+        (["1.5"] * 40 + ["n/k"] + ["2"] * 19, "column 'x', row 40 .*: 'n/k' is no number, as most values there are"),
+        (
+            ['"0,126"'] * 60,
+            "column 'x', row 0 .*: '0,126' is no number; expected a decimal point and no comma, such as 0.126",
+        ),
+        (
+            ["1"] * 7 + ['"-1,5"'] * 53,
+            "column 'x', row 7 .*: '-1,5' is no number; expected a decimal point and no comma, such as -1.5",
+        ),
+        (["a", "b"] * 30, r"no numbers in the columns x \(string\)"),
+    )
+    def test_text_among_numbers_is_named(self, values, message):
+        with self.assertRaisesRegex(DataError, message):
+            load(self.csv({"x": values, "label": self.labels}))
+
+    def test_files_that_are_not_in_utf_8(self):
+        names = np.array(["caf\u00e9", "t\u00e9", "lait"])[self.labels]
+        plain = {"x": range(60), "label": names}
+        long = ["a" * 300, "b"] * 29 + ["caf\u00e9"] * 2  # Not where the first line is read.
+        for columns, encoding, message in (
+            (plain, "utf-16", "is in UTF-16; save it as UTF-8"),
+            (plain, "latin-1", "is no text in UTF-8; save it as UTF-8"),
+            (
+                {"label": long, "x": range(60)},
+                "latin-1",
+                "is no text in UTF-8, in the column 'label'; save it as UTF-8",
+            ),
+        ):
+            path = self.csv(columns, encoding=encoding)
+            with self.assertRaisesRegex(DataError, f"^{path}: {message}"):
+                load(path)
+
+    def test_names_of_columns_with_other_delimiters_in_quotes(self):
+        path = self.csv({'"a;b;c;d"': range(60), "x": range(60), "label": self.labels})
+        self.assertEqual([str(column) for column in load(path).columns], ["a;b;c;d", "x"])
+
+    def test_a_line_for_excel_is_refused(self):
+        path = self.csv(self.columns | {"label": self.labels}, delimiter=";")
+        path.write_text("sep=;\n" + path.read_text())
+        with self.assertRaisesRegex(
+            DataError, "the first line is sep=;; expected the names of the columns: remove this"
+        ):
+            load(path)
+
     @parameterized.parameters("label", "class", "target", "y", "Label", "Y")
     def test_the_column_of_labels_by_its_name(self, name):
         for write in (self.csv, self.parquet):

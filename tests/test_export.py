@@ -40,7 +40,7 @@ def png(random, height, width, bits, kind, transparent):
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, kind, 0, 0, 0])
     palette = chunk(b"PLTE", random.bytes(3 << bits)) if kind == 3 else b""
     if transparent:
-        palette += chunk(b"tRNS", {0: b"\0\1", 2: b"\0\1\0\2\0\3", 3: b"\0\x64"}[kind])
+        palette += chunk(b"tRNS", {0: rows[0][1:3] if bits == 16 else b"\0\1", 2: b"\0\1\0\2\0\3", 3: b"\0\x64"}[kind])
     parts = [chunk(b"IHDR", header), palette, chunk(b"IDAT", zlib.compress(b"".join(rows))), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 

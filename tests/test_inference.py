@@ -199,6 +199,11 @@ class RowsTest(parameterized.TestCase):
         super().setUp()
         self.path = pathlib.Path(self.create_tempdir().full_path) / "rows.npy"
 
+    def test_a_pipe_is_no_file_of_rows(self):
+        os.mkfifo(self.path)
+        (prediction,) = predict(model(), [str(self.path)], at_once=1)
+        self.assertEqual(prediction.problem, "is no regular file; expected an .npy file")
+
     def predict(self, array, trained=None):
         np.save(self.path, array)
         return list(predict(trained or model(), [str(self.path)], at_once=2))

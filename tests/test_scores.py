@@ -41,7 +41,10 @@ class PredictTest(absltest.TestCase):
         splits = made.splits()
         for other, message in (
             (made.splits(shape=(6, 4)), "images of 6 x 4, and the model takes 4 x 6"),
-            (dataclasses.replace(splits, white=1.0), "images from 0 to 1, and the model takes them from 0 to 255"),
+            (
+                dataclasses.replace(splits, white=1.0),
+                "white is 1 in these images, and 255 in those of the model; --pixel_max says",
+            ),
             (
                 dataclasses.replace(splits, class_names=("0", "one", "2")),
                 "has the classes one, and the model knows 0, 1, 2",
@@ -83,7 +86,7 @@ class ColumnsTest(parameterized.TestCase):
         more = "id,y,age,kind,size\n7,0,1,b,10\n6,1,2,a,20\n5,0,3,b,30\n4,1,4,b,40\n"
         with self.assertLogs("absl", "INFO") as logged:
             self.assert_predicts(more, self.ROWS)
-        self.assertIn("table.csv: the model does not take the columns id", logged.output[0])
+        self.assertIn("table.csv: the model does not take the columns id", logged.output[1])
 
     def test_plain_numbers_too(self):
         columns = tuple(map(Column, "abc"))

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import json
 import pathlib
@@ -20,6 +21,7 @@ from tfpipe.text import aligned
 if TYPE_CHECKING:
     from tfpipe.data import Examples, Splits
     from tfpipe.model.artifact import TrainedModel
+    from tfpipe.model.scores import Predictions
 
 _SPLITS = ("train", "validation", "test")
 _OTHER_DATA = "name data that the model has not seen by --dataset, with --split=all"
@@ -41,7 +43,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "output",
         None,
-        "a CSV file to write, with a line for each example: its split, number there, row in the data, and file",
+        "a CSV file to write, with a line for each example: its split, number there, row in the data (of class folders "
+        "the place among the sorted paths), and file",
         **own,
     )
     config_flags.define(DataConfig, values, "evaluate")
@@ -135,12 +138,32 @@ def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Sp
                 if is_open and splits.reading and splits.reading.gray_max is not None:
                     what = "holds gray pictures of more than 8 bits a pixel, and the model was trained on none"
                     raise DataError(f"{data.dataset}: {what}; --gray_max=VALUE says what is white in them")
+                _warn_of_other_reading(data, given, model, splits)
                 return splits
             except ConfigError as error:
                 if error.option not in of_model:
                     raise
                 # It is no folder of pictures; then, it is no data set of pictures.
     return loading.loaded(DataConfig(**options), model.class_names)
+
+
+def _warn_of_other_reading(data: DataConfig, given: dict[str, Any], model: "TrainedModel", splits: "Splits") -> None:
+    """Warns of given flags by which pictures are read otherwise than those that the model was trained on."""
+    if splits.reading is None:
+        return
+    others = {
+        name: value
+        for name, value in model.reading._asdict().items()
+        if name in given and value is not None and value != getattr(data, name)
+    }
+    if others:
+        logging.warning(
+            "%s: %s, and the model was trained with %s: the figures are of pictures that are read otherwise than the "
+            "training pictures, and than predict reads them",
+            data.dataset,
+            " ".join(f"--{name}={getattr(data, name)}" for name in others),
+            " ".join(f"--{name}={value}" for name, value in others.items()),
+        )
 
 
 def _data_of(workdir: Workdir, model: "TrainedModel") -> "Splits":
@@ -175,7 +198,7 @@ def _evaluate(
         reason = ", as test_split=0 says" if "train" in there else ""
         raise ConfigError("split", split, f"has no examples{reason}; there are {others}")
     chosen = there if split == "all" else [split]
-    parts = {name: scores.predict(model, splits, getattr(splits, name)) for name in chosen}
+    parts = _predictions(model, splits, chosen)
     if is_undivided:
         logging.warning(
             "%s: brings no splits, so all of its %d examples are taken; if the model was trained on some of them, the "
@@ -214,6 +237,22 @@ def _evaluate(
     return 0
 
 
+def _predictions(model: "TrainedModel", splits: "Splits", names: list[str]) -> dict[str, "Predictions"]:
+    """What the model says of each of the splits; rows of one array it is given together, and warns of them once."""
+    import numpy as np
+
+    from tfpipe.model import scores
+
+    parts = {name: getattr(splits, name) for name in names}
+    first, *others = parts.values()
+    if any(part.stored is not first.stored for part in others):
+        return {name: scores.predict(model, splits, part) for name, part in parts.items()}
+    whole = functools.reduce(lambda joined, part: joined.joined(part), others, first)
+    found = scores.predict(model, splits, whole)
+    places = {name: np.searchsorted(whole.rows, part.rows) for name, part in parts.items()}
+    return {name: scores.Predictions(*(of_all[place] for of_all in found)) for name, place in places.items()}
+
+
 def _is_other_and_undivided(splits: "Splits", model: "TrainedModel") -> bool:
     """Whether this is known to be other data than that of the run, and brings no split but the one to train on."""
     of_run = model.summary.get("fingerprint")
@@ -233,7 +272,8 @@ def _lines(examples: dict[str, "Examples"], predictions: dict[str, Any], class_n
     writer.writerow(["split", "number", "row", *["file"] * have_files, "class", "predicted", "probability"])
     for split, (labels, probabilities) in predictions.items():
         predicted, highest = probabilities.argmax(axis=1), probabilities.max(axis=1)
-        rows, files = examples[split].rows.tolist(), examples[split].files
+        part = examples[split]
+        rows, files = (part.rows if part.listed is None else part.listed).tolist(), part.files
         for number, (label, found, p) in enumerate(zip(labels, predicted, highest.tolist(), strict=True)):
             file = [files[number]] if files is not None else [""] * have_files
             writer.writerow([split, number, rows[number], *file, class_names[label], class_names[found], p])

@@ -89,7 +89,7 @@ def _parts(name: str, source: Source) -> dict[str, np.ndarray]:
 def _values(name: str) -> np.ndarray:
     """Of an `.npy` file, or the lines of one of text."""
     path = _path(name)
-    return read_labels(path) if path.suffix == ".npy" else np.array(_lines(path))
+    return read_labels(path) if path.suffix.lower() == ".npy" else np.array(_lines(path))
 
 
 def _lines(path: pathlib.Path) -> Sequence[str]:

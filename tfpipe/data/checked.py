@@ -1,7 +1,7 @@
 """Arrays as `Examples` holds them; DataError, a line that says what would be right, for those that it cannot use."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,23 @@ def checked_array(values: npt.ArrayLike, what: str, name: str) -> np.ndarray:
         raise DataError(f"{name}: {what} {problem}")
     if array.dtype.kind == "c":
         raise DataError(f"{name}: {what} of type {array.dtype}, of which a part would be lost; expected real numbers")
+    if array.dtype == object and what == "labels":
+        return _labels_of_objects(np.asarray(array), name)
     return array if what == "images" else np.asarray(array)
+
+
+def _labels_of_objects(objects: np.ndarray, name: str) -> np.ndarray:
+    """The text or the integers that an array holds as objects, as pandas has them; DataError for others."""
+    flat = objects.ravel().tolist()
+    kinds: tuple[type, ...] = (str,) if flat and isinstance(flat[0], str) else (int, np.integer)
+    row = next((row for row, value in enumerate(flat) if not isinstance(value, kinds)), None)
+    if row is not None:
+        found = f"label {flat[row]!r:.80} of example {row // max(1, objects[:1].size)}"
+        raise DataError(f"{name}: labels in objects, and {found}; expected text in all of them, or integers in all")
+    try:
+        return np.array(flat, np.str_ if kinds == (str,) else np.int64).reshape(objects.shape)
+    except OverflowError as error:
+        raise DataError(f"{name}: labels in objects of more than 64 bits; expected numbers of classes") from error
 
 
 def noun(images: np.ndarray) -> str:
@@ -49,8 +65,8 @@ def checked_images(images: np.ndarray, name: str) -> np.ndarray:
     if images.dtype.kind not in "biuf":
         raise DataError(f"{name}: {noun(images)} of type {images.dtype}; expected numbers")
     finite = _finite_blocks(images, name)
-    if images.dtype.itemsize >= 8 and images.ndim == 2:
-        _check_float32_tells_apart(finite, name)
+    if float32_may_lose(images.dtype) and images.ndim == 2:
+        check_float32_tells_apart(finite, name)
     else:
         collections.deque(finite, maxlen=0)
     is_mapped = isinstance(images, np.memmap) and images.dtype.kind == "f" and images.dtype.itemsize <= 8
@@ -72,16 +88,28 @@ def _finite_blocks(images: np.ndarray, name: str) -> Iterator[np.ndarray]:
         yield block
 
 
-def _check_float32_tells_apart(rows: Iterable[np.ndarray], name: str) -> None:
-    """Raises DataError for a column of which float32, in which rows are held, would leave next to nothing."""
+def float32_may_lose(dtype: np.dtype) -> bool:
+    """Whether there are numbers of this type that float32 cannot tell apart."""
+    return not np.can_cast(dtype, np.float32)
+
+
+def check_float32_tells_apart(rows: Iterable[np.ndarray], name: str, column_names: Sequence[str] = ()) -> None:
+    """Raises DataError for a column of which float32, in which rows are held, would leave next to nothing.
+
+    Args:
+      rows: in pieces `[n, D]`.
+      name: what holds them, in errors.
+      column_names: of the D columns; none: they have numbers.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = scaling.moments(rows)
         step = np.spacing(np.abs(mean).astype(np.float32))
     lost = (step > _MOST_LOST * deviation) & (deviation > _LEAST_VARIATION * np.abs(mean))
     if lost.any():
         column = int(np.argmax(lost))
+        which = repr(column_names[column]) if column_names else column
         raise DataError(
-            f"{name}: column {column} lies at {mean[column]:.10g} varying by {deviation[column]:.3g}, which float32, in"
+            f"{name}: column {which} lies at {mean[column]:.10g} varying by {deviation[column]:.3g}, which float32, in"
             " which rows are held, cannot tell apart; take the mean off beforehand, or drop the column"
         )
 
@@ -98,15 +126,15 @@ def _wrong_value(image: np.ndarray, row: int) -> str:
 
 def checked_labels(labels: np.ndarray, images: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """`[N]` int32, and the class names where they are names."""
-    numbers, class_names = of_examples(labels, name)
-    if len(numbers) != len(images):
-        raise DataError(f"{name}: {len(images)} {noun(images)} but {len(numbers)} labels; expected as many")
-    wrong = numbers > np.iinfo(np.int32).max
+    encoded, class_names = of_examples(labels, name)
+    if len(encoded) != len(images):
+        raise DataError(f"{name}: {len(images)} {noun(images)} but {len(encoded)} labels; expected as many")
+    wrong = encoded > np.iinfo(np.int32).max
     if wrong.any():
         row = int(np.argmax(wrong))
         most = np.iinfo(np.int32).max
-        raise DataError(f"{name}: label {numbers[row]} of example {row} is out of range; expected at most {most}")
-    return numbers.astype(np.int32, copy=False), class_names
+        raise DataError(f"{name}: label {encoded[row]} of example {row} is out of range; expected at most {most}")
+    return encoded.astype(np.int32, copy=False), class_names
 
 
 def checked_weights(weights: np.ndarray, n_rows: int, name: str) -> np.ndarray:

@@ -12,16 +12,20 @@ import numpy.typing as npt
 from tfpipe.config import Column, DataConfig, Reading
 from tfpipe.data import scaling
 from tfpipe.data.checked import checked_array, checked_groups, checked_images, checked_labels, checked_weights, noun
+from tfpipe.data.class_names import composed
 from tfpipe.data.fingerprint import Part, fingerprint
 from tfpipe.data.rows import BLOCK_BYTES, blocks, chosen
 from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import DataError, enumeration
+from tfpipe.log import log
 
 if TYPE_CHECKING:
     from tfpipe.data.duplicates import Search
 
 # Stands for a default that depends on other fields.
 _BY_TYPE: Any = None
+# Of gray pictures, coloured ones, and those with transparency.
+_CHANNELS = (1, 3, 4)
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -39,6 +43,8 @@ class Examples:
       groups: `[N]` int64: examples of equal numbers are one group, in all splits of a data set; None: each is its own.
       class_names: by number, where the labels were text or below 0; None: the numbers say which classes they are.
       files: `[N]` text, the path of the file that each image is from; None: they have no files of their own.
+      listed: `[N]` int64, the number of the row that each example has where people list them, which counts rows that
+        are no examples; None: those in `stored`, `rows`.
     """
 
     stored: np.ndarray
@@ -49,6 +55,7 @@ class Examples:
     groups: np.ndarray | None
     class_names: tuple[str, ...] | None
     files: np.ndarray | None
+    listed: np.ndarray | None
 
     def __init__(
         self,
@@ -59,6 +66,7 @@ class Examples:
         weights: np.ndarray | None = None,
         groups: np.ndarray | None = None,
         files: Sequence[str] | None = None,
+        listed: np.ndarray | None = None,
     ):
         """All of `images`, `[N, ...]` uint8 or floating point, with `labels`.
 
@@ -66,7 +74,7 @@ class Examples:
         become float32 here. Labels are integers, floating-point numbers that are whole, or text, `[N]` or `[N, 1]`; or
         one-hot rows `[N, K]`. Integers from 0 on are the numbers of their classes; text, and integers of which one is
         below 0, are their names. `weights` are `[N]` numbers, at least 0, one of them above 0; `groups` are `[N]`
-        integers. All of them may be nested lists. `files` are N texts.
+        integers. All of them may be nested lists. `files` are N texts, and `listed` `[N]` int64.
 
         Raises:
           DataError: they do not fit together or hold values that cannot be used.
@@ -83,6 +91,7 @@ class Examples:
             None if groups is None else checked_groups(checked_array(groups, "groups", name), n_images, name),
             class_names,
             None if files is None else np.array(files, object),
+            listed,
         )
         if files is not None and len(files) != n_images:
             raise DataError(f"{name}: {len(files)} files for {n_images} images; expected one for each")
@@ -132,9 +141,11 @@ class Examples:
             before = f" after {numbers[place - 1]}" * bool(place)
             raise DataError(f"{self.name}: {numbers[place]}{before} as number of an example; {expected}")
         part = object.__new__(Examples)  # Checked already: the images may be larger than memory.
-        weights, groups, files = (None if of is None else of[numbers] for of in (self.weights, self.groups, self.files))
+        weights, groups, files, listed = (
+            None if of is None else of[numbers] for of in (self.weights, self.groups, self.files, self.listed)
+        )
         labels = self.labels[numbers]
-        part._fill(self.stored, self.rows[numbers], labels, self.name, weights, groups, self.class_names, files)
+        part._fill(self.stored, self.rows[numbers], labels, self.name, weights, groups, self.class_names, files, listed)
         return part
 
     def joined(self, other: "Examples") -> "Examples":
@@ -165,18 +176,16 @@ class Examples:
         groups = both(self.groups, other.groups, lambda part: used + 1 + np.arange(len(part)))
         weights = both(self.weights, other.weights, lambda part: np.ones(len(part)))
         files = both(self.files, other.files, lambda part: np.full(len(part), "", object))
+        listed = both(self.listed, other.listed, lambda part: part.rows)
         examples = object.__new__(Examples)
         labels = np.concatenate([self.labels, other.labels])[order]
-        examples._fill(stored, rows[order], labels, self.name, weights, groups, self.class_names, files)
+        examples._fill(stored, rows[order], labels, self.name, weights, groups, self.class_names, files, listed)
         return examples
 
     def annotated(self, weights: np.ndarray | None, groups: np.ndarray | None) -> "Examples":
         """The same examples with what `checked_weights` and `checked_groups` gave; None: with what they have."""
-        examples = object.__new__(Examples)
-        weights = self.weights if weights is None else weights
-        groups = self.groups if groups is None else groups
-        examples._fill(self.stored, self.rows, self.labels, self.name, weights, groups, self.class_names, self.files)
-        return examples
+        given = {"weights": weights, "groups": groups}
+        return self._replaced(**{field: values for field, values in given.items() if values is not None})
 
     def numbered(self, class_names: tuple[str, ...]) -> "Examples":
         """The same examples with labels that are places in `class_names`.
@@ -186,14 +195,19 @@ class Examples:
         """
         if self.class_names is None:
             return self
-        places = np.array([class_names.index(n) if n in class_names else -1 for n in self.class_names], np.int32)
+        number_of = {composed(name): number for number, name in enumerate(class_names)}
+        number_of |= {name: number for number, name in enumerate(class_names)}
+        places = np.array([number_of.get(n, number_of.get(composed(n), -1)) for n in self.class_names], np.int32)
         labels = places[self.labels]
         if (labels < 0).any():
             row = int(np.argmin(labels))
             label, known = self.class_names[self.labels[row]], enumeration(class_names, 5)
             raise DataError(f"{self.name}: label {label!r} of example {row}; the classes are {known}")
-        examples = object.__new__(Examples)
-        examples._fill(self.stored, self.rows, labels, self.name, self.weights, self.groups, None, self.files)
+        return self._replaced(labels=labels, class_names=None)
+
+    def _replaced(self, **values: object) -> "Examples":
+        examples = object.__new__(Examples)  # Checked already.
+        examples._fill(*(values.get(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)))
         return examples
 
     def _fill(self, *values: object) -> None:
@@ -247,6 +261,7 @@ class Splits:
             object.__setattr__(self, part, getattr(self, part).numbered(self.class_names))
         if self.pixel_max is None:
             object.__setattr__(self, "pixel_max", 255.0 if self.train.stored.dtype == np.uint8 else 1.0)
+            warn_of_white(self.train)
         for field in ("pixel_max", "white"):
             value = getattr(self, field)
             if value is not None and not (_is_number(value) and _SMALLEST <= value <= _LARGEST):
@@ -403,6 +418,18 @@ def _check_groups_apart(splits: dict[str, Examples]) -> None:
                 f"{other.name}: example {place} of the {second} split is of one group with example {row} of the "
                 f"{first} split; expected each group in one split"
             )
+
+
+def warn_of_white(examples: Examples) -> None:
+    """Warns of pictures that are to be taken as they are, and are not from 0 to 1: their white is not known."""
+    stored = examples.stored
+    is_of_pictures = stored.ndim == 3 or (stored.ndim == 4 and stored.shape[-1] in _CHANNELS)
+    if not is_of_pictures or stored.dtype == np.uint8 or not len(examples):
+        return
+    first = next(examples.blocks())  # Of a mapped file no more is read, unless it tells that white is another.
+    if first.min() >= 0 and first.max() > 1:
+        _, largest = examples.value_range()
+        log.warning("%s: pictures of values up to %g; give --pixel_max the value of white", examples.name, largest)
 
 
 def check_same_form(first: Examples, other: Examples) -> None:

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from tfpipe.data.class_names import composed, doubtful, spelled_in_two_ways
 from tfpipe.exceptions import DataError, brief, enumeration
+from tfpipe.log import log
 
 # Whole numbers up to here float64 tells apart.
 _LARGEST_WHOLE = 2.0**53
@@ -15,7 +17,9 @@ def encode(
 
     Labels are integers of any width, floating-point numbers that are whole, or text, `[N]` or `[N, 1]`; or one-hot rows
     `[N, K]`. Integers of which the least is 0 are the numbers of their classes. Where it is another, such as -1 or 1,
-    they are names like text: the classes are those that the training split has, in order.
+    they are names like text: the classes are those that the training split has, in order. Spellings of a text that
+    Unicode holds equal are one class, spelled as first in training; a line of the log says so, and a warning that names
+    differ in case or outer space alone.
 
     Args:
       splits: `(labels, name)` of each split, the training split first; `name` is for error messages.
@@ -29,6 +33,16 @@ def encode(
       DataError: labels of another form; a class that no training example has, or of which `names` has no name, or
         one of two.
     """
+    encoded, class_names = _encoded(splits, numbered=numbered, names=names)
+    if class_names is not None:
+        _tell(splits, class_names)
+    return encoded, class_names
+
+
+def _encoded(
+    splits: list[tuple[np.ndarray, str]], *, numbered: bool, names: tuple[str, ...] | None = None
+) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
+    """As `encode`, which tells of doubtful names."""
     # The columns of one-hot rows are the numbers, also where the first holds no 1.
     numbered = numbered or any(labels.ndim == 2 and labels.shape[1] > 1 for labels, _ in splits)
     flat = [(_flat(labels, name), name) for labels, name in splits]
@@ -51,7 +65,7 @@ def of_examples(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, .
     Raises:
       DataError: labels of another form than `encode` takes.
     """
-    (numbers,), class_names = encode([(labels, name)], numbered=True)
+    (numbers,), class_names = _encoded([(labels, name)], numbered=True)
     return numbers, class_names
 
 
@@ -105,18 +119,37 @@ def _named(
 
 def _numbered(splits: list[tuple[np.ndarray, str]]) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Numbers in the order of the different values of the training split, which are the names."""
-    classes = np.unique(splits[0][0])
+    different = [np.unique(labels, return_index=True, return_inverse=True) for labels, _ in splits]
+    values, first, _ = different[0]
+    spelled: dict[str | int, str | int] = {}
+    for value in values[np.argsort(first)].tolist():
+        spelled.setdefault(_key(value), value)
+    classes = sorted(spelled.values())  # All are text, or all are integers.
+    number_of = {_key(value): number for number, value in enumerate(classes)}
     numbers = []
-    for labels, name in splits:
-        number = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-        unknown = classes[number] != labels
-        if unknown.any():
-            row = int(np.argmax(unknown))
-            label, known = labels[row].item(), enumeration([str(of_class) for of_class in classes], 5)
+    for (labels, name), (values, _, places) in zip(splits, different, strict=True):
+        of_labels = np.array([number_of.get(_key(value), -1) for value in values.tolist()], np.int32)[places]
+        if (of_labels < 0).any():
+            row = int(np.argmin(of_labels))
+            label, known = labels[row].item(), enumeration(list(map(str, classes)), 5)
             problem = f"no training example has it; those have {known}"
             raise DataError(f"{name}: label {label!r} of example {row}: {problem}")
-        numbers.append(number.astype(np.int32))
-    return numbers, tuple(str(name) for name in classes)
+        numbers.append(of_labels)
+    return numbers, tuple(map(str, classes))
+
+
+def _key(value: str | int) -> str | int:
+    return composed(value) if isinstance(value, str) else value
+
+
+def _tell(splits: list[tuple[np.ndarray, str]], class_names: tuple[str, ...]) -> None:
+    """Says which labels of text are one class in two spellings, and which names of classes may be mistakes."""
+    where = splits[0][1]
+    texts = [decoded(labels, name) for labels, name in splits if labels.dtype.kind in "US"]
+    for line in spelled_in_two_ways(text for labels in texts for text in np.unique(labels).tolist()):
+        log.info("%s: %s", where, line)
+    if doubts := doubtful(class_names):
+        log.warning("%s: %s", where, doubts)
 
 
 def decoded(labels: np.ndarray, name: str) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Which files below a folder are pictures."""
 
 import os
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -91,8 +90,3 @@ def skipped_line(root: str, skipped: Sequence[str], hidden: int) -> str:
     if hidden:
         parts.append(f"{hidden} hidden or of the system")
     return f"{root}: left out {'; and '.join(parts)}"
-
-
-def composed(name: str) -> str:
-    """The one spelling of names that look and mean the same, Unicode's NFC."""
-    return unicodedata.normalize("NFC", name)

@@ -7,7 +7,7 @@ import pathlib
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from tfpipe.config import Reading
 from tfpipe.data import sizes
@@ -22,6 +22,8 @@ _NOT_READ = ("EPS", "MPEG")
 _PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 # Where Pillow keeps it, of PNG and JPEG.
 _OF_EXIF = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+# A tag of TIFF, by its number and a value of it; and of pixels that it says this of.
+_PHOTOMETRIC, _WHITE_IS_0, _LARGEST_OF_16_BITS = 262, 0, 65535
 _TURNED_BY_90_DEGREES = (5, 6, 7, 8)
 # Orientations in which the top of what is upright, or its left, is the bottom or the right of what is stored.
 _BOTTOM_OR_RIGHT_BECOMES_TOP, _BOTTOM_OR_RIGHT_BECOMES_LEFT = (3, 4, 7, 8), (2, 3, 6, 7)
@@ -83,7 +85,8 @@ def fitted(
       reduced: says, of what it is when it was turned, that it was decoded smaller than it is.
 
     Raises:
-      DataError: its pixels are floating-point numbers, or of more than 8 bits where the white of these is not known.
+      DataError: its pixels are floating-point numbers, or gray of more than 8 bits and below 0, or where the white of
+        these is not known.
     """
     picture.load()
     if picture.mode == "F":
@@ -93,8 +96,11 @@ def fitted(
         if reading.gray_max is None:
             unlike = "is gray of more than 8 bits a pixel, and no training picture was: what is white is not known"
             raise DataError(f"{unlike}; --gray_max=VALUE tells it in training")
-        values = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray(np.clip(values * 256 // (reading.gray_max + 1), 0, 255).astype(np.uint8))
+        values, is_transparent = _deep_values(picture)
+        pixels = np.clip(values * 256 // (reading.gray_max + 1), 0, 255).astype(np.uint8)
+        if reading.background != "none":
+            pixels[is_transparent] = 255 if reading.background == "white" else 0
+        picture = Image.fromarray(pixels)
     elif reading.background != "none" and picture.has_transparency_data:
         pixels = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", pixels.size, reading.background), pixels)
@@ -123,10 +129,16 @@ def decoded(path: pathlib.Path, size: tuple[int, int], mode: str, reading: Readi
         return fitted(picture, size, mode, reading, reduced)
 
 
-def largest_value(path: pathlib.Path) -> int:
-    """The largest value in a gray picture of more than 8 bits a pixel. Raises as `decoded` does."""
+def largest_value(path: pathlib.Path, reading: Reading) -> int:
+    """The largest value in a gray picture of more than 8 bits a pixel, but for what the background takes the place of.
+
+    Raises:
+      DataError: as `fitted`, for such pictures.
+      Exception: as `decoded`.
+    """
     with _in_memory(path) as picture:
-        return int(np.asarray(picture).max())
+        values, is_transparent = _deep_values(picture)
+    return int(values.max(initial=0, where=~is_transparent if reading.background != "none" else True))
 
 
 def orientation(picture: ImageFile.ImageFile) -> int:
@@ -167,6 +179,22 @@ def _reduce(picture: JpegImagePlugin.JpegImageFile, size: tuple[int, int], readi
     is_last_first = orientation in _BOTTOM_OR_RIGHT_BECOMES_TOP, orientation in _BOTTOM_OR_RIGHT_BECOMES_LEFT
     begin = [(-side % scale) / scale * is_first for side, is_first in zip(upright, is_last_first, strict=True)]
     return sizes.Reduced(upright, scale, (begin[0], begin[1]))
+
+
+def _deep_values(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a gray picture of more than 8 bits a pixel, 0 black, `[H, W]` int64; and where it is transparent.
+
+    Raises:
+      DataError: a value is below 0, which no picture has.
+    """
+    values = np.asarray(picture).astype(np.int64)
+    if values.min(initial=0) < 0:
+        found = f"has gray values below 0, down to {values.min()}"
+        raise DataError(f"{found}; expected values from 0 on, or arrays in an .npy")
+    is_transparent = values == picture.info.get("transparency", -1)
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_0:
+        values = _LARGEST_OF_16_BITS - values  # As Pillow does of 8 bits, and not of 16.
+    return values, is_transparent
 
 
 def _content(file: IO[bytes]) -> bytes:

@@ -1,5 +1,7 @@
 """What people call their splits: in names of folders and arrays, in columns of tables, in files beside the data."""
 
+import re
+
 import numpy as np
 
 from tfpipe.exceptions import DataError
@@ -13,12 +15,22 @@ NAMES = {
 }
 # What columns of such names are called, in small letters.
 COLUMNS = ("split", "set", "subset")
+# What may stand beside one of these in the name of a folder, and between the words; `02_test` has a number alone.
+_NEUTRAL = ("set", "data", "dataset", "images", "img", "imgs", "pictures", "photos", "split", "seg")
+_BETWEEN_WORDS = re.compile(r"[-_. 0-9]+")
 _BY_NAME = {name: split for split, names in NAMES.items() for name in names}
 
 
 def split_of(name: str) -> str | None:
     """The split that `name` is a name of, if it is one, in upper or lower case; spaces around it do not count."""
     return _BY_NAME.get(name.strip().lower())
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder's name has beside words that tell nothing: `01_train`, `Test Images`, `seg_val`."""
+    words = [word for word in _BETWEEN_WORDS.split(name.lower()) if word]
+    splits = [word for word in words if word not in _NEUTRAL]
+    return split_of(splits[0]) if len(splits) == 1 else None
 
 
 def parts(words: np.ndarray, where: str) -> dict[str, np.ndarray]:

@@ -6,10 +6,10 @@ import numpy as np
 
 from tfpipe.config import DataConfig
 from tfpipe.data import duplicates, scaling
-from tfpipe.data.examples import Examples, Splits, SplitsToMeasure
+from tfpipe.data.examples import Examples, Splits, SplitsToMeasure, warn_of_white
 from tfpipe.data.groups import placed
 from tfpipe.data.readers.source import Source
-from tfpipe.data.trained_columns import trained
+from tfpipe.data.trained_columns import trained, warn_of_other_purposes
 from tfpipe.exceptions import ConfigError, DataError, enumeration
 from tfpipe.log import log
 
@@ -45,7 +45,8 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
         raise DataError(
             f"{source.train.name}: label {n_classes - 1} is out of range; expected at most {_MOST_CLASSES - 1}"
         )
-    if not of_model:  # Such a model may know the values.
+    if not of_model:  # Such a model has its columns, and may know the values.
+        warn_of_other_purposes(source)
         source = trained(source)
     source = _in_parts(source, named, config, to_train=not of_model)
     if config.drop_duplicates:
@@ -87,7 +88,7 @@ def divide(source: Source, config: DataConfig, of_model: tuple[str, ...] = ()) -
         parts["validation"],
         parts["test"],
         class_names,
-        pixel_max=_pixel_max(source, config),
+        pixel_max=_pixel_max(source, config, to_train=not of_model),
         standardization=scaling.standardization(as_float64) if is_standardized and len(train) else None,
         config=config,
         # Bytes have their own scale, whatever they are divided by: the tutorial takes 256.
@@ -304,9 +305,11 @@ def _sizes(total: int, names: list[str], config: DataConfig) -> dict[str, int]:
     return sizes
 
 
-def _pixel_max(source: Source, config: DataConfig) -> float:
+def _pixel_max(source: Source, config: DataConfig, *, to_train: bool) -> float:
     """What the images are divided by: what the user says, else what the data is."""
     if config.pixel_max is None:
+        if to_train and source.pixel_max == 1:
+            warn_of_white(source.train)
         return source.pixel_max
     if config.pixel_max > 1 and len(source.train) and source.train.stored.dtype != np.uint8:
         _, largest = source.train.value_range()

@@ -1,4 +1,4 @@
-"""Columns of categories of which a model can learn something."""
+"""Columns of a table of which a model can learn something."""
 
 import numpy as np
 
@@ -9,6 +9,27 @@ from tfpipe.log import log
 from tfpipe.text import one_line
 
 _MOST_NAMED = 5
+# What columns are called, in small letters, that are seldom meant as features, and the flags that are for these.
+_OTHER_PURPOSES = {
+    "groups": "--groups=FILE",
+    "sample_weight": "--sample_weight=FILE",
+    "weight": "--sample_weight=FILE",
+    "id": "",
+    "index": "",
+}
+
+
+def warn_of_other_purposes(source: Source) -> None:
+    """Warns of columns of numbers that are features, and are called like what is none: keys, groups, weights."""
+    plain = [column.name for column in source.columns or () if column.value is None]
+    found = {name: _OTHER_PURPOSES[key] for name in plain if (key := name.strip().lower()) in _OTHER_PURPOSES}
+    if not found:
+        return
+    names = enumeration([repr(one_line(name)) for name in found])
+    are, them = ("is a feature", "it") if len(found) == 1 else ("are features", "them")
+    flags = " and ".join(dict.fromkeys(filter(None, found.values())))
+    remedy = f"leave {them} out" + f", and give {flags}" * bool(flags)
+    log.warning("%s: %s %s like any other; if not meant so, %s", source.train.name, names, are, remedy)
 
 
 def trained(source: Source) -> Source:

@@ -155,6 +155,7 @@ def _bmp(data: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
 
 def _png(data: tf.Tensor, head: tf.Tensor, reading: Reading) -> tf.Tensor:
     header = tf.pad(head, [[0, _PNG_COLOURS + 1]])  # Of a file that is cut off: it does not decode.
+    background = 255 if reading.background == "white" else 0
 
     def deep() -> tf.Tensor:
         if reading.gray_max is None:
@@ -165,7 +166,23 @@ def _png(data: tf.Tensor, head: tf.Tensor, reading: Reading) -> tf.Tensor:
                 return tf.cast(tf.io.decode_png(data, channels=3), tf.float64)
         values = tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16), tf.float64)
         pixels = tf.minimum(tf.floor(values * 256 / (reading.gray_max + 1)), 255)
+        if reading.background != "none":
+            chunk = tf.cast(transparent(), tf.float64)
+            high_and_low = tf.pad(chunk, [[0, 2]])
+            is_apart = (tf.size(chunk) == 0) | (values != 256 * high_and_low[0] + high_and_low[1])
+            pixels = tf.where(is_apart, pixels, tf.constant(background, tf.float64))
         return tf.repeat(pixels, 3, axis=2)
+
+    def transparent() -> tf.Tensor:
+        """What the file says of transparency, unless it has alpha: the bytes from there to the pixels; or none."""
+        of_pixels = _after(head, b"IDAT")
+        is_known = (header[_PNG_COLOURS] >= _PNG_ALPHA) | (tf.size(of_pixels) > 0)
+        begins = tf.debugging.Assert(
+            is_known, [f"a PNG whose pixels begin behind {_HEAD} bytes: whether it is transparent is not looked for"]
+        )
+        with tf.control_dependencies([begins]):
+            begin = head[: tf.size(head) - tf.size(of_pixels)]
+        return _after(begin, b"tRNS")
 
     def of_bytes() -> tf.Tensor:
         if reading.background == "none":
@@ -173,21 +190,13 @@ def _png(data: tf.Tensor, head: tf.Tensor, reading: Reading) -> tf.Tensor:
         # With four channels TensorFlow leaves values of fewer than 8 bits as they are: white and opaque would be 1.
         colours, alpha = (tf.cast(tf.io.decode_png(data, channels=n), tf.float64) for n in (3, 4))
         bits, kind, alpha = header[_PNG_BITS], header[_PNG_COLOURS], alpha[..., 3:]
-        of_pixels = _after(head, b"IDAT")
-        is_known = (kind >= _PNG_ALPHA) | (tf.size(of_pixels) > 0)
-        begins = tf.debugging.Assert(
-            is_known, [f"a PNG whose pixels begin behind {_HEAD} bytes: whether it is transparent is not looked for"]
-        )
-        with tf.control_dependencies([begins]):
-            begin = head[: tf.size(head) - tf.size(of_pixels)]
-        transparent = tf.cast(_after(begin, b"tRNS"), tf.float64)
+        chunk = tf.cast(transparent(), tf.float64)
         opaque = tf.constant(255, tf.float64)
         alpha = tf.where((kind == 0) & (bits == 1) & (alpha > 0), opaque, alpha)
         # Of 2 and 4 bits Pillow looks for the transparent value, which has so many, among values of 8.
-        is_apart = colours[..., :1] != tf.pad(transparent, [[0, 2]])[1]
+        is_apart = colours[..., :1] != tf.pad(chunk, [[0, 2]])[1]
         alpha = tf.where((kind == 0) & ((bits == 2) | (bits == 4)), opaque * tf.cast(is_apart, tf.float64), alpha)
-        alpha = tf.where((kind >= _PNG_ALPHA) | (tf.size(transparent) > 0), alpha, opaque)
-        background = 255 if reading.background == "white" else 0
+        alpha = tf.where((kind >= _PNG_ALPHA) | (tf.size(chunk) > 0), alpha, opaque)
         return tf.floor((colours * alpha + background * (255 - alpha)) / 255 + 0.5)
 
     return tf.cond((header[_PNG_BITS] == 16) & (header[_PNG_COLOURS] == 0), deep, of_bytes)

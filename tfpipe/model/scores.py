@@ -7,7 +7,7 @@ import numpy as np
 
 from tfpipe.data import Examples, Splits
 from tfpipe.data.checked import noun
-from tfpipe.data.picture_files import composed
+from tfpipe.data.class_names import composed
 from tfpipe.exceptions import DataError, enumeration
 from tfpipe.log import log
 from tfpipe.model import columns, tested
@@ -45,8 +45,9 @@ def predict(model: TrainedModel, splits: Splits, examples: Examples) -> Predicti
         shapes = (" x ".join(map(str, shape)) for shape in (splits.image_shape, model.image_shape))
         raise DataError("{}: {} of {}, and the model takes {}".format(examples.name, noun(examples.stored), *shapes))
     if splits.white_pixel != model.white:
-        scales = f"from 0 to {splits.white_pixel:g}, and the model takes them from 0 to {model.white:g}"
-        raise DataError(f"{examples.name}: images {scales}; store them as the training data was stored")
+        whites = f"white is {splits.white_pixel:g} in these images, and {model.white:g} in those of the model"
+        remedy = "--pixel_max says what white is, in training and here; or store them as the training data was stored"
+        raise DataError(f"{examples.name}: {whites}; {remedy}")
     found = numbers_of(splits.class_names, model.class_names)
     unknown = [name for name, number in zip(splits.class_names, found, strict=True) if number is None]
     if unknown:

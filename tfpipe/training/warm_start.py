@@ -9,7 +9,7 @@ import numpy as np
 import scipy.special
 
 from tfpipe.data import Splits
-from tfpipe.data.picture_files import composed
+from tfpipe.data.class_names import composed
 from tfpipe.exceptions import ConfigError, enumeration
 from tfpipe.log import log
 from tfpipe.model import artifact, columns

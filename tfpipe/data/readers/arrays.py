@@ -21,12 +21,12 @@ from tfpipe.memory import check_fits_memory
 
 def recognise_npz(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
     """The path, if it is one of an `.npz` file."""
-    return path if path.suffix == ".npz" and path.is_file() else None
+    return path if path.suffix.lower() == ".npz" and path.is_file() else None
 
 
 def recognise_npy(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
     """The path, if it is one of an `.npy` file."""
-    return path if path.suffix == ".npy" and path.is_file() else None
+    return path if path.suffix.lower() == ".npy" and path.is_file() else None
 
 
 def read_npz(
@@ -101,6 +101,7 @@ def read_labels(path: pathlib.Path) -> np.ndarray:
     Raises:
       DataError: the file is missing, damaged, or holds other objects.
     """
+    _check_is_file(path)
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -108,6 +109,12 @@ def read_labels(path: pathlib.Path) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     return np.array(mapped(path)) if objects is None else _text(str(path), *objects)
+
+
+def _check_is_file(path: pathlib.Path) -> None:
+    """Raises DataError for a pipe or a device, which might never end, or never begin."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file; expected an .npy file")
 
 
 def _text(where: str, header: npz.Header, data: bytes) -> np.ndarray:
@@ -118,7 +125,11 @@ def mapped(path: pathlib.Path) -> np.ndarray:
     """The array in `path`, memory-mapped if it lies there as it is needed: row by row, in the machine's byte order.
 
     The mapping is private: what a program writes to it never reaches the file.
+
+    Raises:
+      DataError: the file is missing, damaged, or holds objects.
     """
+    _check_is_file(path)
     try:
         with open(path, "rb") as file:
             header = npz.read_header(str(path), file, os.fstat(file.fileno()).st_size)

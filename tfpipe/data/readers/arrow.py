@@ -1,8 +1,10 @@
 """A CSV file, or a Parquet file, as a table of Arrow, and its labels."""
 
+import codecs
 import contextlib
 import csv
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ LABELS = ("label", "class", "target", "y")
 ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")
 _PARQUET = b"PAR1"
 _DELIMITERS = (",", ";", "\t")
+# What Excel takes for the delimiter, and others for the name of a column.
+_SEPARATOR_LINE = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)
 # An integer as a code has it, such as 007, of which a number would be another text.
 _PADDED = "^ *([+-]?0[0-9]+|[+][0-9]+) *$"
 # The types of a column are told by its first block: as large as Arrow takes one, so that most files are one.
@@ -97,14 +101,25 @@ def column_names(path: pathlib.Path) -> list[str]:
 
 
 def first_line(path: pathlib.Path) -> str:
-    """The first line of a CSV file."""
-    with open(path, encoding="utf-8-sig", newline="") as text:
-        return text.readline()
+    """The first line of a CSV file. Raises DataError if it is none of names of columns."""
+    with open(path, "rb") as file:
+        if file.read(len(codecs.BOM_UTF16)) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise DataError(f"{path}: is in UTF-16; save it as UTF-8")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as text:
+            line = text.readline()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text in UTF-8; save it as UTF-8") from error
+    if _SEPARATOR_LINE.fullmatch(line):
+        raise DataError(
+            f"{path}: the first line is {line.strip()}; expected the names of the columns: remove this line"
+        )
+    return line
 
 
 def delimiter(line: str) -> str:
-    """What stands between the values, as the first line tells."""
-    return max(_DELIMITERS, key=line.count)
+    """What stands between the values: of what may, that by which the first line has the most."""
+    return max(_DELIMITERS, key=lambda of: len(_fields(line, of)))
 
 
 def label_column(path: pathlib.Path, names: list[str], given: str | None) -> str:
@@ -206,11 +221,24 @@ def _packages(path: pathlib.Path) -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
+def _fields(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # A field that is longer than fields are: there are other delimiters.
+        return []
+
+
 def _checked(path: pathlib.Path, table: "pyarrow.Table") -> "pyarrow.Table":
     names = list(map(str, table.column_names))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{path}: two columns are called {enumeration(twice)}; expected a name of its own for each")
+    if not is_parquet(path):
+        import pyarrow
+
+        for name in names:
+            if pyarrow.types.is_binary(table.column(name).type):  # What Arrow makes of text that is not UTF-8.
+                raise DataError(f"{path}: is no text in UTF-8, in the column {name!r}; save it as UTF-8")
     if not table.num_rows:
         raise DataError(f"{path}: holds no rows; expected one for each example")
     return table
@@ -219,7 +247,7 @@ def _checked(path: pathlib.Path, table: "pyarrow.Table") -> "pyarrow.Table":
 def _check_header(path: pathlib.Path, line: str) -> None:
     """Raises DataError if the first line has nothing but numbers."""
     try:
-        list(map(float, line.strip().split(delimiter(line))))
+        list(map(float, _fields(line.strip(), delimiter(line))))
     except ValueError:
         return
     expected = "the names of the columns, one of them label; --label_column=NAME if these are names"

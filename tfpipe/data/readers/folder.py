@@ -22,7 +22,7 @@ from PIL import Image
 from tfpipe import memory
 from tfpipe.compute import cpu, host
 from tfpipe.config import NATIVE, DataConfig, Reading
-from tfpipe.data import pictures, sizes
+from tfpipe.data import picture_files, pictures, sizes
 from tfpipe.data.examples import Examples
 from tfpipe.data.readers import class_folders, idx
 from tfpipe.data.readers.class_folders import Layout, Picture
@@ -108,29 +108,39 @@ def read(
     mode = pictures.MODES[color_mode or ("grayscale" if all(h.grayscale for h in everything) else "rgb")]
     largest = max(head.largest for head in training)
     if largest >= 0:
-        reading = reading._replace(gray_max=(1 << max(8, largest.bit_length())) - 1)
+        white = (1 << max(8, largest.bit_length())) - 1
+        reading = reading._replace(gray_max=white)
         notes.append(
-            f"{root}: in gray pictures of more than 8 bits a pixel {reading.gray_max} is white, for the largest value "
+            f"{root}: in gray pictures of more than 8 bits a pixel {white} is white, for the largest value "
             f"in training is {largest}; --gray_max says otherwise"
         )
         log.info("%s", notes[-1])
-    examples, numbers = {}, {}
+        if above := [head for head in everything if head.largest > white]:
+            notes.append(_above(root, above, white))
+            log.warning("%s", notes[-1])
+    examples, listings = {}, {}
     for name, of_split in heads.items():
         images, decoded = _decode(of_split, size, mode, reading, skip_bad_images)
-        bad += len(of_split) - len(decoded)
+        bad += {head.picture.path for head in of_split} - {head.picture.path for head in decoded}
         labels = np.array([head.picture.label for head in decoded], np.int32)
         files = [os.path.relpath(head.picture.path, root if root.is_dir() else root.parent) for head in decoded]
         where = str(root if len(heads) == 1 else layout.folders[name])
-        examples[name] = Examples(images, labels, where, files=files)
-        numbers[name] = {head.picture.path: number for number, head in enumerate(decoded)}
+        paths = [picture.path for picture in layout.splits[name]]
+        if not layout.is_listed:
+            paths.sort(key=lambda path: path.parts)
+        place = {path: number for number, path in enumerate(paths)}
+        listed = np.array([place[head.picture.path] for head in decoded])
+        examples[name] = Examples(images, labels, where, files=files, listed=listed)
+        listings[name] = np.full(len(paths), -1)
+        listings[name][listed] = np.arange(len(listed))
     for number in np.setdiff1d(np.arange(len(class_names)), examples["train"].labels):
         raise DataError(f"{root}: no picture of the class {class_names[number]} decodes; expected one at least")
     if bad:
-        log.warning("%s: left out %d pictures that do not decode", root, bad)
-    paths = [picture.path for picture in layout.splits["train"]]
-    if not layout.is_listed:
-        paths.sort(key=lambda path: path.parts)
-    listing = np.array([numbers["train"].get(path, -1) for path in paths])
+        what = "1 picture that does" if len(bad) == 1 else f"{len(bad)} pictures that do"
+        shown = picture_files.names(str(root if root.is_dir() else root.parent), sorted(map(str, bad)))
+        notes.append(f"{root}: left out {what} not decode: {shown}")
+        log.warning("%s", notes[-1])
+    listing = listings["train"]
     parts = None
     if layout.parts is not None:
         parts = {split: listing[rows][listing[rows] >= 0] for split, rows in layout.parts.items()}
@@ -162,17 +172,22 @@ def _head(picture: Picture, *, reading: Reading, look_for_largest: bool) -> _Hea
         with open(picture.path, "rb") as file, pictures.opened(file, picture.path.name) as image:
             height, width = pictures.upright_size(image, reading)
             grayscale, is_deep = pictures.is_gray(image), pictures.is_deep(image)
-        largest = pictures.largest_value(picture.path) if is_deep and look_for_largest else -1
+        largest = pictures.largest_value(picture.path, reading) if is_deep and look_for_largest else -1
         return _Head(picture, height, width, grayscale, largest)
     except MemoryError:
         raise
     except Exception as error:  # Damage shows in many kinds of errors, depending on the format.
-        return _Head(picture, problem=brief(error))
+        return _Head(picture, problem=_problem(error))
 
 
-def _drop_bad(heads: dict[str, list[_Head]], skip: bool) -> int:
-    """Takes the pictures that do not open out of `heads`, and returns their number."""
-    count = 0
+def _problem(error: Exception) -> str:
+    """Why a picture is none that can be used."""
+    return str(error) if isinstance(error, DataError) else f"does not decode: {brief(error)}"
+
+
+def _drop_bad(heads: dict[str, list[_Head]], skip: bool) -> list[pathlib.Path]:
+    """Takes the pictures that do not open out of `heads`, and returns them."""
+    left_out: list[pathlib.Path] = []
     for name, of_split in heads.items():
         bad = [head for head in of_split if head.problem]
         if bad and not skip:
@@ -180,8 +195,8 @@ def _drop_bad(heads: dict[str, list[_Head]], skip: bool) -> int:
         heads[name] = [head for head in of_split if not head.problem]
         if not heads[name]:
             raise DataError(f"{bad[0].picture.path.parent}: no picture of the split {name} decodes")
-        count += len(bad)
-    return count
+        left_out += [head.picture.path for head in bad]
+    return left_out
 
 
 def _for_training(root: pathlib.Path, heads: list[_Head], layout: Layout) -> list[_Head]:
@@ -198,7 +213,20 @@ def _for_training(root: pathlib.Path, heads: list[_Head], layout: Layout) -> lis
 
 
 def _bad_picture(picture: Picture, problem: str) -> DataError:
-    return DataError(f"{picture.path}: does not decode: {problem}; skip_bad_images leaves such pictures out")
+    return DataError(f"{picture.path}: {problem}; skip_bad_images leaves such pictures out")
+
+
+def _above(root: pathlib.Path, heads: list[_Head], gray_max: int) -> str:
+    """Says of which pictures gray values are beyond what training told to be white."""
+    shown = picture_files.names(
+        str(root if root.is_dir() else root.parent), sorted(str(head.picture.path) for head in heads)
+    )
+    what = "1 picture has" if len(heads) == 1 else f"{len(heads)} pictures have"
+    most = max(head.largest for head in heads)
+    return (
+        f"{root}: {what} gray values above {gray_max}, up to {most}, which become white, for no training picture has "
+        f"such: {shown}; --gray_max says otherwise"
+    )
 
 
 def _default_size(
@@ -244,7 +272,7 @@ def _decode(
         except MemoryError:
             raise
         except Exception as error:  # As in _head.
-            return brief(error)
+            return _problem(error)
 
     problems = _each("decoding", decode, range(len(heads)))
     sound = [place for place, problem in enumerate(problems) if not problem]

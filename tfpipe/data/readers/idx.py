@@ -28,8 +28,8 @@ _UNSIGNED_BYTE = 0x08
 
 
 def recognise(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
-    """The path, if it is one of a folder: what is wrong with one that no other format knows, `read` says best."""
-    return path if path.is_dir() else None
+    """The path, if it is one of a folder with such files, or with one of a pair."""
+    return path if path.is_dir() and (is_there(path) or _prefixes(path, "labels", rank=1)) else None
 
 
 def read(folder: pathlib.Path, numbered_classes: bool = DataConfig.numbered_classes) -> Source:

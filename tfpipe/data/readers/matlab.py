@@ -25,6 +25,7 @@ _REMEDIES = {
     "char": "expected numbers",
     "cell": "expected numbers, or text of equal length, which char(VARIABLE) makes of a cell array",
     "object": "expected numbers, or text of equal length, which char(VARIABLE) makes of a string array",
+    "struct": "expected numbers: save(FILE, '-struct', 'VARIABLE') makes variables of its fields",
     "sparse": "expected numbers, which full(VARIABLE) makes of it",
 }
 
@@ -53,7 +54,8 @@ def read(
       ConfigError: a key names no variable.
     """
     with named.reading(path, "a MAT-file"), open(path, "rb") as file:
-        stored = {}
+        stored: dict[str, Stored] = {}
+        unread: list[Variable] = []
         for variable in variables(path, file, os.fstat(file.fileno()).st_size):
             if not variable.name:  # What MATLAB keeps of functions and objects.
                 continue
@@ -61,7 +63,11 @@ def read(
                 raise DataError(
                     f"{path}: two variables are called {variable.name}; expected a name of its own for each"
                 )
+            if variable.form == NO_ARRAY:
+                unread.append(variable)
             stored[variable.name] = Stored(variable.form, functools.partial(_read, path, file, variable))
+        if unread and len(unread) == len(stored):
+            raise DataError(f"{path} ({unread[0].name}): {unusable(unread[0].of_class)}")
         content, note = examples_first(named.content(path, stored, images_key, labels_key))
     return noted(named.source(content, numbered=numbered_classes), note)
 

@@ -115,7 +115,7 @@ def source(of: Content, *, numbered: bool) -> Source:
     encoded, groups = iter(labels), iter(numbered_groups(with_groups))
     train, validation, test = (_examples(s, next(encoded), groups) if s else None for s in of.splits)
     assert train
-    _tell_form(train, there[0].images.dtype)
+    _tell_form(train)
     unused = list(of.unused)
     if of.class_names is not None and (named is None or names != named):
         unused.append(of.class_names[0])
@@ -157,7 +157,7 @@ def _examples(split: Split, labels: np.ndarray, groups: Iterator[np.ndarray]) ->
     )
 
 
-def _tell_form(train: Examples, dtype: np.dtype) -> None:
+def _tell_form(train: Examples) -> None:
     """Says what the examples are taken for, where people may mean something else."""
     shape = train.stored.shape[1:]
     sizes = " x ".join(map(str, shape))
@@ -168,7 +168,3 @@ def _tell_form(train: Examples, dtype: np.dtype) -> None:
     elif len(shape) == 2 and train.stored.dtype != np.uint8 and (train.stored[:_ENOUGH] < 0).any():
         remedy = "images.reshape(len(images), -1), or their mean over axis 1, gives rows of features"
         log.info("%s: %s with values below 0 are taken as pictures; if they are tokens, %s", train.name, sizes, remedy)
-    elif len(shape) > 1 and dtype.kind in "iu" and dtype != np.uint8:
-        _, largest = train.value_range()
-        if largest > 1:
-            log.warning("%s: pictures of %s up to %g; give --pixel_max the value of white", train.name, dtype, largest)

@@ -8,7 +8,8 @@ import csv
 import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,11 +157,17 @@ class _Pictures:
     def found(self, name: str) -> str | None:
         """The path of the file that `name` means, with its suffix or without; None: there is none.
 
+        Where there is none of this very name, it is looked for with `/` in place of a backslash, without spaces around
+        it, and in the other spelling that Unicode holds equal.
+
         Raises:
           DataError: it leads out of the folder, or may mean several files.
         """
         if not is_one_line(name):
             raise DataError("a name with a line break or another control character")
+        return next(filter(None, map(self._found, _spellings(name))), None)
+
+    def _found(self, name: str) -> str | None:
         path = os.path.normpath(os.path.join(self.root, name))
         if not self._is_below(path, self.root):
             raise DataError(f"leads out of {self.root}")
@@ -196,6 +203,12 @@ class _Pictures:
     @staticmethod
     def _is_below(path: str, root: str) -> bool:
         return path.startswith(os.path.join(root, ""))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """The name, and what else it may mean, each once."""
+    plain = name.replace("\\", "/").strip()
+    yield from dict.fromkeys((name, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain)))
 
 
 def _has_suffix(value: str) -> bool:

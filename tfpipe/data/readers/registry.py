@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfpipe.config import DataConfig, flag_value
+from tfpipe.data import picture_files
 from tfpipe.data.readers import (
     arrays,
     digits,
@@ -52,8 +53,8 @@ FORMATS = (
     Format(folder.recognise, folder.read, _OF_PICTURES),
     Format(idx.recognise, idx.read, ("numbered_classes",)),
     Format(arrays.recognise_npy, arrays.read_npy, ("labels", "numbered_classes")),
+    Format(hdf5.recognise, hdf5.read, _NAMED),  # By its content, whatever its name is.
     Format(arrays.recognise_npz, arrays.read_npz, _NAMED),
-    Format(hdf5.recognise, hdf5.read, _NAMED),
     Format(matlab.recognise, matlab.read, _NAMED),
     Format(safe_tensors.recognise, safe_tensors.read, _NAMED),
     Format(torch_file.recognise, torch_file.read, _NAMED),
@@ -125,5 +126,19 @@ def find(config: DataConfig) -> Found:
         if value != getattr(DataConfig, option) and not (found and option in found.format.options):
             raise ConfigError(option, flag_value(value), f"{purpose}, and {dataset} is none")
     if found is None:
-        raise DataError(f"{dataset}: {'not a known format' if exists else 'no such data'}; {_KNOWN}")
+        raise DataError(f"{dataset}: {_what_is_there(path) if exists else f'no such data; {_KNOWN}'}")
     return found
+
+
+def _what_is_there(path: pathlib.Path) -> str:
+    """What a path holds that is of no known format, and what would be right."""
+    if not path.is_dir():
+        return f"not a known format; {_KNOWN}"
+    found = picture_files.below(str(path), deep=False)
+    if found.pictures:
+        count = "1 picture" if len(found.pictures) == 1 else f"{len(found.pictures)} pictures"
+        names = picture_files.names(str(path), found.pictures)
+        return f"holds {count} and no folders of classes ({names}); expected a folder for each class, CLASS/PICTURE"
+    if found.skipped:
+        return f"a folder of no known format, with {picture_files.names(str(path), found.skipped)}; {_KNOWN}"
+    return f"an empty folder; {_KNOWN}"

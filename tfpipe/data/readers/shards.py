@@ -86,7 +86,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix == _SUFFIX and not picture_files.is_hidden(path.name) and path.is_file()
+        if path.suffix.lower() == _SUFFIX and not picture_files.is_hidden(path.name) and path.is_file()
     )
 
 

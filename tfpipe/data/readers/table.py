@@ -1,23 +1,29 @@
 """Tables: a CSV file, or a Parquet file, whose columns are features, but for one that has the labels."""
 
 import pathlib
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfpipe.config import Column, DataConfig
+from tfpipe.data.checked import check_float32_tells_apart, float32_may_lose
 from tfpipe.data.examples import Examples
 from tfpipe.data.pictures import is_picture
 from tfpipe.data.readers import arrow, split_column
 from tfpipe.data.readers.categories import Categories, categories
 from tfpipe.data.readers.source import Source
+from tfpipe.data.rows import BLOCK_BYTES, blocks
 from tfpipe.exceptions import ConfigError, DataError, enumeration
 from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
+from tfpipe.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow
 
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?(inf|infinity|nan)", re.IGNORECASE)
+_WITH_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+")
 # Of a column called `split` that holds something else.
 _NO_SPLITS = (
     "it is a feature; if it says the splits, write these words in it, or leave it out and give --split_file=FILE; if "
@@ -107,8 +113,12 @@ def _rows(
             rows[np.arange(n_rows), place + in_categories[name].numbers] = 1
             place += len(in_categories[name].values)
         else:
+            values = column.to_numpy()
+            if float32_may_lose(values.dtype):  # Here: Examples gets them in float32.
+                in_blocks = blocks(values[:, np.newaxis], np.arange(n_rows), BLOCK_BYTES, values.itemsize)
+                check_float32_tells_apart(in_blocks, str(path), [name])
             with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite, which Examples names.
-                rows[:, place] = column.to_numpy()
+                rows[:, place] = values
             place += 1
     return rows, tuple(titles)
 
@@ -118,6 +128,9 @@ def _check_numbers(path: pathlib.Path, columns: dict[str, "pyarrow.ChunkedArray"
     others = {name: column for name, column in columns.items() if not arrow.is_number(column.type)}
     if not others:
         return
+    for name, column in others.items():
+        if arrow.is_text(column.type) and not arrow.is_parquet(path):
+            _check_numbers_as_text(path, name, arrow.texts(column))
     found = enumeration([f"{name} ({column.type})" for name, column in others.items()])
     texts = [name for name, column in others.items() if arrow.is_text(column.type)]
     remedies = []
@@ -128,6 +141,21 @@ def _check_numbers(path: pathlib.Path, columns: dict[str, "pyarrow.ChunkedArray"
         remedies.append("--images_dir=FOLDER says where pictures lie whose names these are")
     remedies.append("or leave them out" if remedies else "leave them out, or make numbers of them")
     raise DataError(f"{path}: no numbers in the columns {found}; {', '.join(remedies)}")
+
+
+def _check_numbers_as_text(path: pathlib.Path, name: str, texts: np.ndarray) -> None:
+    """Raises DataError for the first text of a column most of whose values are numbers, with points or commas."""
+    is_number = np.array([_NUMBER.fullmatch(text.strip()) is not None for text in texts.tolist()])
+    of_comma = np.array([_WITH_COMMA.fullmatch(text.strip()) is not None for text in texts.tolist()])
+    others = np.flatnonzero(~is_number & (texts != ""))
+    if 2 * (is_number | of_comma).sum() <= len(texts) or not len(others):
+        return
+    row = int(others[0])
+    where = f"{path}: column {name!r}, row {row} (counted from 0): {one_line(str(texts[row]))!r:.80}"
+    if of_comma[row]:
+        right = texts[row].strip().replace(",", ".")
+        raise DataError(f"{where} is no number; expected a decimal point and no comma, such as {right}")
+    raise DataError(f"{where} is no number, as most values there are; expected one, or leave out the row or the column")
 
 
 def _is_row_numbers(path: pathlib.Path, name: str, column: "pyarrow.ChunkedArray") -> bool:
