@@ -45,8 +45,9 @@ class Drawn(NamedTuple):
       train_cost: what was minimized, l2 included.
       iterations: how many it took.
       converged: whether it arrived.
-      cost, error, balanced_error, macro_f1, auc, top5_error: see `statistics.figures`; NaN where there is none.
-        Examples of classes that it leaves out are wrong, and have no part in the cost.
+      cost, error, balanced_error, macro_f1, auc, top5_error: see `statistics.figures`; NaN where there is none, and of
+        a head that another one beats for its draw. Examples of classes that it leaves out are wrong, and have no part
+        in the cost.
     """
 
     kind: str

@@ -14,7 +14,7 @@ from tfpipe.exceptions import ConfigError
 from tfpipe.solvers.optimum import Descent
 from tfpipe.solvers.problem import Problems
 from tfpipe.statistics.figures import RISES, Outcomes, names, of_select
-from tfpipe.training.drawn import FIGURES, KINDS, Draw, Drawn
+from tfpipe.training.drawn import FIGURES, KINDS, Draw, Drawn, chosen
 from tfpipe.training.fit import Fit
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.trials import Trial
@@ -119,26 +119,34 @@ class Resampling:
         column = np.arange(len(task.draws), dtype=np.int32)
         return fit, fit.problems(task.scale, np.full(len(column), task.l2), column)
 
-    def measured(self, task: DrawTask, fit: Fit, way: Descent) -> Iterator[Drawn]:
-        """What the heads of a task do, draw by draw."""
-        plan, optimum, there = self._plan, way.optimum(), np.unique(self._labels)
-        of_test = _figures(fit, way.problems, optimum.v, plan.splits.test, FIGURES)
+    def measured(self, task: DrawTask, fit: Fit, way: Descent, before: Sequence[Drawn]) -> list[Drawn]:
+        """What the heads of a task do, draw by draw; on the test where none `before` is better for its draw."""
+        optimum, there = way.optimum(), np.unique(self._labels)
         missing = (~way.problems.there[:, there]).sum(axis=1).tolist()
+        nothing = (np.nan,) * len(FIGURES)
+        found = []
         for head, draw in enumerate(task.draws):
-            choice = choice_cost = np.nan
-            if plan.config.reselect:
-                one = np.array([head])
-                choosing = self._pool.take(self._outside(draw)) if plan.n_folds else plan.splits.validation
-                select = of_select(known(plan.config.select))
-                (found,) = _figures(fit, way.problems.take(one), optimum.v[one], choosing, ("cost", select))
-                choice, choice_cost = found[select], found["cost"]
             rows = int(np.count_nonzero(self._counts(draw)))
+            choice = self._choice(draw, fit, way.problems.take(np.array([head])), optimum.v[[head]])
             found_at = float(optimum.cost[head]), float(optimum.certificate[head])
             ended = int(optimum.iterations[head]), bool(optimum.converged[head])
-            yield Drawn(
-                *draw, rows, missing[head], task.scale, task.l2, choice, choice_cost, *found_at, *ended,
-                *(of_test[head][name] for name in FIGURES),
-            )  # fmt: skip
+            found.append(Drawn(*draw, rows, missing[head], task.scale, task.l2, *choice, *found_at, *ended, *nothing))
+        best = chosen([*before, *found], known(self._plan.config.select))
+        heads = np.array([head for head, one in enumerate(found) if any(one is other for other in best)], np.int64)
+        figures = _figures(fit, way.problems.take(heads), optimum.v[heads], self._plan.splits.test, FIGURES)
+        for head, of_head in zip(heads.tolist(), figures, strict=True):
+            found[head] = found[head]._replace(**{name: of_head[name] for name in FIGURES})
+        return found
+
+    def _choice(self, draw: Draw, fit: Fit, problems: Problems, v: np.ndarray) -> tuple[float, float]:
+        """The figure by which a head competes with others for its draw, and its cost; NaN where there are none."""
+        config = self._plan.config
+        if not config.reselect:
+            return np.nan, np.nan
+        choosing = self._pool.take(self._outside(draw)) if self._plan.n_folds else self._plan.splits.validation
+        select = of_select(known(config.select))
+        (found,) = _figures(fit, problems, v, choosing, ("cost", select))
+        return found[select], found["cost"]
 
     def _tasks(self) -> Iterator[DrawTask]:
         # Those of a bootstrap have nearly all rows, and are read together.

@@ -109,7 +109,7 @@ def _resample(run: SearchRun, model: tuple[np.ndarray, np.ndarray], workers: Wor
         way = run.begun(fit.descent(problems, start, plan.exactness, plan.pairs))
         if not run.descend(fit, way, task.words):
             return
-        run.drawn += resampling.measured(task, fit, way)
+        run.drawn += resampling.measured(task, fit, way, run.drawn)
         run.drawn_at = way.optimum().v
 
 
