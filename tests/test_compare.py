@@ -117,6 +117,30 @@ class MatchTest(parameterized.TestCase):
         with self.assertRaisesRegex(DataError, message):
             matching.match(runs, split)
 
+    def test_a_folder_of_pictures_and_its_features_in_the_order_of_the_paths(self):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        random, features, labels = np.random.default_rng(0), [], []
+        paths = sorted(f"{of_class}/{number:02}.png" for of_class in CLASSES for number in random.permutation(100)[:20])
+        for path in paths:
+            (folder / "pictures" / path).parent.mkdir(parents=True, exist_ok=True)
+            pixels = random.integers(0, 256, (4, 4)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / path)
+            features.append(pixels.ravel() / 255)
+            labels.append(path.partition("/")[0])
+        np.savez(folder / "features.npz", X=np.array(features, np.float32), y=labels)
+        words = random.permutation(["train"] * 40 + ["validation"] * 5 + ["test"] * 15)
+        (folder / "splits.txt").write_text("\n".join(words))
+        of_files, of_rows = (
+            load(folder / name, split_file=folder / "splits.txt") for name in ("pictures", "features.npz")
+        )
+        found = matching.match([measured("a", of_files), measured("b", of_rows)], "test")
+        self.assertEqual(found.by, "rows")
+        self.assertEqual(sorted(found.names.tolist()), np.flatnonzero(words == "test").tolist())
+        for place, row in enumerate(found.names):
+            first, second = (part.test.images[found.places[i][place]] for i, part in enumerate((of_files, of_rows)))
+            np.testing.assert_allclose(first.ravel() / 255, second, atol=1e-6)
+            np.testing.assert_allclose(second, features[row], atol=1e-6)
+
     def test_what_cannot_be_matched(self):
         splits = arrays()
         ours = measured("a", splits)

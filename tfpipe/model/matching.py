@@ -29,8 +29,8 @@ class Measured(NamedTuple):
       confidence: `[n]`, their probabilities in [0, 1].
       loss: `[n]`, the log losses; infinity where the true class has probability 0.
       files: `[n]` text, the file of each; None: they have none.
-      rows: `[n]` int64, ascending: their rows in the array that holds them.
-      labels_by_row: `[M]`, the label of each row of this array, whatever its split; -1 where no split has the row.
+      rows: `[n]` int64, their rows as people list them: in the array that holds them, or by the paths of pictures.
+      labels_by_row: `[M]`, the label of each row, whatever its split; -1 where no split has the row.
       weights, groups: `[n]`, as Examples has them.
     """
 
@@ -90,10 +90,11 @@ def measure(name: str, dataset: str, model: TrainedModel, splits: Splits, exampl
     labels, probabilities = scores.predict(model, splits, examples)
     outcomes = Outcomes(labels, probabilities)
     numbers = np.array(scores.numbers_of(splits.class_names, model.class_names))
-    labels_by_row = np.full(len(examples.stored), _NOT_THERE)
-    for part in (splits.train, splits.validation, splits.test):
-        if part.stored is examples.stored:
-            labels_by_row[part.rows] = numbers[part.labels]
+    parts = [part for part in (splits.train, splits.validation, splits.test) if part.stored is examples.stored]
+    n_listed = max((int(_rows(part).max(initial=-1)) + 1 for part in parts if part.listed is not None), default=0)
+    labels_by_row = np.full(n_listed or len(examples.stored), _NOT_THERE)
+    for part in parts:
+        labels_by_row[_rows(part)] = numbers[part.labels]
     return Measured(
         name,
         dataset,
@@ -103,11 +104,15 @@ def measure(name: str, dataset: str, model: TrainedModel, splits: Splits, exampl
         probabilities.max(axis=1),
         outcomes.loss,
         examples.files,
-        examples.rows,
+        _rows(examples),
         labels_by_row,
         examples.weights,
         examples.groups,
     )
+
+
+def _rows(examples: Examples) -> np.ndarray:
+    return examples.rows if examples.listed is None else examples.listed
 
 
 def match(runs: Sequence[Measured], split: str) -> Matched:
@@ -205,12 +210,13 @@ def _by_rows(runs: Sequence[Measured], numbers: Sequence[np.ndarray], split: str
         rows = np.flatnonzero(there)
         labels = first.labels_by_row[rows], of_run[run.labels_by_row[rows]]
         _check_labels(first, run, *labels, rows, first.class_names)
-        if not np.array_equal(first.rows, run.rows):
+        if not np.array_equal(np.sort(first.rows), np.sort(run.rows)):
             shared = len(np.intersect1d(first.rows, run.rows))
             split_sizes = f"{len(first.rows)} and {len(run.rows)} rows, {shared} of them shared"
             remedy = "expected one split_seed, and the other options of splits alike"
             raise DataError(f"{who}: other {split} splits: {split_sizes}; {remedy}")
-    return np.tile(np.arange(len(first.rows)), (len(runs), 1))
+    in_order = [np.argsort(run.rows, kind="stable") for run in runs]
+    return np.stack([of_run[np.argsort(in_order[0], kind="stable")] for of_run in in_order])
 
 
 def _check_labels(
