@@ -266,7 +266,7 @@ class RunTest(parameterized.TestCase):
         saved = checkpoints.load()
         del saved.facts["identity"]["settings"]["calibrate"], saved.facts["identity"]["settings"]["init"]
         checkpoints.save(99, saved)
-        with self.assertRaisesRegex(tfpipe.exceptions.WorkdirError, "calibrate=False, not True"):
+        with self.assertRaisesRegex(tfpipe.exceptions.WorkdirError, "calibrate=None, not True"):
             tfpipe.train(self.config(), splits(), workdir)
         self.assertNotIn("calibration", tfpipe.train(config, splits(), workdir).report)
 

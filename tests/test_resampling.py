@@ -83,6 +83,7 @@ class DrawsTest(parameterized.TestCase):
         plain = tfpipe.train(config(precision=precision), data).report
         found = tfpipe.train(config(precision=precision, subsets=(0.1, 1), seeds=2), data).report
         self.assertEqual((found["train_cost"], found["l2"]), (plain["train_cost"], plain["l2"]))
+        self.assertLen(found["draws"], 3)
         for one in found["draws"][2:]:
             self.assertEqual((one["size"], one["rows"]), (1.0, 4000))
             self.assertAlmostEqual(one["train_cost"], plain["train_cost"], delta=1e-6 * plain["train_cost"])
@@ -100,7 +101,10 @@ class DrawsTest(parameterized.TestCase):
             self.assertAlmostEqual(point["error"]["deviation"], np.std(errors, ddof=1))
             low, high = np.quantile(errors, [0.025, 0.975])
             if point["kind"] == "shots":
-                low, high = scipy.stats.t.interval(0.95, 2, np.mean(errors), np.std(errors, ddof=1) / math.sqrt(3))
+                mean = np.mean(errors)
+                half = scipy.stats.t.ppf(0.975, 2) * np.std(errors, ddof=1) / math.sqrt(3) / (mean * (1 - mean))
+                at = math.log(mean / (1 - mean))
+                low, high = (1 / (1 + math.exp(-(at + sign * half))) for sign in (-1, 1))
             self.assertAlmostEqual(point["error"]["low"], low)
             self.assertAlmostEqual(point["error"]["high"], high)
         rows = report.tables(found)["curves"]
@@ -121,15 +125,16 @@ class DrawsTest(parameterized.TestCase):
         one = found["draws"][lacks.index(True)]
         rare = float((splits().test.labels == 2).mean())
         self.assertGreaterEqual(one["error"], rare)
-        self.assertTrue(math.isfinite(one["cost"]))
+        self.assertIsNone(one["cost"])
+        self.assertIsNotNone(found["draws"][-1]["cost"])
 
     def test_rows_without_weight_are_in_no_draw(self):
         data = splits()
         weights = np.ones(160)
         weights[::2] = 0
         data = dataclasses.replace(data, train=data.train.annotated(weights, None))
-        found = tfpipe.train(config(subsets=(1,), shots=(1000,), seeds=1), data).report
-        self.assertEqual([one["rows"] for one in found["draws"]], [140, 140])
+        found = tfpipe.train(config(subsets=(1,), shots=(1000,), seeds=3), data).report
+        self.assertEqual([one["rows"] for one in found["draws"]], [140, 140])  # Of all rows one draw.
 
     def test_groups_are_drawn_whole(self):
         found = tfpipe.train(config(subsets=(0.25,), bootstrap=3, seeds=2), splits(groups=10)).report
@@ -201,16 +206,39 @@ class RefusedTest(parameterized.TestCase):
 
     def test_without_test_examples(self):
         data = tfpipe.load("digits", test_split=0)
-        with self.assertRaisesRegex(ConfigError, "bootstrap=5: are measured on test examples; take at least 1"):
+        message = "bootstrap=5: are measured on test examples; take at least 1 that has weight"
+        with self.assertRaisesRegex(ConfigError, message):
             tfpipe.train(TrainConfig(bootstrap=5), data)
+        data = splits()
+        data = dataclasses.replace(data, test=data.test.annotated(np.zeros(80), None))
+        with self.assertRaisesRegex(ConfigError, message):
+            tfpipe.train(config(bootstrap=5), data)
+
+    def test_a_bootstrap_of_rare_classes_and_few_groups(self):
+        data = splits((1500, 60, 80))
+        labels = np.where(np.arange(1500) == 7, 1, 0)
+        rare = dataclasses.replace(data, train=Examples(data.train.images, labels))
+        with self.assertRaisesRegex(ConfigError, "bootstrap=20: draw [0-9]+ has rows of one class alone; the other c"):
+            tfpipe.train(config(bootstrap=20, folds=0, refit=False), rare)
+        few = splits((1500, 60, 80), groups=600)
+        with self.assertRaisesRegex(ConfigError, "bootstrap=60: leave no rows on which .*; give a validation split"):
+            tfpipe.train(config(bootstrap=60, folds=2, reselect=True), few)
 
 
 class SpreadTest(absltest.TestCase):
     def test_one_draw_and_none(self):
-        self.assertEqual(spread([0.5], bootstrap=False)[0], 0.5)
-        self.assertTrue(all(map(math.isnan, spread([0.5], bootstrap=True)[1:])))
-        self.assertTrue(all(map(math.isnan, spread([math.nan, math.inf], bootstrap=True))))
-        self.assertEqual(spread([1.0, math.inf, 3.0], bootstrap=False).mean, 2.0)
+        self.assertEqual(spread([0.5], bootstrap=False, is_share=True)[0], 0.5)
+        self.assertTrue(all(map(math.isnan, spread([0.5], bootstrap=True, is_share=True)[1:])))
+        self.assertTrue(all(map(math.isnan, spread([math.nan, math.inf], bootstrap=True, is_share=True))))
+        self.assertEqual(spread([1.0, math.inf, 3.0], bootstrap=False, is_share=False).mean, 2.0)
+
+    def test_no_interval_leaves_the_scale(self):
+        found = spread([0.01, 0.9], bootstrap=False, is_share=True)
+        self.assertTrue(0 < found.low < 0.455 < found.high < 1)
+        self.assertTrue(all(map(math.isnan, spread([0.0, 0.0], bootstrap=False, is_share=True)[2:])))
+        cost = spread([0.1, 5.0], bootstrap=False, is_share=False)
+        half = scipy.stats.t.ppf(0.975, 1) * np.std([0.1, 5.0], ddof=1) / math.sqrt(2) / 2.55
+        np.testing.assert_allclose(cost[2:], [2.55 * math.exp(-half), 2.55 * math.exp(half)], rtol=1e-12)
 
 
 class ResumeTest(parameterized.TestCase):
@@ -221,6 +249,18 @@ class ResumeTest(parameterized.TestCase):
     @pytest.mark.exhaustive
     def test_it_is_stopped_after_every_evaluation(self, options):
         self.check(stride=1, **options)
+
+    def test_a_run_that_ends_on_the_way_tells_the_draws_that_are_done(self):
+        data, looks = made.splits(120, 40, 50), iter(range(10_000))
+        wanted = config(l2=(1e-1, 1e-3), folds=3, shots=(2, 5), seeds=3, reselect=True)
+        whole = tfpipe.train(wanted, data).report
+        stop = whole["evaluations"] - 5
+        found = tfpipe.train(wanted, data, should_stop=lambda: next(looks) >= stop).report
+        self.assertTrue(found["interrupted"])
+        n = len(found["draws"])
+        self.assertIn(f"{n} of 6 draws were made before the run ended", found["warnings"])
+        self.assertEqual(found["draws"], whole["draws"][:n])
+        self.assertGreater(n, 2)
 
     def check(self, stride, **options):
         data = made.splits(120, 40, 50)

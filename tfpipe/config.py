@@ -472,7 +472,7 @@ class TrainConfig:
     )
     calibrate: bool | None = _option_of(
         "lbfgs",
-        False,
+        None,
         "divide the logits of the saved model by a temperature, fitted on examples that the models of the setting that "
         "is taken have not seen, so that its probabilities are worth what they say; no prediction changes",
     )

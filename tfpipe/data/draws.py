@@ -6,8 +6,8 @@ each class hold the 8, and a tenth of all holds the hundredth.
 
 import numpy as np
 
-# Other draws than those of splits, of folds, and of orders of the training examples.
-_NESTED, _BOOTSTRAP = 1 << 33, 1 << 34
+# Other draws than those of splits, of folds, of intervals, and of orders of the training examples.
+_NESTED, _BOOTSTRAP = 1 << 34, 1 << 35
 
 
 def shots(labels: np.ndarray, count: int, seed: int, number: int) -> np.ndarray:

@@ -221,11 +221,14 @@ def curve(points: Sequence[dict[str, Any]], draws: Sequence[dict[str, Any]]) -> 
     for number, kind in enumerate(dict.fromkeys(point["kind"] for point in points)):
         own, colour = [point for point in points if point["kind"] == kind], f"C{number}"
         of_kind = [draw for draw in draws if draw["kind"] == kind]
-        axis.plot(*([draw[name] for draw in of_kind] for name in ("rows", "error")), ".", color=colour, alpha=0.4)
+        axis.plot(
+            *([draw[name] for draw in of_kind] for name in ("rows", "error")), "x", color=colour, alpha=0.7, zorder=3
+        )
         rows, mean = [point["rows"] for point in own], [point["error"]["mean"] for point in own]
         low, high = ([point["error"][side] for point in own] for side in ("low", "high"))
-        half = [0 if lo is None else (hi - lo) / 2 for lo, hi in zip(low, high, strict=True)]
-        axis.errorbar(rows, mean, half, marker="o", markersize=5, capsize=3, color=colour, label=kind)
+        ends = [(m, m) if lo is None else (lo, hi) for m, lo, hi in zip(mean, low, high, strict=True)]
+        bars = np.abs(np.array(ends).T - mean)
+        axis.errorbar(rows, mean, bars, marker="o", markersize=5, capsize=3, color=colour, label=kind)
     axis.legend()
     axis.set(xscale="log", xlabel="training rows", ylabel="test error", title="what fewer training rows do")
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")

@@ -35,7 +35,7 @@ def fitted(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = 
     else:
         counted = weights > 0
         logits, labels, weights = logits[counted], labels[counted], weights[counted]
-        counts = weights * (weights.sum() / np.square(weights).sum())
+        counts = weights * (weights.sum() / max(np.square(weights).sum(), np.finfo(np.float64).tiny))
     if not (logits.argmax(axis=1) != labels).any():
         return 1.0
     problem = _Problem(logits, labels, counts)

@@ -34,6 +34,8 @@ class Calibration(NamedTuple):
         """What must be said of it: lines."""
         if self.wrong:
             return []
+        if not self.examples:
+            return ["no validation example has weight and a class that its model knows: the temperature is 1"]
         return [f"no error among {self.examples} validation examples says how sure is too sure: the temperature is 1"]
 
 
@@ -93,12 +95,12 @@ def compared(calibration: Calibration, model: TrainedModel, examples: Examples, 
         return Comparison(None, figures, calibration.remarks)
     W, b = model.fitted
     before = model._replace(W=W, b=b, temperature=None)
-    counted = there[examples.labels]
+    weights = there[examples.labels] * (1.0 if examples.weights is None else examples.weights)
     diagnoses = {}
     for when, of in (("before", before), ("after", model)):
         outcomes = tested.outcomes(of, examples)
         diagnoses[when] = Diagnosis.of(outcomes)
-        cost = float(outcomes.loss[counted].mean()) if counted.any() else np.nan
+        cost = outcomes.figure("cost", weights) if weights.any() else np.nan
         figures[when] = {"calibration_error": diagnoses[when].calibration().error, "cost": finite(cost)}
     errors, costs = ([figures[when][name] for when in ("after", "before")] for name in ("calibration_error", "cost"))
     log.info(

@@ -33,7 +33,8 @@ def of_search(settings: Settings, fit: Fit, model: TrainedModel) -> dict[str, An
         path = along_path(
             model, [settings.trials[number].l2 for number in own], of_deviations, own.index(settings.number)
         )
-    return {"unit": _DEVIATION, "classes": of_classes(model, deviations), "path": path}
+    W, _ = model.fitted  # As the path has them: without a temperature.
+    return {"unit": _DEVIATION, "classes": of_classes(model._replace(W=W), deviations), "path": path}
 
 
 def of_sgd(splits: Splits, model: TrainedModel | None) -> dict[str, Any] | None:

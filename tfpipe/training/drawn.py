@@ -1,5 +1,6 @@
 """What came of draws of training rows: of each the head that is taken, and the points of curves. NumPy only."""
 
+import collections
 import itertools
 import math
 from collections.abc import Sequence
@@ -46,8 +47,8 @@ class Drawn(NamedTuple):
       iterations: how many it took.
       converged: whether it arrived.
       cost, error, balanced_error, macro_f1, auc, top5_error: see `statistics.figures`; NaN where there is none, and of
-        a head that another one beats for its draw. Examples of classes that it leaves out are wrong, and have no part
-        in the cost.
+        a head that another one beats for its draw. Examples of classes that it leaves out are wrong; where there are
+        some, there is no cost.
     """
 
     kind: str
@@ -104,15 +105,23 @@ def curves(heads: Sequence[Drawn]) -> list[dict[str, Any]]:
         for name in FIGURES:
             values = [getattr(one, name) for one in some]
             if not all(map(math.isnan, values)):
-                found = spread(values, bootstrap=kind == "bootstrap")._asdict()
+                found = spread(values, bootstrap=kind == "bootstrap", is_share=name != "cost")._asdict()
                 point[name] = {of: finite(value) for of, value in found.items()}
         points.append(point)
     return points
 
 
-def warnings(heads: Sequence[Drawn]) -> list[str]:
-    """What must be said of them: lines."""
+def finished(drawn: Sequence[Drawn], settings: int) -> list[Drawn]:
+    """The heads of draws that were fitted with all of so many settings: a run may have ended on the way."""
+    counts = collections.Counter((one.kind, one.size, one.number) for one in drawn)
+    return [one for one in drawn if counts[one.kind, one.size, one.number] == settings]
+
+
+def warnings(heads: Sequence[Drawn], wanted: int) -> list[str]:
+    """What must be said of the heads of draws, one for each, of which so many were wanted: lines."""
     lines = []
+    if len(heads) < wanted:
+        lines.append(f"{len(heads)} of {wanted} draws were made before the run ended")
     if missing := sum(one.missing > 0 for one in heads):
         lines.append(f"{missing} of {len(heads)} draws have no row of some class: it is wrong there wherever it occurs")
     if unfinished := sum(not one.converged for one in heads):

@@ -15,7 +15,7 @@ _FREE = ("checkpoint_every", "device", "profile", "tensorboard")
 # More of them prolongs a run.
 _MAY_GROW = ("epochs", "patience")
 # What a run had that is from before there was such a setting; of any other, None.
-_BEFORE = {"select": "error", "sample_weights_count_in": "training", "calibrate": "False"}
+_BEFORE = {"select": "error", "sample_weights_count_in": "training"}
 # Rules by which figures are made. A run that has ended keeps those of before.
 _RULES = ("sample_weights_count_in",)
 

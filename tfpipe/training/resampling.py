@@ -20,11 +20,7 @@ from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.trials import Trial
 
 SEEDS = 5
-# Heads times classes that one product has side by side.
-_MOST_COLUMNS = 640
 _SCORE_BYTES = 256 << 20
-# A bootstrap of so many rows has several classes, and leaves rows out.
-_SURE = 1000
 
 
 class DrawTask(NamedTuple):
@@ -77,27 +73,32 @@ class Resampling:
     @property
     def words(self) -> str:
         """What is fitted, for people."""
-        draws_ = [*self._draws()]
+        draws_ = [*self.draws()]
         how = "with its own setting" if self._plan.config.reselect else "with the setting that was taken"
         return f"{len(draws_)} draws of {len(self._labels)} training rows, each {how}"
 
     def check(self) -> None:
-        """Raises ConfigError for draws that cannot be fitted, or have no rows on which to choose their settings."""
-        config = self._plan.config
-        if not len(self._plan.splits.test):
+        """Raises ConfigError for draws that cannot be fitted or measured, or have no rows to choose their settings."""
+        config, test = self._plan.config, self._plan.splits.test
+        if not len(test) or (test.weights is not None and not test.weights.any()):
             name = next(name for name in KINDS if getattr(config, name))
-            raise ConfigError(name, flag_value(getattr(config, name)), "are measured on test examples; take at least 1")
-        for draw in self._draws():
-            if draw.kind == "bootstrap" and len(self._labels) >= _SURE:
-                continue
-            drawn = self._counts(draw)[self._counted]
+            problem = "are measured on test examples; take at least 1 that has weight"
+            raise ConfigError(name, flag_value(getattr(config, name)), problem)
+        for draw in self.draws():
+            is_drawn = self._counts(draw)[self._counted] > 0
             name, value = draw.kind, flag_value(getattr(config, draw.kind))
-            if len(np.unique(self._labels[drawn > 0])) < 2:
-                problem = f"draw {draw.number + 1} has rows of one class alone; give more"
-                raise ConfigError(name, value, f"{problem} than {draw.size:g}" if name == "subsets" else problem)
+            if np.count_nonzero(np.bincount(self._labels, is_drawn)) < 2:
+                remedy = f"give more than {draw.size:g}" if name == "subsets" else "the other classes are too rare"
+                raise ConfigError(name, value, f"draw {draw.number + 1} has rows of one class alone; {remedy}")
             if config.reselect and self._plan.n_folds and not len(self._outside(draw)):
                 problem = "leave no rows on which reselect could choose their settings"
-                raise ConfigError(name, value, f"{problem}; give smaller ones, or a validation split")
+                smaller = "" if name == "bootstrap" else "smaller ones, or "
+                raise ConfigError(name, value, f"{problem}; give {smaller}a validation split")
+
+    @property
+    def settings(self) -> int:
+        """With how many settings each draw is fitted."""
+        return sum(map(len, self._values.values()))
 
     def tasks(self, done: int) -> Iterator[DrawTask]:
         """What is to be fitted, one after the other, once `done` heads are."""
@@ -133,8 +134,11 @@ class Resampling:
             found.append(Drawn(*draw, rows, missing[head], task.scale, task.l2, *choice, *found_at, *ended, *nothing))
         best = chosen([*before, *found], known(self._plan.config.select))
         heads = np.array([head for head, one in enumerate(found) if any(one is other for other in best)], np.int64)
-        figures = _figures(fit, way.problems.take(heads), optimum.v[heads], self._plan.splits.test, FIGURES)
+        test = self._plan.splits.test
+        figures = _figures(fit, way.problems.take(heads), optimum.v[heads], test, FIGURES)
         for head, of_head in zip(heads.tolist(), figures, strict=True):
+            if not way.problems.there[head, test.labels].all():
+                of_head["cost"] = np.nan  # That of fewer classes would look better than those of other draws.
             found[head] = found[head]._replace(**{name: of_head[name] for name in FIGURES})
         return found
 
@@ -150,19 +154,21 @@ class Resampling:
 
     def _tasks(self) -> Iterator[DrawTask]:
         # Those of a bootstrap have nearly all rows, and are read together.
-        together = max(1, min(self._plan.most_heads, _MOST_COLUMNS // self._plan.splits.n_out))
-        for kind, of_kind in itertools.groupby(self._draws(), key=lambda draw: draw.kind):
+        together = self._plan.draws_at_once
+        for kind, of_kind in itertools.groupby(self.draws(), key=lambda draw: draw.kind):
             every, step = tuple(of_kind), together if kind == "bootstrap" else 1
             for begin in range(0, len(every), step):
                 for scale, values in self._values.items():
                     for l2 in values:
                         yield DrawTask(every[begin : begin + step], scale, l2, l2 != values[0])
 
-    def _draws(self) -> Iterator[Draw]:
-        config = self._plan.config
-        for kind in ("shots", "subsets"):
-            for size in sorted(getattr(config, kind) or ()):
-                yield from (Draw(kind, size, number) for number in range(config.seeds or SEEDS))
+    def draws(self) -> Iterator[Draw]:
+        """All of them; those of all rows once."""
+        config, largest = self._plan.config, int(np.bincount(self._labels).max())
+        for kind, of_all in (("shots", largest), ("subsets", 1)):
+            for size in sorted(set(getattr(config, kind) or ())):
+                of_size = 1 if size >= of_all else config.seeds or SEEDS
+                yield from (Draw(kind, size, number) for number in range(of_size))
         yield from (Draw("bootstrap", 1.0, number) for number in range(config.bootstrap or 0))
 
     def _counts(self, draw: Draw) -> np.ndarray:

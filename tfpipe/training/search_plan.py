@@ -32,6 +32,8 @@ _MOST_AT_ONCE = 4
 _ROUGHLY = 10.0
 # Of all memory, for what heads remember: not of what is free now, or a run that goes on would try others at once.
 _SHARE_OF_MEMORY = 0.25
+# Heads times classes that one product has side by side.
+_MOST_COLUMNS = 640
 # So much is taken without looking.
 _SMALL_BYTES = 64 << 20
 
@@ -169,6 +171,11 @@ class SearchPlan(NamedTuple):
         return max(1, min(_MOST_AT_ONCE, self.most_heads // len(self.columns)))
 
     @property
+    def draws_at_once(self) -> int:
+        """How many draws of a bootstrap are fitted side by side."""
+        return max(1, min(self.most_heads, _MOST_COLUMNS // self.splits.n_out))
+
+    @property
     def most_heads(self) -> int:
         """How many heads fit side by side."""
         return self._most_heads(self.pairs)
@@ -217,6 +224,8 @@ class SearchPlan(NamedTuple):
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
         settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds)}
         settings |= {"at_once": str(self.at_once), "pairs": str(self.pairs)} | of_weights(self.validating)
+        if self.config.bootstrap:
+            settings["draws_at_once"] = str(self.draws_at_once)
         if self.warm_start is not None:  # Its content, wherever it lies.
             settings["init"] = self.warm_start.digest
         sizes = (of_scale * len(self.splits.scales), self.splits.n_out, self.splits.n_in)

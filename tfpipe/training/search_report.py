@@ -15,10 +15,11 @@ from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.solvers.optimum import Optimum
 from tfpipe.training import coefficients
 from tfpipe.training.calibration import Comparison
-from tfpipe.training.drawn import Drawn, as_json, chosen, curves
+from tfpipe.training.drawn import Drawn, as_json, chosen, curves, finished
 from tfpipe.training.drawn import warnings as of_drawn
 from tfpipe.training.fit import Fit, Saved
 from tfpipe.training.report import besides, finite
+from tfpipe.training.resampling import Resampling
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.search_warnings import warnings
 from tfpipe.training.settings import Settings
@@ -70,7 +71,7 @@ def build(
       drawn: the heads that were fitted to draws of the rows.
     """
     splits, config = plan.splits, plan.config
-    of_draws = chosen(drawn, known(config.select))
+    of_draws, n_draws = _draws(plan, settings, drawn)
     taken, number = settings.taken, settings.number
     grid = [
         {
@@ -102,7 +103,7 @@ def build(
     assert number is not None
     own = {name: value for name, value in grid[number].items() if name != "diverged"}
     carries = coefficients.of_search(settings, fit, model)
-    lines = [*warnings(plan, settings, optimum, saved, interrupted=interrupted), *of_drawn(of_draws)]
+    lines = [*warnings(plan, settings, optimum, saved, interrupted=interrupted), *of_drawn(of_draws, n_draws)]
     of_calibration = {} if comparison is None else {"calibration": comparison.figures}
     return own | of_taken | of_calibration | {
         "gradient": finite(float(optimum.gradient[0])),
@@ -142,6 +143,15 @@ def build(
         "interrupted": interrupted,
         "versions": {"python": platform.python_version(), **versions()},
     }  # fmt: skip
+
+
+def _draws(plan: SearchPlan, settings: Settings, drawn: Sequence[Drawn]) -> tuple[list[Drawn], int]:
+    """The best head of each draw that was fitted with all of its settings, and how many draws were wanted."""
+    if not plan.draws:
+        return [], 0
+    resampling = Resampling(plan, settings.trials if plan.config.reselect else [settings.taken])
+    whole = finished(drawn, resampling.settings)
+    return chosen(whole, known(plan.config.select)), sum(1 for _ in resampling.draws())
 
 
 def trained_model(
