@@ -270,6 +270,19 @@ class RunTest(parameterized.TestCase):
             tfpipe.train(self.config(), splits(), workdir)
         self.assertNotIn("calibration", tfpipe.train(config, splits(), workdir).report)
 
+    def test_a_state_of_sgd_from_before_there_were_such_options_goes_on(self):
+        workdir, data = self.workdir(), splits()
+        config = TrainConfig(solver="sgd", learning_rate=0.1, epochs=3, batch_size=32, tensorboard=False)
+        before = tfpipe.train(config, data, workdir).report
+        checkpoints = Checkpoints(workdir / "checkpoints")
+        saved = checkpoints.load()
+        for name in ("calibrate", "init", "shots", "subsets", "seeds", "bootstrap", "reselect"):
+            del saved.facts["identity"]["settings"][name]
+        checkpoints.save(99, saved)
+        self.assertEqual(tfpipe.train(config, data, workdir).report["grid"], before["grid"])
+        longer = tfpipe.train(dataclasses.replace(config, epochs=6), data, workdir).report
+        self.assertEqual(longer["grid"][0]["epochs"], 6)
+
     def test_it_goes_on_to_the_same_bits(self):
         self.assert_goes_on(folds=2)
 

@@ -16,6 +16,8 @@ _FREE = ("checkpoint_every", "device", "profile", "tensorboard")
 _MAY_GROW = ("epochs", "patience")
 # What a run had that is from before there was such a setting; of any other, None.
 _BEFORE = {"select": "error", "sample_weights_count_in": "training"}
+# What an option that may be on is where it is not.
+_OFF = {"None", "False"}
 # Rules by which figures are made. A run that has ended keeps those of before.
 _RULES = ("sample_weights_count_in",)
 
@@ -73,7 +75,7 @@ class RunIdentity(NamedTuple):
         for name in ["solver"] if another else self.settings:
             value = self.settings[name]
             old = before.settings.get(name, _BEFORE.get(name, "None"))
-            if value == old or name in (*_FREE, *free):
+            if value == old or name in (*_FREE, *free) or {value, old} == _OFF:
                 continue
             if name in _MAY_GROW and old.isdecimal() and value.isdecimal():
                 if int(value) < int(old):
