@@ -11,11 +11,14 @@ class Meter:
       examples_per_step: on average.
       steps: that were done before.
       seconds: that these took.
+
+    Attributes:
+      examples_per_step: see there; what follows may take others.
     """
 
     def __init__(self, clock: Callable[[], float], examples_per_step: float, steps: int, seconds: float):
         self._clock = clock
-        self._examples_per_step = examples_per_step
+        self.examples_per_step = examples_per_step
         self._before = seconds
         self._begin = clock()
         self._laps = dict.fromkeys(("span", "validation"), (steps, self._begin))
@@ -29,4 +32,4 @@ class Meter:
         """Ends a lap of `what`, a `span` or a `validation`, when `steps` are done: its examples a second."""
         (before, begin), self._laps[what] = self._laps[what], (steps, self._clock())
         # A clock may stand still, as in a test.
-        return (steps - before) * self._examples_per_step / max(self._laps[what][1] - begin, 1e-9)
+        return (steps - before) * self.examples_per_step / max(self._laps[what][1] - begin, 1e-9)

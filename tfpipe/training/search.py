@@ -103,6 +103,7 @@ def _resample(run: SearchRun, model: tuple[np.ndarray, np.ndarray], workers: Wor
     log.info("%s", resampling.words)
     for task in resampling.tasks(len(run.drawn)):
         fit, problems = resampling.fit(task, workers)
+        run.meter.examples_per_step = fit.n
         start = problems.start() if plan.config.reselect else fit.coordinates(problems, *model)
         if task.goes_on:
             start = run.drawn_at
