@@ -7,8 +7,9 @@ from absl.testing import absltest, parameterized
 
 from tfpipe.solvers import path
 from tfpipe.solvers.problem import Problems
+from tfpipe.statistics.units import Units
 from tfpipe.training import trials
-from tfpipe.training.trials import Path, Trial, Units
+from tfpipe.training.trials import Path, Trial
 
 
 def trial(l2, cost, *, cost_error=0.1, error=0.2, certificate=0.0, standardize="none"):

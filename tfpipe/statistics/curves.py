@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 
+from tfpipe.statistics.intervals import around
+
 _LEVEL = 0.95
 
 
@@ -50,9 +52,4 @@ def spread(values: Sequence[float], *, bootstrap: bool, is_share: bool) -> Sprea
     if mean == 0 or (is_share and mean == 1):
         return Spread(mean, deviation, math.nan, math.nan)
     half = float(scipy.special.stdtrit(len(found) - 1, (1 + _LEVEL) / 2)) * deviation / math.sqrt(len(found))
-    if is_share:
-        at, half = float(scipy.special.logit(mean)), half / (mean * (1 - mean))
-        low, high = scipy.special.expit([at - half, at + half]).tolist()
-    else:
-        low, high = (mean * math.exp(sign * half / mean) for sign in (-1, 1))
-    return Spread(mean, deviation, low, high)
+    return Spread(mean, deviation, *around(mean, half, has_end=is_share))

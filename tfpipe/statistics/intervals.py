@@ -151,11 +151,11 @@ def _of_draws(name: str, value: float, drawn: np.ndarray, wanted: int, n_units: 
     half = float(stdtrit(n_units - 1, _QUANTILE)) * deviation
     notes = [f"{len(drawn)} draws, not {wanted}"] * (len(drawn) < wanted)
     notes += [f"of {n_units} {what} alone, so rough"] * (n_units < _FEW_UNITS)
-    between = _around(value, half, has_end=name != "cost")
+    between = around(value, half, has_end=name != "cost")
     return Estimate(value, between, "bootstrap", len(drawn), "; ".join(notes) or None)
 
 
-def _around(value: float, half: float, *, has_end: bool) -> tuple[float, float]:
+def around(value: float, half: float, *, has_end: bool) -> tuple[float, float]:
     """From `half` below a value to as much above, on the scale of logits, or of logarithms where 1 is no end."""
     if has_end:
         half /= value * (1 - value)

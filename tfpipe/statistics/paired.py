@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
+from tfpipe.statistics.units import Units
+
 CONFIDENCE = 0.95
 # Signs of up to so many units are all tried; of more so many assignments are drawn.
 _MOST_EXACT = 14
@@ -103,14 +105,10 @@ def mean_difference(differences: np.ndarray, weights: np.ndarray | None, groups:
       weights: `[n]`, at least 0, one above; None: each counts once.
       groups: `[n]` integers, of which equal ones are one unit; None: each example is one.
     """
-    weights = np.ones(len(differences)) if weights is None else weights
-    total = weights.sum()
-    value = float(weights @ differences / total)
-    rest = _of_units(weights * (differences - value), weights, groups)
-    n_units = len(rest)
-    if n_units < 2 or not rest.any():  # No spread is no knowledge of it: an interval of no width would be a lie.
+    value, error = Units.of(groups, weights).mean(differences)
+    if not 0 < error < math.inf:  # No spread is no knowledge of it: an interval of no width would be a lie.
         return Difference(value, math.nan, math.nan, math.nan)
-    error = float(np.sqrt(n_units / (n_units - 1) * np.square(rest).sum()) / total)
+    n_units = len(_of_units(differences, weights, groups))
     half = float(special.stdtrit(n_units - 1, (1 + CONFIDENCE) / 2)) * error
     return Difference(value, error, value - half, value + half)
 

@@ -14,6 +14,8 @@ import math
 import numpy as np
 import scipy.optimize
 
+from tfpipe.statistics.intervals import effective
+
 _CHUNK_BYTES = 32 << 20
 # Of s = -log T, between two looks for a root of df/ds: no loss bends sharply on this scale.
 _STEP = 0.1
@@ -30,14 +32,12 @@ def fitted(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = 
         weights that would say as much (Kish 1965, "Survey Sampling"), so that the prior means the same whatever their
         unit, and few rows that have nearly all of the weight count as few.
     """
-    if weights is None:
-        counts = np.ones(len(labels))
-    else:
-        counted = weights > 0
-        logits, labels, weights = logits[counted], labels[counted], weights[counted]
-        counts = weights * (weights.sum() / max(np.square(weights).sum(), np.finfo(np.float64).tiny))
+    weights = np.ones(len(labels)) if weights is None else weights
+    counted = weights > 0
+    logits, labels, weights = logits[counted], labels[counted], weights[counted]
     if not (logits.argmax(axis=1) != labels).any():
         return 1.0
+    counts = weights * (effective(weights) / weights.sum())
     problem = _Problem(logits, labels, counts)
     return math.exp(-min(problem.minima(), key=lambda s: problem.at(s)[0]))
 

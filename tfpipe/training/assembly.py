@@ -118,9 +118,9 @@ def _evaluations(plan: Plan, placed: list[Resident], left_out: np.ndarray, worke
 
 
 def _of_test(examples: Examples) -> np.ndarray | None:
-    """What the test examples count, `[n]` float64 up to 1; None: all 1. They may all count nothing."""
-    weights = examples.weights
-    return None if weights is None else weights / max(weights.max(), np.finfo(np.float64).tiny)
+    """As `measured_weights`, of test examples, which may all count nothing."""
+    has_none = examples.weights is not None and not examples.weights.any()
+    return examples.weights if has_none else measured_weights(examples)
 
 
 def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int) -> int:
