@@ -47,23 +47,19 @@ class DrawTask(NamedTuple):
 
 
 class Resampling:
-    """The draws of a search, whose settings are known.
+    """The draws of a search.
 
     Args:
       plan: of the search.
-      trials: with whose settings draws are fitted: all that were tried, or the one that was taken.
     """
 
-    def __init__(self, plan: SearchPlan, trials: Sequence[Trial]):
+    def __init__(self, plan: SearchPlan):
         self._plan = plan
-        self._values: dict[str, list[float]] = {}
-        for trial in trials:
-            self._values.setdefault(trial.standardize, []).append(trial.l2)
         self._fit: tuple[tuple[Draw, ...], Fit | None] = (), None
         splits = plan.splits
         # Where the validation split chooses a setting for each draw, it has no part in the draws.
-        joins = plan.n_folds > 0 or (plan.refits and not plan.config.reselect)
-        self._pool = splits.train.joined(splits.validation) if joins else splits.train
+        joins = not plan.n_folds and plan.refits and not plan.config.reselect
+        self._pool = splits.train.joined(splits.validation) if joins else plan.examples
         weights = plan.counted(np.ones((1, len(self._pool))), self._pool)[0]
         self._counted = np.flatnonzero(weights)
         self._labels = self._pool.labels[self._counted]
@@ -95,14 +91,9 @@ class Resampling:
                 smaller = "" if name == "bootstrap" else "smaller ones, or "
                 raise ConfigError(name, value, f"{problem}; give {smaller}a validation split")
 
-    @property
-    def settings(self) -> int:
-        """With how many settings each draw is fitted."""
-        return sum(map(len, self._values.values()))
-
-    def tasks(self, done: int) -> Iterator[DrawTask]:
-        """What is to be fitted, one after the other, once `done` heads are."""
-        for task in self._tasks():
+    def tasks(self, trials: Sequence[Trial], done: int) -> Iterator[DrawTask]:
+        """What is to be fitted, one after the other, with the settings of these trials, once `done` heads are."""
+        for task in self._tasks(trials):
             if done <= 0:
                 yield task
             done -= len(task.draws)
@@ -152,13 +143,16 @@ class Resampling:
         (found,) = _figures(fit, problems, v, choosing, ("cost", select))
         return found[select], found["cost"]
 
-    def _tasks(self) -> Iterator[DrawTask]:
+    def _tasks(self, trials: Sequence[Trial]) -> Iterator[DrawTask]:
+        of_scales: dict[str, list[float]] = {}
+        for trial in trials:
+            of_scales.setdefault(trial.standardize, []).append(trial.l2)
         # Those of a bootstrap have nearly all rows, and are read together.
         together = self._plan.draws_at_once
         for kind, of_kind in itertools.groupby(self.draws(), key=lambda draw: draw.kind):
             every, step = tuple(of_kind), together if kind == "bootstrap" else 1
             for begin in range(0, len(every), step):
-                for scale, values in self._values.items():
+                for scale, values in of_scales.items():
                     for l2 in values:
                         yield DrawTask(every[begin : begin + step], scale, l2, l2 != values[0])
 

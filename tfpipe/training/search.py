@@ -46,15 +46,16 @@ def search(
 ) -> Result:
     """Finds the optimum of each setting, takes the one that validates best, and fits it again; see `loop.train`."""
     plan = SearchPlan.of(config, splits, device, pace)
-    if plan.draws:
-        Resampling(plan, ()).check()
+    resampling = Resampling(plan) if plan.draws else None
+    if resampling:
+        resampling.check()
     with asked_to_stop(should_stop) as stops:
         return in_workdir(
             workdir,
             plan.config,
             plan.identity,
             plan.flags,
-            lambda files, state: _search(plan, files, state, stops),
+            lambda files, state: _search(plan, resampling, files, state, stops),
             begin=SearchState(),
             check_fits=lambda state: state.check_fits(splits.scales, len(plan.validating), plan.shape),
             resume=resume,
@@ -62,7 +63,13 @@ def search(
         )
 
 
-def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: Callable[[], bool]) -> Result:
+def _search(
+    plan: SearchPlan,
+    resampling: Resampling | None,
+    files: Workdir | None,
+    state: SearchState,
+    stops: Callable[[], bool],
+) -> Result:
     """Goes on from `state`."""
     log.info("%s", plan.data)
     if plan.pairs < PAIRS[0]:
@@ -75,7 +82,7 @@ def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: 
         settings.restore(state)
         with _monitor(plan, files, settings, state) as monitor:
             monitor.started(Started(plan.flags, plan.data, lambda: b""))
-            run = SearchRun(plan, workers, settings, stops, files, state, monitor)
+            run = SearchRun(plan, workers, settings, stops, files, state, monitor, resampling)
             while task := settings.next():
                 problems = settings.problems(task)
                 way = run.begun(fit.descent(problems, settings.start(task, problems), plan.rough_exactness, plan.pairs))
@@ -91,17 +98,16 @@ def _search(plan: SearchPlan, files: Workdir | None, state: SearchState, stops: 
                 way = run.begun(_last_descent(run, last, problems))
                 run.descend(last, way, "the one that is taken, to the end")
                 run.fitted = way.optimum()
-            if plan.draws and not run.interrupted:
-                _resample(run, last.raw(problems, run.fitted.v), workers)
+            if resampling and not run.interrupted:
+                _resample(run, resampling, last.raw(problems, run.fitted.v), workers)
             return _finish(run, last, run.fitted, calibration)
 
 
-def _resample(run: SearchRun, model: tuple[np.ndarray, np.ndarray], workers: Workers) -> None:
+def _resample(run: SearchRun, resampling: Resampling, model: tuple[np.ndarray, np.ndarray], workers: Workers) -> None:
     """Fits draws of the rows, from where the model is that is kept; with its setting, or with all that were tried."""
-    plan, settings = run.plan, run.settings
-    resampling = Resampling(plan, settings.trials if plan.config.reselect else [settings.taken])
+    plan = run.plan
     log.info("%s", resampling.words)
-    for task in resampling.tasks(len(run.drawn)):
+    for task in resampling.tasks(run.settings_of_draws, len(run.drawn)):
         fit, problems = resampling.fit(task, workers)
         run.meter.examples_per_step = fit.n
         start = problems.start() if plan.config.reselect else fit.coordinates(problems, *model)
@@ -160,7 +166,8 @@ def _finish(run: SearchRun, fit: Fit, fitted: Optimum | None, calibration: Calib
         run.saving.save_last_model(model)
     content = build(
         plan, settings, fit, fitted, saved, model, test, diagnosis, comparison, steps=run.steps, seconds=seconds,
-        workdir=files.path if files else None, interrupted=run.interrupted, refitted=refitted, drawn=run.drawn,
+        workdir=files.path if files else None, interrupted=run.interrupted, refitted=refitted,
+        drawn=run.whole_draws, n_draws=run.n_draws,
     )  # fmt: skip
     for warning in content["warnings"]:
         warn(warning)

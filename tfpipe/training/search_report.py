@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 
 from tfpipe.compute import cpu
-from tfpipe.config import Reading, known
+from tfpipe.config import Reading
 from tfpipe.model import tested
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.solvers.optimum import Optimum
 from tfpipe.training import coefficients
 from tfpipe.training.calibration import Comparison
-from tfpipe.training.drawn import Drawn, as_json, chosen, curves, finished
+from tfpipe.training.drawn import Drawn, as_json, curves
 from tfpipe.training.drawn import warnings as of_drawn
 from tfpipe.training.fit import Fit, Saved
 from tfpipe.training.report import besides, finite
-from tfpipe.training.resampling import Resampling
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.search_warnings import warnings
 from tfpipe.training.settings import Settings
@@ -50,6 +49,7 @@ def build(
     interrupted: bool,
     refitted: bool,
     drawn: Sequence[Drawn],
+    n_draws: int,
 ) -> dict[str, Any]:
     """Puts the results of all settings into one object that JSON can hold, in the form of `run_report.build`.
 
@@ -68,10 +68,10 @@ def build(
       workdir: of the run.
       interrupted: whether it was stopped from outside.
       refitted: whether the model was fitted to the validation examples too.
-      drawn: the heads that were fitted to draws of the rows.
+      drawn: the best heads of draws of the rows.
+      n_draws: how many draws were wanted.
     """
     splits, config = plan.splits, plan.config
-    of_draws, n_draws = _draws(plan, settings, drawn)
     taken, number = settings.taken, settings.number
     grid = [
         {
@@ -103,7 +103,7 @@ def build(
     assert number is not None
     own = {name: value for name, value in grid[number].items() if name != "diverged"}
     carries = coefficients.of_search(settings, fit, model)
-    lines = [*warnings(plan, settings, optimum, saved, interrupted=interrupted), *of_drawn(of_draws, n_draws)]
+    lines = [*warnings(plan, settings, optimum, saved, interrupted=interrupted), *of_drawn(drawn, n_draws)]
     of_calibration = {} if comparison is None else {"calibration": comparison.figures}
     return own | of_taken | of_calibration | {
         "gradient": finite(float(optimum.gradient[0])),
@@ -120,8 +120,8 @@ def build(
         "settings": ["standardize", "l2"],
         "columns": ["standardize", "l2", *besides(config.select), *_COLUMNS],
         "grid": grid,
-        "curves": curves(of_draws),
-        "draws": as_json(of_draws),
+        "curves": curves(drawn),
+        "draws": as_json(drawn),
         "class_names": list(splits.class_names),
         "test": test,
         "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
@@ -143,15 +143,6 @@ def build(
         "interrupted": interrupted,
         "versions": {"python": platform.python_version(), **versions()},
     }  # fmt: skip
-
-
-def _draws(plan: SearchPlan, settings: Settings, drawn: Sequence[Drawn]) -> tuple[list[Drawn], int]:
-    """The best head of each draw that was fitted with all of its settings, and how many draws were wanted."""
-    if not plan.draws:
-        return [], 0
-    resampling = Resampling(plan, settings.trials if plan.config.reselect else [settings.taken])
-    whole = finished(drawn, resampling.settings)
-    return chosen(whole, known(plan.config.select)), sum(1 for _ in resampling.draws())
 
 
 def trained_model(

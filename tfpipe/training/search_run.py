@@ -1,7 +1,7 @@
 """A search while it goes on: heads are stepped, measured, and kept. Which ones is for `search` to say."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tfpipe.compute.workers import Workers
 from tfpipe.config import known
@@ -9,14 +9,16 @@ from tfpipe.disk.workdir import Workdir
 from tfpipe.monitor import Monitor, Validated
 from tfpipe.solvers.optimum import Descent, Optimum
 from tfpipe.training import search_events
-from tfpipe.training.drawn import Drawn
+from tfpipe.training.drawn import Drawn, chosen, finished
 from tfpipe.training.fit import Fit
 from tfpipe.training.meter import Meter
+from tfpipe.training.resampling import Resampling
 from tfpipe.training.resume import OTHERWISE
 from tfpipe.training.saving import CheckpointManager
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.search_state import SearchState
 from tfpipe.training.settings import Settings, Task
+from tfpipe.training.trials import Trial
 
 
 class SearchRun:
@@ -30,6 +32,7 @@ class SearchRun:
       files: its workdir, if there is one.
       state: from which it goes on.
       monitor: who is told.
+      resampling: the draws of its rows; None: there are none.
 
     Attributes:
       interrupted: whether it is to end with what it has.
@@ -37,6 +40,7 @@ class SearchRun:
       fitted: where the setting that is taken ended when it was fitted again; None: it has not.
       drawn: the heads that were fitted to draws of the rows.
       drawn_at: `[H, K, D + 1]`, where the last of them ended, side by side.
+      n_draws: how many draws are wanted.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class SearchRun:
         files: Workdir | None,
         state: SearchState,
         monitor: Monitor,
+        resampling: Resampling | None,
     ):
         clock = plan.pace.clock
         self.plan, self.settings, self.files, self.monitor = plan, settings, files, monitor
@@ -64,6 +69,19 @@ class SearchRun:
         self.fitted = Optimum(**state.fitted) if state.fitted else None
         self.drawn: list[Drawn] = [*state.drawn]
         self.drawn_at = state.drawn_at
+        self.n_draws = sum(1 for _ in resampling.draws()) if resampling else 0
+
+    @property
+    def settings_of_draws(self) -> Sequence[Trial]:
+        """With whose settings each draw is fitted: of all that were tried, or of the one that was taken."""
+        return self.settings.trials if self.plan.config.reselect else [self.settings.taken]
+
+    @property
+    def whole_draws(self) -> list[Drawn]:
+        """The best head of each draw that was fitted with all of its settings."""
+        if not self.n_draws:
+            return []
+        return chosen(finished(self.drawn, len(self.settings_of_draws)), known(self.plan.config.select))
 
     def begun(self, way: Descent) -> Descent:
         """Heads that begin, or go on where the state has them. Raises WorkdirError if it has others."""
