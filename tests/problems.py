@@ -12,6 +12,7 @@ from tfpipe.compute.device import Device
 from tfpipe.compute.workers import Workers
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline.residency import Resident
+from tfpipe.solvers.few_rows import FewRows
 from tfpipe.solvers.measures import Measures
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
@@ -127,6 +128,13 @@ def by_scikit_learn(data, l2, scale=None):
     W = (W - W.mean(axis=0)) / scale
     b = b - W @ mean
     return W, b - b.mean()
+
+
+def minimized_apart(data, l2, scale=None, tolerance=1e-4):
+    """The optimum of a head on rows that all have weight, in the basis of their covariance; `scale` `[D]`."""
+    of_one = problem(data, l2, scale)
+    rows = FewRows.of(data.x, data.y, data.w, of_one)
+    return of_one, rows.minimize(of_one, of_one.start(), tolerance=tolerance, most_iterations=1000, pairs=10)
 
 
 def minimized(data, l2s, *, columns=None, tolerance=1e-4, scale=None, rough=False, most_iterations=1000):

@@ -323,6 +323,43 @@ class OptimumTest(parameterized.TestCase):
     def test_by_float32_as_far_as_that_goes(self, seed):
         self.assert_arrives(seed, 1e-3, 1e-7, rough=True)
 
+    def assert_arrives_apart(self, seed, l2, tolerance):
+        random = np.random.default_rng(seed)
+        data = problems.drawn(seed, n=int(random.integers(3, 25)), n_in=int(random.integers(1, 25)), n_out=4)
+        counted = data.w > 0
+        data = data._replace(x=data.x[counted], y=data.y[counted], w=data.w[counted])
+        deviation = data.x.std(axis=0)
+        varies = deviation > 1e-8 * np.abs(data.x.mean(axis=0))
+        scale = np.where(varies, deviation, 1) if seed % 2 else None
+        of_one, found = problems.minimized_apart(data, l2, scale, tolerance)
+        self.assertTrue(found.converged[0], (seed, found))
+        (W,), (b,) = of_one.parameters(found.v)
+        cost = problems.cost(data, l2, scale, W, b)
+        np.testing.assert_allclose(found.cost[0], cost, rtol=1e-9, atol=1e-12)
+        self.assertGreaterEqual(found.certificate[0] * (1 + 1e-9) + 1e-11, cost - problems.least(data, l2, scale))
+        self.assertLessEqual(found.certificate[0], tolerance * max(cost, 1e-6 * of_one.at_zero[0]) * (1 + 1e-6))
+
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(0, 10**6), st.sampled_from([1e-4, 1e-2, 1.0]))
+    def test_few_rows_reach_their_tolerance(self, seed, l2):
+        self.assert_arrives_apart(seed, l2, 1e-4)
+
+    @pytest.mark.exhaustive
+    @settings(max_examples=200, deadline=None)
+    @given(st.integers(0, 10**9), st.sampled_from([1e-6, 1e-4, 1e-2, 1.0]), st.sampled_from([1e-4, 1e-8]))
+    def test_all_few_rows_reach_their_tolerances(self, seed, l2, tolerance):
+        self.assert_arrives_apart(seed, l2, tolerance)
+
+    @parameterized.parameters((150, 4), (12, 40))
+    def test_few_rows_have_the_optimum_of_the_rows_as_they_are(self, n, n_in):
+        data = problems.drawn(11, n=n, n_in=n_in, n_out=3)
+        data = data._replace(w=np.where(np.arange(n) % 3, 1.0, 2.5))
+        of_one, apart = problems.minimized_apart(data, 1e-2, tolerance=1e-12)
+        _, found = problems.minimized(data, [1e-2], tolerance=1e-12)
+        np.testing.assert_allclose(apart.cost, found.cost, rtol=1e-11)
+        for own, other in zip(of_one.parameters(apart.v), of_one.parameters(found.v), strict=True):
+            np.testing.assert_allclose(own, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
     def test_a_fold_is_the_run_on_its_rows_alone(self):
         data = standardized("iris")
         columns = np.ones((3, len(data.y)))

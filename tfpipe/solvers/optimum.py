@@ -43,11 +43,13 @@ class Sample(NamedTuple):
       x: `[n, D]` float64, inputs as the objective has them.
       weights: `[C, n]`, under each column of weights.
       n_all: how many rows have weight.
+      values: `[D]`, their covariance under the first column, where it is a diagonal; None: it is not.
     """
 
     x: np.ndarray
     weights: np.ndarray
     n_all: int
+    values: np.ndarray | None = None
 
     @property
     def is_all(self) -> bool:
@@ -227,6 +229,8 @@ class Descent:
     def _look(self) -> metric.Blocks | metric.Spectrum:
         x, weights = self._rows_of(self._seen_by[0])
         (z,) = self._logits(self._seen_at.reshape(1, *self._shape), self._seen_by)
+        if self._sample.values is not None:
+            return metric.diagonal(self._sample.values, weights, z)
         evaluation = 2 * max(self._sample.n_all * z.shape[1] * x.shape[1] * len(self.problems.l2), SMALL)
         saved = (_REFRESH if self._sample.is_all else _SAVED_BY_A_METRIC) * evaluation
         return metric.of(x, weights, z, self.problems.l2, saved=saved)

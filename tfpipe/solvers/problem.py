@@ -8,6 +8,7 @@ m = mean x, and s is what each column is measured in: for V = s W and c = b + W 
 All numbers are float64.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +60,15 @@ class Problems(NamedTuple):
     def take(self, heads: np.ndarray) -> "Problems":
         """Some of the heads."""
         return Problems(*(array[heads] for array in self))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Problems"]) -> "Problems":
+        """The heads of one after those of the other; whose columns of weights are columns of the same rows, or not."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def each(self) -> Iterator["Problems"]:
+        """Head by head."""
+        return (self.take(np.array([head])) for head in range(len(self.l2)))
 
     @property
     def there(self) -> np.ndarray:

@@ -31,6 +31,11 @@ class Draw(NamedTuple):
     size: float
     number: int
 
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"{self.kind}" + f"={self.size:g}" * (self.kind != "bootstrap") + f", draw {self.number + 1}"
+
 
 class Drawn(NamedTuple):
     """A head that was fitted to a draw, and what it does on the test examples.

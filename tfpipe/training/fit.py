@@ -10,6 +10,8 @@ from tfpipe.compute.workers import Workers
 from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import residency
+from tfpipe.pipeline.residency import Resident
+from tfpipe.solvers.few_rows import FewRows
 from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
@@ -77,27 +79,45 @@ class Fit:
         workers: Workers,
         validation: Examples | None = None,
     ):
-        split, *others = residency.place([examples] if validation is None else [examples, validation])
         self.n = len(examples)
         self.total_weight = float(weights[0].sum(dtype=np.float64))
         self._splits = splits
         weights = weights / weights.max()
         counted = np.flatnonzero(weights.any(axis=0))
         self._scaling = _coordinates(splits, examples if len(counted) == len(examples) else examples.take(counted))
-        numbers = len(examples) * splits.n_in * splits.n_out
-        kinds = ("float64",) if numbers <= SMALL or precision == "float64" else ("float64", "float32")
-        objectives = [Objective.of(self._scaling, split.labels, weights, len(examples), kind) for kind in kinds]
-        passes, rough = Passes(split, workers), objectives[1] if len(kinds) > 1 else None
-        self._measures = Measures(passes, objectives[0], rough, sizes(most_heads, numbers))
         self._examples, self._weights = examples, weights
+        self._precision, self._most_heads, self._workers = precision, most_heads, workers
         self._validating = examples if validation is None else validation
         self.moments = Moments.of(self._rows(), examples.labels, weights, splits.n_out)
-        self._sample = self._sampled(examples, weights)
-        self._measured_on = passes, objectives[0]
-        for other in others:
-            every = np.ones((1, len(other.labels)), np.float32)
-            objective = Objective.of(self._scaling, other.labels, every, len(other.labels), objectives[0].arithmetic)
-            self._measured_on = Passes(other, workers), objective
+
+    @functools.cached_property
+    def _measures(self) -> Measures:
+        own, workers = self._placed[0], self._workers
+        numbers = self.n * self._splits.n_in * self._splits.n_out
+        kinds = ("float64",) if numbers <= SMALL or self._precision == "float64" else ("float64", "float32")
+        objectives = [Objective.of(self._scaling, own.labels, self._weights, self.n, kind) for kind in kinds]
+        rough = objectives[1] if len(kinds) > 1 else None
+        return Measures(Passes(own, workers), objectives[0], rough, sizes(self._most_heads, numbers))
+
+    @functools.cached_property
+    def _placed(self) -> list[Resident]:
+        """Its rows, and those for validation if they are others."""
+        return residency.place(dict.fromkeys((self._examples, self._validating)))
+
+    @functools.cached_property
+    def _measured_on(self) -> tuple[Passes, Objective]:
+        if len(self._placed) == 1:
+            return self._measures.passes, self._measures.exact
+        other = self._placed[1]
+        every = np.ones((1, len(other.labels)), np.float32)
+        objective = Objective.of(self._scaling, other.labels, every, len(other.labels), self._measures.exact.arithmetic)
+        return Passes(other, self._workers), objective
+
+    @functools.cached_property
+    def _sample(self) -> Sample:
+        chosen, n_all = sampled(self._weights, self._splits.n_in)
+        x = self._scaling.apply(np.asarray(self._examples.take(chosen).images))
+        return Sample(x, self._weights[:, chosen], n_all)
 
     @functools.cached_property
     def _deviations(self) -> np.ndarray:
@@ -142,6 +162,12 @@ class Fit:
             tolerance=exactness.tolerance, most_iterations=exactness.most_iterations, pairs=pairs,
         )  # fmt: skip
 
+    def few_rows(self, problems: Problems) -> FewRows:
+        """Its rows, all of which have weight under the first column, as a single head measures them."""
+        (weights,) = self._weights
+        x = np.concatenate([*self._rows()])
+        return FewRows.of(x, self._examples.labels, weights, problems)
+
     def step(self, descent: Descent) -> None:
         """Evaluates all heads that are on their way, once."""
         descent.step(self._measures)
@@ -171,13 +197,6 @@ class Fit:
                 found[rows][of_head] = x[of_head] @ W[number].T + b[number]
             begin += len(x)
         return found
-
-    def logits_on(self, examples: Examples, problems: Problems, v: np.ndarray) -> np.ndarray:
-        """`[H, n, K]` float64, of heads at v, `[H, K, D + 1]`, on other examples."""
-        W, b = problems.parameters(v)
-        flat = W.reshape(-1, W.shape[-1]).T
-        z = np.concatenate([x @ flat for x in self._rows(examples)])
-        return z.reshape(len(examples), *b.shape).swapaxes(0, 1) + b[:, np.newaxis]
 
     def raw(self, problems: Problems, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`[D, K]` and `[K]` float64: a single head at v, `[1, K, D + 1]`, for images as they are stored."""
@@ -219,11 +238,6 @@ class Fit:
         n_heads = len(problems.l2)
         W, b = (np.repeat(part[np.newaxis], n_heads, axis=0) for part in ((W / factor).T, b))
         return problems.coordinates(W, b)
-
-    def _sampled(self, examples: Examples, weights: np.ndarray) -> Sample:
-        chosen, n_all = sampled(weights, self._splits.n_in)
-        x = self._scaling.apply(np.asarray(examples.take(chosen).images))
-        return Sample(x, weights[:, chosen], n_all)
 
 
 def _coordinates(splits: Splits, examples: Examples) -> Scaling:

@@ -1,39 +1,44 @@
 """Draws of the training rows: which they are, which heads are fitted to them, and what these do on the test."""
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 
 from tfpipe.compute.workers import Workers
 from tfpipe.config import flag_value, known
-from tfpipe.data import Examples, draws
+from tfpipe.data import draws
 from tfpipe.exceptions import ConfigError
-from tfpipe.solvers.optimum import Descent
+from tfpipe.solvers.optimum import Optimum
 from tfpipe.solvers.problem import Problems
-from tfpipe.statistics.figures import RISES, Outcomes, names, of_select
+from tfpipe.statistics.figures import of_select
+from tfpipe.training.draw_fits import Apart, Together
 from tfpipe.training.drawn import FIGURES, KINDS, Draw, Drawn, chosen
 from tfpipe.training.fit import Fit
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.trials import Trial
 
 SEEDS = 5
-_SCORE_BYTES = 256 << 20
+# Rows are few up to so many numbers, and up to so many in a product of all with the classes.
+_FEW_NUMBERS, _FEW_PRODUCTS = 4 << 20, 150_000_000
+# Draws of few rows that are fitted side by side: a run that ends between two values of l2 has these to make anew.
+_FEW_AT_ONCE = 8
 
 
 class DrawTask(NamedTuple):
     """Heads that are fitted side by side, one for each draw.
 
     Attributes:
-      draws: which all have about the same rows.
+      draws: which all have about the same rows, or few.
+      are_few: the latter.
       scale: of the columns of the images.
       l2: the regularization.
       goes_on: whether the heads begin where those of the task before ended, which had the same draws and a larger l2.
     """
 
     draws: tuple[Draw, ...]
+    are_few: bool
     scale: str
     l2: float
     goes_on: bool
@@ -42,8 +47,10 @@ class DrawTask(NamedTuple):
     def words(self) -> str:
         """For people."""
         first, last = self.draws[0], self.draws[-1]
-        size = "" if first.kind == "bootstrap" else f"={first.size:g}"
-        return f"{first.kind}{size}, draw {first.number + 1}" + f" to {last.number + 1}" * (len(self.draws) > 1)
+        if len(self.draws) == 1:
+            return first.words
+        to = f"{last.number + 1}" if first[:2] == last[:2] else last.words
+        return f"{first.words} to {to}"
 
 
 class Resampling:
@@ -55,7 +62,7 @@ class Resampling:
 
     def __init__(self, plan: SearchPlan):
         self._plan = plan
-        self._fit: tuple[tuple[Draw, ...], Fit | None] = (), None
+        self._fits: tuple[tuple[Draw, ...], Together | Apart | None] = (), None
         splits = plan.splits
         # Where the validation split chooses a setting for each draw, it has no part in the draws.
         joins = not plan.n_folds and plan.refits and not plan.config.reselect
@@ -98,63 +105,83 @@ class Resampling:
                 yield task
             done -= len(task.draws)
 
-    def fit(self, task: DrawTask, workers: Workers) -> tuple[Fit, Problems]:
-        """The rows of its draws alone, and what its heads minimize."""
-        plan, draws_, fit = self._plan, *self._fit
-        if fit is None or draws_ != task.draws:
-            columns = np.stack([self._counts(draw) for draw in task.draws])
-            rows = np.flatnonzero(columns.any(axis=0))
-            examples = self._pool if len(rows) == len(self._pool) else self._pool.take(rows)
-            weights = plan.counted(columns[:, rows], examples)
-            fit = Fit(examples, weights, plan.splits, plan.config.precision, len(task.draws), workers)
-            self._fit = task.draws, fit
-        column = np.arange(len(task.draws), dtype=np.int32)
-        return fit, fit.problems(task.scale, np.full(len(column), task.l2), column)
+    def fits(self, task: DrawTask, workers: Workers) -> Together | Apart:
+        """The rows of its draws alone."""
+        draws_, fits = self._fits
+        if fits is None or draws_ != task.draws:
+            if task.are_few:
+                fits = Apart([self._fit([draw], workers) for draw in task.draws])
+            else:
+                fits = Together(self._fit(task.draws, workers), len(task.draws))
+            self._fits = task.draws, fits
+        return fits
 
-    def measured(self, task: DrawTask, fit: Fit, way: Descent, before: Sequence[Drawn]) -> list[Drawn]:
+    def measured(
+        self, task: DrawTask, fits: Together | Apart, problems: Problems, optimum: Optimum, before: Sequence[Drawn]
+    ) -> list[Drawn]:
         """What the heads of a task do, draw by draw; on the test where none `before` is better for its draw."""
-        optimum, there = way.optimum(), np.unique(self._labels)
-        missing = (~way.problems.there[:, there]).sum(axis=1).tolist()
+        there = np.unique(self._labels)
+        missing = (~problems.there[:, there]).sum(axis=1).tolist()
         nothing = (np.nan,) * len(FIGURES)
+        choices = self._choices(task.draws, fits, problems, optimum.v)
         found = []
-        for head, draw in enumerate(task.draws):
+        for head, (draw, choice) in enumerate(zip(task.draws, choices, strict=True)):
             rows = int(np.count_nonzero(self._counts(draw)))
-            choice = self._choice(draw, fit, way.problems.take(np.array([head])), optimum.v[[head]])
             found_at = float(optimum.cost[head]), float(optimum.certificate[head])
             ended = int(optimum.iterations[head]), bool(optimum.converged[head])
             found.append(Drawn(*draw, rows, missing[head], task.scale, task.l2, *choice, *found_at, *ended, *nothing))
         best = chosen([*before, *found], known(self._plan.config.select))
-        heads = np.array([head for head, one in enumerate(found) if any(one is other for other in best)], np.int64)
+        heads = [head for head, one in enumerate(found) if any(one is other for other in best)]
         test = self._plan.splits.test
-        figures = _figures(fit, way.problems.take(heads), optimum.v[heads], test, FIGURES)
-        for head, of_head in zip(heads.tolist(), figures, strict=True):
-            if not way.problems.there[head, test.labels].all():
+        for head, of_head in zip(heads, fits.figures(problems, optimum.v, heads, test, FIGURES), strict=True):
+            if not problems.there[head, test.labels].all():
                 of_head["cost"] = np.nan  # That of fewer classes would look better than those of other draws.
             found[head] = found[head]._replace(**{name: of_head[name] for name in FIGURES})
         return found
 
-    def _choice(self, draw: Draw, fit: Fit, problems: Problems, v: np.ndarray) -> tuple[float, float]:
-        """The figure by which a head competes with others for its draw, and its cost; NaN where there are none."""
-        config = self._plan.config
+    def _fit(self, draws_: Sequence[Draw], workers: Workers) -> Fit:
+        plan, columns = self._plan, np.stack([self._counts(draw) for draw in draws_])
+        rows = np.flatnonzero(columns.any(axis=0))
+        examples = self._pool if len(rows) == len(self._pool) else self._pool.take(rows)
+        weights = plan.counted(columns[:, rows], examples)
+        return Fit(examples, weights, plan.splits, plan.config.precision, len(draws_), workers)
+
+    def _choices(
+        self, draws_: Sequence[Draw], fits: Together | Apart, problems: Problems, v: np.ndarray
+    ) -> list[tuple[float, float]]:
+        """The figures by which heads compete with others for their draws, and the costs; NaN where there are none."""
+        config, heads = self._plan.config, [*range(len(draws_))]
         if not config.reselect:
-            return np.nan, np.nan
-        choosing = self._pool.take(self._outside(draw)) if self._plan.n_folds else self._plan.splits.validation
+            return [(np.nan, np.nan) for _ in heads]
         select = of_select(known(config.select))
-        (found,) = _figures(fit, problems, v, choosing, ("cost", select))
-        return found[select], found["cost"]
+        some = "cost", select
+        if self._plan.n_folds:
+            outside = (self._pool.take(self._outside(draw)) for draw in draws_)
+            found = [fits.figures(problems, v, [head], own, some)[0] for head, own in zip(heads, outside, strict=True)]
+        else:
+            found = fits.figures(problems, v, heads, self._plan.splits.validation, some)
+        return [(one[select], one["cost"]) for one in found]
 
     def _tasks(self, trials: Sequence[Trial]) -> Iterator[DrawTask]:
         of_scales: dict[str, list[float]] = {}
         for trial in trials:
             of_scales.setdefault(trial.standardize, []).append(trial.l2)
         # Those of a bootstrap have nearly all rows, and are read together.
-        together = self._plan.draws_at_once
-        for kind, of_kind in itertools.groupby(self.draws(), key=lambda draw: draw.kind):
-            every, step = tuple(of_kind), together if kind == "bootstrap" else 1
+        together, all_certified = self._plan.draws_at_once, all(trial.l2 > 0 for trial in trials)
+        for (kind, are_few), some in itertools.groupby(
+            self.draws(), key=lambda draw: (draw.kind, all_certified and self._are_few(draw))
+        ):
+            every, step = tuple(some), _FEW_AT_ONCE if are_few else together if kind == "bootstrap" else 1
             for begin in range(0, len(every), step):
                 for scale, values in of_scales.items():
                     for l2 in values:
-                        yield DrawTask(every[begin : begin + step], scale, l2, l2 != values[0])
+                        yield DrawTask(every[begin : begin + step], are_few, scale, l2, l2 != values[0])
+
+    def _are_few(self, draw: Draw) -> bool:
+        """Whether the rows of a draw are so few that one core fits its heads in less time than all of them do."""
+        splits, n = self._plan.splits, int(np.count_nonzero(self._counts(draw)))
+        numbers, rank = n * splits.n_in, min(n, splits.n_in)
+        return numbers <= _FEW_NUMBERS and n * rank * splits.n_out <= _FEW_PRODUCTS
 
     def draws(self) -> Iterator[Draw]:
         """All of them; those of all rows once."""
@@ -184,21 +211,3 @@ class Resampling:
         if self._groups is not None:
             drawn = np.isin(self._groups, self._groups[drawn])
         return self._counted[~drawn]
-
-
-def _figures(
-    fit: Fit, problems: Problems, v: np.ndarray, examples: Examples, some: Collection[str]
-) -> list[dict[str, float]]:
-    """Figures of heads at v, `[H, K, D + 1]`, on examples. Those of classes that a head leaves out cost nothing."""
-    labels, n_out = examples.labels, v.shape[1]
-    wanted = [name for name in names(n_out) if name in some]
-    step = max(1, _SCORE_BYTES // (8 * n_out * max(1, len(labels))))
-    found = []
-    for begin in range(0, len(v), step):
-        heads = np.arange(begin, min(begin + step, len(v)))
-        for head, z in zip(heads, fit.logits_on(examples, problems.take(heads), v[heads]), strict=True):
-            p = scipy.special.softmax(z, axis=1)
-            with np.errstate(divide="ignore"):
-                loss = np.where(problems.there[head, labels], -np.log(p[np.arange(len(p)), labels]), np.nan)
-            found.append(dict.fromkeys(RISES, np.nan) | Outcomes(labels, p, loss).figures(examples.weights, wanted))
-    return found

@@ -1,5 +1,6 @@
 """A search for the best optimum, from top to bottom: settings are tried, one is taken, and fitted again on all rows."""
 
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from tfpipe.solvers.optimum import Descent, Optimum
 from tfpipe.solvers.problem import Problems
 from tfpipe.training import report
 from tfpipe.training.calibration import Calibration, calibrated, compared
+from tfpipe.training.draw_fits import Apart
 from tfpipe.training.fit import Fit
 from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.plan import Pace
@@ -108,16 +110,21 @@ def _resample(run: SearchRun, resampling: Resampling, model: tuple[np.ndarray, n
     plan = run.plan
     log.info("%s", resampling.words)
     for task in resampling.tasks(run.settings_of_draws, len(run.drawn)):
-        fit, problems = resampling.fit(task, workers)
-        run.meter.examples_per_step = fit.n
-        start = problems.start() if plan.config.reselect else fit.coordinates(problems, *model)
+        fits = resampling.fits(task, workers)
+        run.meter.examples_per_step = fits.rows
+        problems = fits.problems(task.scale, task.l2)
+        start = problems.start() if plan.config.reselect else fits.coordinates(problems, *model)
         if task.goes_on:
             start = run.drawn_at
-        way = run.begun(fit.descent(problems, start, plan.exactness, plan.pairs))
-        if not run.descend(fit, way, task.words):
+        if isinstance(fits, Apart):
+            least = functools.partial(fits.minimize, problems, task.scale, start, plan.exactness, plan.pairs)
+            optimum = run.minimize(least, task.words)
+        else:
+            way = run.begun(fits.fit.descent(problems, start, plan.exactness, plan.pairs))
+            optimum = way.optimum() if run.descend(fits.fit, way, task.words) else None
+        if optimum is None:
             return
-        run.drawn += resampling.measured(task, fit, way, run.drawn)
-        run.drawn_at = way.optimum().v
+        run.take(resampling.measured(task, fits, problems, optimum, run.drawn), optimum)
 
 
 def _monitor(plan: SearchPlan, files: Workdir | None, settings: Settings, state: SearchState) -> Monitor:

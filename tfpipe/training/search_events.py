@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 
 from tfpipe.monitor import Trained, Validated
-from tfpipe.solvers.optimum import Descent, Optimum
+from tfpipe.solvers.optimum import Optimum
 from tfpipe.training.report import besides
 from tfpipe.training.settings import Settings, Task
 
 
-def trained(way: Descent, words: str, steps: int, speed: float) -> Trained:
-    """How far heads have come, after so many evaluations."""
-    cost = way.cost[np.isfinite(way.cost)]
-    n_heads = len(way.cost)
-    place = f"{words}: evaluation {steps}, {n_heads - len(way.active)} of {n_heads} heads done"
+def trained(words: str, cost: np.ndarray, on_the_way: int, steps: int, speed: float) -> Trained:
+    """How far heads with costs `[H]` have come, of which so many have not arrived, after so many evaluations."""
+    place = f"{words}: evaluation {steps}, {len(cost) - on_the_way} of {len(cost)} heads done"
+    cost = cost[np.isfinite(cost)]
     return Trained(steps - 1, place, steps + 1, float(cost.mean()) if len(cost) else math.nan, speed)
 
 

@@ -3,6 +3,8 @@
 import functools
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from tfpipe.compute.workers import Workers
 from tfpipe.config import known
 from tfpipe.disk.workdir import Workdir
@@ -97,18 +99,43 @@ class SearchRun:
     def descend(self, fit: Fit, way: Descent, words: str) -> bool:
         """Steps until all heads have arrived; whether they have, or the run is to end before."""
         while way.active.size:
-            if self._stops():
-                if self.saving:
-                    self.saving.save_last_state(self.state(way))
-                self.interrupted = True
+            if self._ends(way):
                 return False
             fit.step(way)
-            self.steps += 1
-            speed = self.meter.lap("span", self.steps)
-            self.monitor.trained(search_events.trained(way, words, self.steps, speed))
+            self._tell(1, words, way.cost, len(way.active))
             if self.saving:
                 self.saving.save_state_if_due(functools.partial(self.state, way))
         return True
+
+    def minimize(self, least: Callable[[], Optimum], words: str) -> Optimum | None:
+        """What takes so little that nobody looks at it before it has arrived; None if the run is to end before."""
+        if self._ends(None):
+            return None
+        optimum = least()
+        self._tell(int(optimum.evaluations.max()), words, optimum.cost, 0)
+        return optimum
+
+    def take(self, drawn: Sequence[Drawn], optimum: Optimum) -> None:
+        """Takes in heads that were fitted to draws, where they are."""
+        self.drawn += drawn
+        self.drawn_at = optimum.v
+        if self.saving:
+            self.saving.save_state_if_due(functools.partial(self.state, None))
+
+    def _ends(self, way: Descent | None) -> bool:
+        """Whether the run is to end now; if so, its state is kept."""
+        if not self._stops():
+            return False
+        if self.saving:
+            self.saving.save_last_state(self.state(way))
+        self.interrupted = True
+        return True
+
+    def _tell(self, evaluations: int, words: str, cost: np.ndarray, on_the_way: int) -> None:
+        """Counts and tells the evaluations, after which heads have these costs, and so many have not arrived."""
+        self.steps += evaluations
+        speed = self.meter.lap("span", self.steps)
+        self.monitor.trained(search_events.trained(words, cost, on_the_way, self.steps, speed))
 
     def validate(self, fit: Fit, task: Task, way: Descent) -> None:
         """Measures the heads where they are, and takes in what that says of their settings."""

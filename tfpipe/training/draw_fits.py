@@ -1,0 +1,141 @@
+"""The rows of draws, and heads fitted to them: side by side in one program, or where rows are few each by one core."""
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+import scipy.special
+
+from tfpipe.compute import cpu
+from tfpipe.data import Examples
+from tfpipe.pipeline import residency
+from tfpipe.solvers.few_rows import FewRows
+from tfpipe.solvers.optimum import Optimum
+from tfpipe.solvers.problem import Problems
+from tfpipe.statistics.figures import RISES, Outcomes, names
+from tfpipe.training.fit import Exactness, Fit
+
+_SCORE_BYTES = 256 << 20
+_BLOCK_BYTES, _BLOCKS_AT_ONCE = 4 << 20, 16
+Figures: TypeAlias = dict[str, Any]
+Found = TypeVar("Found")
+
+
+class Together(NamedTuple):
+    """H draws as columns of weights of the same rows.
+
+    Attributes:
+      fit: the rows.
+      heads: H.
+    """
+
+    fit: Fit
+    heads: int
+
+    @property
+    def rows(self) -> int:
+        """How many an evaluation takes."""
+        return self.fit.n
+
+    def problems(self, scale: str, l2: float) -> Problems:
+        """Of a head for each draw."""
+        return self.fit.problems(scale, np.full(self.heads, l2), np.arange(self.heads, dtype=np.int32))
+
+    def coordinates(self, problems: Problems, W: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """See `Fit.coordinates`."""
+        return self.fit.coordinates(problems, W, b)
+
+    def figures(
+        self, problems: Problems, v: np.ndarray, heads: list[int], examples: Examples, some: Collection[str]
+    ) -> list[Figures]:
+        """Some figures of these heads at v, `[H, K, D + 1]`, on examples.
+
+        Those of classes that a head leaves out cost nothing.
+        """
+        models = [self.fit.raw(problems.take(np.array([head])), v[[head]]) for head in heads]
+        return _figures(models, problems.there[heads], examples, some)
+
+
+class Apart:
+    """H draws of few rows, each with its own, fitted by one core.
+
+    Args:
+      fits: the rows of each.
+
+    Attributes:
+      rows: see Together.
+    """
+
+    def __init__(self, fits: Sequence[Fit]):
+        self._fits = fits
+        self._few_rows: dict[tuple[int, str], FewRows] = {}
+        self.rows = sum(fit.n for fit in fits)
+
+    def problems(self, scale: str, l2: float) -> Problems:
+        """Of a head for each draw."""
+        return Problems.joined([fit.problems(scale, [l2], np.zeros(1, np.int32)) for fit in self._fits])
+
+    def coordinates(self, problems: Problems, W: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """See `Fit.coordinates`."""
+        of_each = (fit.coordinates(own, W, b) for fit, own in zip(self._fits, problems.each(), strict=True))
+        return np.concatenate([*of_each])
+
+    def minimize(self, problems: Problems, scale: str, start: np.ndarray, exactness: Exactness, pairs: int) -> Optimum:
+        """From `start`, `[H, K, D + 1]`: see `optimum.minimize`."""
+        each = [*problems.each()]
+
+        def minimized(head: int) -> Optimum:
+            rows = self._few_rows.get((head, scale))
+            if rows is None:
+                rows = self._few_rows[head, scale] = self._fits[head].few_rows(each[head])
+            return rows.minimize(each[head], start[[head]], **exactness._asdict(), pairs=pairs)
+
+        return Optimum(*map(np.concatenate, zip(*_by_all_cores(minimized, range(len(each))), strict=True)))
+
+    def figures(
+        self, problems: Problems, v: np.ndarray, heads: list[int], examples: Examples, some: Collection[str]
+    ) -> list[Figures]:
+        """See Together."""
+        each = [*problems.each()]
+        models = [self._fits[head].raw(each[head], v[[head]]) for head in heads]
+        return _figures(models, problems.there[heads], examples, some)
+
+
+def _figures(
+    models: Sequence[tuple[np.ndarray, np.ndarray]], there: np.ndarray, examples: Examples, some: Collection[str]
+) -> list[Figures]:
+    """Of models `[D, K]` and `[K]` float64 for images as they are stored, whose classes are `there`, `[H, K]` bool."""
+    labels, n_out = examples.labels, there.shape[1]
+    wanted = [name for name in names(n_out) if name in some]
+
+    def figures(logits: np.ndarray, there: np.ndarray) -> Figures:
+        p = scipy.special.softmax(logits, axis=1)
+        with np.errstate(divide="ignore"):
+            loss = np.where(there[labels], -np.log(p[np.arange(len(p)), labels]), np.nan)
+        return dict.fromkeys(RISES, np.nan) | Outcomes(labels, p, loss).figures(examples.weights, wanted)
+
+    step = max(1, _SCORE_BYTES // (8 * n_out * max(1, len(labels))))
+    found = []
+    for begin in range(0, len(models), step):
+        W, b = (np.concatenate(parts, axis=-1) for parts in zip(*models[begin : begin + step], strict=True))
+        z = _logits(W, b, examples).reshape(len(labels), -1, n_out).swapaxes(0, 1)
+        found += _by_all_cores(figures, z, there[begin : begin + step])
+    return found
+
+
+def _logits(W: np.ndarray, b: np.ndarray, examples: Examples) -> np.ndarray:
+    def of_block(images: np.ndarray) -> np.ndarray:
+        return residency.rounded(images).reshape(len(images), -1).astype(np.float64) @ W + b
+
+    blocks, found = examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize), []
+    while some := [*itertools.islice(blocks, _BLOCKS_AT_ONCE)]:
+        found += _by_all_cores(of_block, some)
+    return np.concatenate(found)
+
+
+def _by_all_cores(function: Callable[..., Found], *arguments: Iterable[Any]) -> list[Found]:
+    """Each call is the work of one core, so its bits do not depend on how many there are."""
+    with cpu.one_blas_thread(), ThreadPoolExecutor(cpu.cores()) as threads:
+        return list(threads.map(function, *arguments))
