@@ -116,6 +116,22 @@ class WarmStartTest(parameterized.TestCase):
         self.assertLess(warm["evaluations"], cold["evaluations"])
         self.assertAlmostEqual(warm["train_cost"], cold["train_cost"], delta=warm["certificate"] + cold["certificate"])
 
+    @parameterized.parameters({}, {"solver": "sgd", "epochs": 20})
+    def test_a_class_that_the_model_left_out_is_new(self, **options):
+        data = splits()
+        without = [part.take(np.flatnonzero(part.labels != 1)) for part in (data.train, data.validation)]
+        options = options or {"refit": False}
+        both = Splits(*without, data.test, class_names=data.class_names)
+        tfpipe.train(
+            TrainConfig(**{"tensorboard": False, "device": "cpu", "l2": L2} | options), both, self.folder / "m"
+        )
+        with self.assertLogs("absl", "INFO") as log:
+            warm = self.evaluations(data, init=str(self.folder / "m" / "model.npz"))
+        lines = "\n".join(log.output)
+        self.assertIn("1 classes are new, and begin at 0: b", lines)
+        self.assertNotIn("begin at W = 0", lines)
+        self.assertLessEqual(warm, self.evaluations(data))
+
     def test_a_new_class_begins_with_the_intercept_of_its_share(self):
         # Where l2 lets images say nothing, the shares of the classes are all that there is: no evaluation is left.
         data = made.splits(n_train=100)

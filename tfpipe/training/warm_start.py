@@ -14,7 +14,7 @@ from tfpipe.exceptions import ConfigError, enumeration
 from tfpipe.log import log
 from tfpipe.model import artifact, columns
 from tfpipe.model.artifact import TrainedModel
-from tfpipe.solvers.problem import Problems
+from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.training.fit import Fit
 
 _MOST_NAMED = 5
@@ -50,7 +50,7 @@ class WarmStart(NamedTuple):
         rows = _rows(path, model, splits)
         place_of = {composed(name): place for place, name in enumerate(model.class_names)}
         places = np.array([place_of.get(composed(name), -1) for name in splits.class_names])
-        known = places >= 0
+        known = (places >= 0) & ~_left_out(model)[places]
         if not known.any():
             names = (enumeration(of, _MOST_NAMED) for of in (model.class_names, splits.class_names))
             raise ConfigError("init", path, "knows the classes {}, and none of {}".format(*names))
@@ -92,6 +92,12 @@ class WarmStart(NamedTuple):
             of_old -= np.log((shares * old).sum(axis=1))
             v[..., -1] = np.where(old, v[..., -1], np.log(shares) + of_old[:, np.newaxis])
         return problems.centred(np.where(problems.there[..., np.newaxis], v, 0))
+
+
+def _left_out(model: TrainedModel) -> np.ndarray:
+    """`[K]` bool: the classes of which it had no rows, so that they lie far below all others."""
+    W, b = model.fitted
+    return ~W.any(axis=0) & (b <= b.max() - FAR_BELOW / 2)
 
 
 def _rows(path: str, model: TrainedModel, splits: Splits) -> np.ndarray:
