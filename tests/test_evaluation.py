@@ -70,7 +70,7 @@ class EvaluationTest(tf.test.TestCase, parameterized.TestCase):
         groups = self.groups(sizes, padding)
         evaluation = self.evaluation(length, len(sizes), arithmetic=arithmetic)
         self.assertEqual(evaluation.whole is None, length == 2)
-        evaluation.compile(groups, groups[:1])
+        evaluation.compile(groups)
         for _ in range(2):
             self.assert_measures(evaluation.measure(groups))
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests import problems
 from tests.problems import Data
+from tfpipe.compute import programs
 from tfpipe.compute.device import Device
 from tfpipe.compute.workers import Workers
 from tfpipe.data.scaling import Scaling
@@ -49,6 +50,29 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
             expected = problems.sums(data, self.W[head], self.b[head])
             for mine, other in zip(found, expected, strict=True):
                 self.assertAllClose(mine[head], other[0], rtol=1e-12, atol=1e-10)
+
+    def test_programs_that_are_compiled_ahead_are_those_of_the_calls(self):
+        images, labels = tf.constant(self.images[:517]), self.labels[:517]
+        split = Resident(images, np.arange(517), labels, is_resident=True, mapped=None)
+        objective = Objective.of(self.scaling, labels, self.weights[:, :517], 517, "float64", "float64")
+        column = np.array([0, 1], np.int32)
+        with Workers(Device("/CPU:0", "cpu", programs=2)) as workers:
+            passes, before = Passes(split, workers), programs.count()
+            passes.compile_sums(objective, self.W, self.b, column)
+            passes.compile_losses(objective, self.W, self.b)
+            self.assertEqual(programs.count(), before + 2)
+            # Other heads than those that they were compiled with.
+            sums = passes.sums(objective, self.W + 1, self.b, column)
+            loss, wrong = passes.losses(objective, self.W + 1, self.b)
+        self.assertEqual(programs.count(), before + 2)
+        x = (self.images[:517] - 100.0) / 50
+        for head in range(2):
+            z = x @ (self.W[head] + 1).T + self.b[head]
+            expected = np.log(np.exp(z - z.max(axis=1, keepdims=True)).sum(axis=1)) + z.max(axis=1)
+            expected -= z[np.arange(517), labels]
+            self.assertAllClose(loss[head], expected, rtol=1e-5, atol=1e-6)
+            self.assertAllEqual(wrong[head], z.argmax(axis=1) != labels)
+            self.assertAllClose(sums.loss[head], self.weights[head, :517] @ expected, rtol=1e-12)
 
     def test_moments_against_numpy_however_the_rows_are_cut(self):
         x = (self.images - 100.0) / 50

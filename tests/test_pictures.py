@@ -160,6 +160,12 @@ class OthersTest(parameterized.TestCase):
         np.testing.assert_allclose([bar.get_height() for bar in lower.patches], calibration.examples)
         self.assertIn(f"{calibration.error:.2%}", upper.get_title())
 
+    def test_a_figure_is_the_file_that_savefig_makes(self):
+        counts = np.arange(16).reshape(4, 4)
+        expected = io.BytesIO()
+        pictures.confusion_matrix(counts, list("abcd")).savefig(expected, format="png", dpi=100)
+        self.assertEqual(pictures.png(pictures.confusion_matrix(counts, list("abcd"))), expected.getvalue())
+
     def test_names_of_many_letters_and_kinds(self):
         names = ("a" * 60, "Žluťoučký", "$<\\&>$")
         drawn = pictures.of_model(selected(model((4, 6), names=names)))

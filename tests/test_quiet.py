@@ -22,7 +22,7 @@ def run(program, **variables):
 
 
 LOOK = """
-import json, logging, os, pathlib, signal, sys, threading, warnings
+import gc, json, logging, os, pathlib, signal, sys, threading, warnings
 import absl.logging
 
 def look():
@@ -42,6 +42,7 @@ def look():
         "warnings": [str(entry) for entry in warnings.filters],
         "hooks": [id(sys.stdin), id(sys.stdout), id(sys.stderr), id(sys.excepthook), id(warnings.showwarning)],
         "threads": [thread.name for thread in threading.enumerate()],
+        "garbage": [gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()],
         "folder": os.getcwd(),
     }
     if "tensorflow" in sys.modules:
@@ -112,6 +113,24 @@ print(json.dumps(seen))
         self.assertEqual(differences(before, after), {})
 
 
+class ImportsTest(parameterized.TestCase):
+    def test_a_run_imports_nothing_that_it_does_not_use(self):
+        folder = self.create_tempdir().full_path
+        process = run(f"""
+import sys
+import numpy as np
+import tfpipe
+random = np.random.default_rng(0)
+np.savez("{folder}/data.npz", images=random.normal(size=(90, 5)), labels=np.arange(90) % 3)
+splits = tfpipe.load("{folder}/data.npz")
+for options in ({{"solver": "sgd", "epochs": 2, "batch_size": 10}}, {{"solver": "lbfgs", "l2": (0.1,)}}):
+    tfpipe.train(tfpipe.TrainConfig(**options), splits, "{folder}/" + options["solver"])
+unused = "keras tf_keras sklearn scipy.optimize tensorflow_datasets pandas pyarrow torch onnx rich tfpipe.estimator"
+print([name for name in unused.split() if name in sys.modules])
+""")
+        self.assertEqual((process.returncode, process.stdout), (0, "[]\n"), process.stderr)
+
+
 GREETINGS = [
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
     "I0000 00:00:1795734322.785194    2775 port.cc:153] oneDNN custom operations are on.",
@@ -124,6 +143,8 @@ STAND_IN = f"""
 import os, subprocess, sys
 os.write(2, {chr(10).join([*GREETINGS, *OTHERS]).encode()})
 level, keras = os.environ.get("TF_CPP_MIN_LOG_LEVEL"), os.environ["TF_USE_LEGACY_KERAS"]
+import gc
+garbage_is_collected = gc.isenabled()
 """
 CHILD = "import sys; input(); print('of a process', file=sys.stderr)"
 WITH_A_CHILD = f"""{STAND_IN}
@@ -131,18 +152,20 @@ os.write(2, b"\\n")
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdin=subprocess.PIPE, text=True)
 """
 IMPORT = """
-import os, sys
+import gc, os, sys
 from absl import logging
 from tfpipe.compute import startup
 
 def look():
-    return dict(os.environ), sorted(os.listdir("/proc/self/fd")), os.readlink("/proc/self/fd/1")
+    of_files = sorted(os.listdir("/proc/self/fd")), os.readlink("/proc/self/fd/1")
+    return dict(os.environ), *of_files, gc.isenabled(), gc.get_freeze_count()
 
 before = look()
 startup.import_tensorflow()
 assert look() == before
 import tensorflow
 print(tensorflow.level, tensorflow.keras)
+assert not tensorflow.garbage_is_collected
 """
 
 
@@ -186,6 +209,16 @@ class GreetingsTest(parameterized.TestCase):
         process = self.run_with(WITH_A_CHILD, program.replace("assert look()", "look()"))
         self.assertEqual(process.stdout, "3 1\n", process.stderr)
         self.assertEqual(process.stderr.splitlines(), [*OTHERS, "between", "of a process"])
+
+    @parameterized.parameters("", "raise ImportError('no library')")
+    def test_the_collector_of_garbage_is_as_it_was(self, end):
+        for state in (True, False):
+            process = self.run_with(
+                f"{STAND_IN}\n{end}",
+                f"import gc\nif not {state}: gc.disable()\nfrom tfpipe.compute import startup\n"
+                "try: startup.import_tensorflow()\nexcept ImportError: pass\nprint(gc.isenabled())",
+            )
+            self.assertEqual(process.stdout, f"{state}\n", process.stderr)
 
     def test_a_program_without_standard_error(self):
         program = f"import os; os.close(2)\n{IMPORT}"

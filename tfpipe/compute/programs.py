@@ -1,5 +1,6 @@
 """XLA programs that a process keeps: each is made once for its shapes, types and words, whoever runs it next."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,10 @@ class Program:
         _all.append(self)
 
     def __call__(self, *arguments: Any) -> Any:
+        return self.traced(*arguments)(*arguments)
+
+    def traced(self, *arguments: Any) -> Callable[..., Any]:
+        """The program for such arguments, which XLA compiles when it is first called."""
         signature = _signature(arguments)
         if signature not in self._concrete:
             # Threads that make a first call at once would all be taken for causes of tracing, of which TensorFlow
@@ -35,7 +40,7 @@ class Program:
             with _tracing:
                 self._concrete[signature] = self._function.get_concrete_function(*arguments)
         # By the function itself a call would take 0.65 ms before anything is computed, so 0.30: 4 % of MNIST's epochs.
-        return self._concrete[signature](*arguments)
+        return self._concrete[signature]
 
     @property
     def made(self) -> int:
@@ -57,6 +62,11 @@ def graph(compute: Callable[..., Any], *arguments: Any) -> bytes:
     with _tracing:
         concrete = tf.function(compute, autograph=False).get_concrete_function(*arguments)
     return concrete.graph.as_graph_def().SerializeToString()
+
+
+def between_traces() -> contextlib.AbstractContextManager[Any]:
+    """For what Python alone has to do while XLA compiles: side by side with it, tracing would take as much longer."""
+    return _tracing
 
 
 def padded(count: int) -> int:

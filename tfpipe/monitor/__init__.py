@@ -101,6 +101,9 @@ class Monitor:
         """When the run has begun. It may be called from another thread than the others."""
         if self._tensorboard:
             self._write("tensorboard", self._tensorboard.started, event)
+
+    def prepare(self) -> None:
+        """Imports what draws, which a run has time for while its programs are compiled."""
         if self._workdir:
             self._write("pictures", pictures.prepare)
 

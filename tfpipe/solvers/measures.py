@@ -52,6 +52,16 @@ class Measures(NamedTuple):
         W, b = problems.parameters(v)
         return [array[: len(v)] for array in passes.losses(objective, W[rows], b[rows])]
 
+    def compile(self, passes: Passes, objective: Objective, n_out: int, n_in: int) -> None:
+        """Has XLA begin with the programs of `sums` and, on these passes, of `losses`, for the most heads.
+
+        Not where there is a rough objective: then it takes longer to compute than to compile.
+        """
+        if self.rough is None:
+            W, b = np.zeros((self.sizes[-1], n_out, n_in)), np.zeros((self.sizes[-1], n_out))
+            self.passes.compile_sums(self.exact, W, b, np.zeros(len(W), np.int32))
+            passes.compile_losses(objective, W, b)
+
     def certified(self, problems: Problems, v: np.ndarray, tolerance: float) -> tuple[np.ndarray, ...]:
         """How good heads are at v, `[H, K, D + 1]`: cost and certificate `[H]`, and whether that is small enough."""
         sums = self.sums(self.exact, problems, v)

@@ -67,6 +67,18 @@ def sampled(weights: np.ndarray, n_in: int) -> tuple[np.ndarray, int]:
     return counted[np.linspace(0, len(counted) - 1, most).astype(int)], len(counted)
 
 
+class Exactness(NamedTuple):
+    """How far heads go.
+
+    Attributes:
+      tolerance: see `minimize`.
+      most_iterations: likewise.
+    """
+
+    tolerance: float
+    most_iterations: int
+
+
 class Optimum(NamedTuple):
     """Where H heads ended.
 

@@ -78,8 +78,7 @@ class Passes:
 
     def sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> Sums:
         """The sums for heads with parameters `[H, K, D]` and `[H, K]`, and columns of weights `[H]` int32."""
-        dtype = parameter_type(objective.arithmetic)
-        arguments = tf.constant(W, dtype), tf.constant(b, dtype), tf.constant(column)
+        arguments = *_parameters(objective, W, b), tf.constant(column)
         branches: list[list[np.ndarray]] = []
         for _ in range(self._n_spans):
             parts = self._parts(self._whole or next(self._spans))
@@ -88,14 +87,33 @@ class Passes:
             branches += [[_tree(array.numpy()) for array in call] for call in calls]
         return Sums(*(_tree(np.stack(of_branches)) for of_branches in zip(*branches, strict=True)))
 
+    def compile_sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> None:
+        """Has XLA begin with the program of `sums` for such heads, beside what follows.
+
+        Where the rows go through memory span by span, that is left to the first call.
+        """
+        if self._whole:
+            shape = self._blocks // len(self._parts(self._whole)), tf.constant(self._per_block)
+            self._begin(_sums, *shape, objective, *_parameters(objective, W, b), tf.constant(column))
+
+    def compile_losses(self, objective: Objective, W: np.ndarray, b: np.ndarray) -> None:
+        """As `compile_sums`, for `losses`."""
+        if self._whole:
+            self._begin(_losses, objective, *_parameters(objective, W, b))
+
+    def _begin(self, program: Program, *arguments: Any) -> None:
+        """Traces a program, and has a thread compile it, by a call on no minibatch."""
+        assert self._whole
+        nothing = self._whole.part(0, 0)
+        self.workers.start(program.traced(nothing, *arguments), nothing, *arguments)
+
     def losses(self, objective: Objective, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each head, as in `sums`, loses on each of the n rows, and whether it is wrong there.
 
         Returns:
           `[H, n]` float32 log losses, NaN for a class that the head leaves out; `[H, n]` bool.
         """
-        dtype = parameter_type(objective.arithmetic)
-        arguments = tf.constant(W, dtype), tf.constant(b, dtype)
+        arguments = _parameters(objective, W, b)
         found: list[tuple[np.ndarray, ...]] = []
         for _ in range(self._n_spans):
             parts = self._parts(self._whole or next(self._spans))
@@ -164,6 +182,11 @@ def _losses(span: Span, objective: Objective, W: tf.Tensor, b: tf.Tensor) -> tup
     _, *found = tf.while_loop(lambda i, *_: i < span.end, of_minibatch, (span.begin, *arrays))
     loss, wrong = (array.stack() for array in found)
     return loss, wrong
+
+
+def _parameters(objective: Objective, W: np.ndarray, b: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    dtype = parameter_type(objective.arithmetic)
+    return tf.constant(W, dtype), tf.constant(b, dtype)
 
 
 def _tree(array: np.ndarray) -> np.ndarray:

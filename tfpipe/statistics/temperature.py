@@ -12,7 +12,6 @@ and keeps T finite where they would have it go to 0.
 import math
 
 import numpy as np
-import scipy.optimize
 
 from tfpipe.statistics.intervals import effective
 
@@ -73,7 +72,9 @@ class _Problem:
 
     def _minimum(self, low: float, high: float) -> float:
         """Between an s where the derivative is at most 0 and one where it is at least 0."""
-        return float(scipy.optimize.brentq(self._derivative, low, high, xtol=_EXACTNESS))
+        from scipy.optimize import brentq  # 0.07 s: not for every run that may want a temperature.
+
+        return float(brentq(self._derivative, low, high, xtol=_EXACTNESS))
 
     def minima(self) -> list[float]:
         """Where f is least locally: one s of at most 0, or some above it."""

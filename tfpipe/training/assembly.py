@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfpipe.compute.programs import between_traces
 from tfpipe.compute.workers import Workers
 from tfpipe.config import known
 from tfpipe.data import Examples
@@ -18,7 +19,7 @@ from tfpipe.pipeline.spans import Spans, span_length
 from tfpipe.solvers.objective import Objective, parameter_type
 from tfpipe.solvers.weights import balance, measured_weights
 from tfpipe.training.evaluation import Evaluation
-from tfpipe.training.heads import Heads, Parameters
+from tfpipe.training.heads import Heads
 from tfpipe.training.meter import Meter
 from tfpipe.training.pictures import Pictures
 from tfpipe.training.plan import Plan
@@ -177,17 +178,16 @@ def _compile(
     nothing = spans.nothing
     if nothing is None:  # Nothing is left but to measure the heads.
         return
-    groups = heads.parameters()
-    as_selected = Parameters(groups[0].W[:1], groups[0].b[:1], groups[0].column[:1], 1)
     # Side by side: the tutorial's run is ready after 1.5 s, and after 2.2 if one is made after the other.
     programs = [
         workers.start(heads.compile, nothing, objective, validation.inside(np.zeros(len(heads)), heads.column)),
-        workers.start(test.compile, [] if validation.is_inside else groups, [as_selected]),
     ]
     if not validation.is_inside:
-        programs.append(workers.start(validation.compile, groups))
-    # Meanwhile: to import what draws takes 0.25 s of Python.
+        groups = heads.parameters()
+        programs += [workers.start(test.compile, groups), workers.start(validation.compile, groups)]
     monitor.started(Started(plan.flags, plan.data, lambda: heads.graph(nothing, objective)))
+    with between_traces():
+        monitor.prepare()
     for program in programs:
         program.result()
     log.info("compiled in %.1f s", time.monotonic() - begin)

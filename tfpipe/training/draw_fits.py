@@ -12,10 +12,10 @@ from tfpipe.compute import cpu
 from tfpipe.data import Examples
 from tfpipe.pipeline import residency
 from tfpipe.solvers.few_rows import FewRows
-from tfpipe.solvers.optimum import Optimum
+from tfpipe.solvers.optimum import Exactness, Optimum
 from tfpipe.solvers.problem import Problems
 from tfpipe.statistics.figures import RISES, Outcomes, names
-from tfpipe.training.fit import Exactness, Fit
+from tfpipe.training.fit import Fit
 
 _SCORE_BYTES = 256 << 20
 _BLOCK_BYTES, _BLOCKS_AT_ONCE = 4 << 20, 16

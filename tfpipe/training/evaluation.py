@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from tfpipe.compute.programs import Program
 from tfpipe.compute.workers import Workers
@@ -57,11 +56,12 @@ class Evaluation:
         self._nothing = first.part(0, 0)
         self.whole = first if self._spans_per_pass == 1 else None
 
-    def compile(self, to_measure: Sequence[Parameters], to_diagnose: Sequence[Parameters] = ()) -> None:
-        """Has the XLA programs made, if they are not yet there: to measure such groups, and to diagnose such heads."""
-        calls = [functools.partial(self._sums_of, self._nothing, group) for group in to_measure]
-        diagnoses = [functools.partial(self._predictions_of, self._nothing, group) for group in to_diagnose]
-        self._workers.map(lambda call: call(), [*calls, *diagnoses])
+    def compile(self, to_measure: Sequence[Parameters]) -> None:
+        """Has the XLA programs made that measure such groups, if they are not yet there.
+
+        That of `diagnose` is made when it is first called: a run that is not drawn on its way does without.
+        """
+        self._workers.map(functools.partial(self._sums_of, self._nothing), to_measure)
 
     def measure(self, groups: Sequence[Parameters]) -> np.ndarray:
         """`[F, H]`, as FIGURES names them, errors as shares in [0, 1]: sums over all examples, divided once."""
@@ -88,16 +88,14 @@ class Evaluation:
         """What a single head, `[1, K, D]` and `[1, K]`, does on each example."""
         with self._one_pass() as spans:
             parts = [
-                [part.numpy()[: int(span.end)].ravel() for part in self._predictions_of(span, model)] for span in spans
+                [part.numpy()[: int(span.end)].ravel() for part in _predictions(self.objective, span, model.W, model.b)]
+                for span in spans
             ]
         predicted, confidence = (np.concatenate(part)[: len(self.labels)] for part in zip(*parts, strict=True))
         return Diagnosis(self.labels, predicted, confidence, model.b.shape[1])
 
     def _sums_of(self, span: Span, group: Parameters) -> np.ndarray:
         return _sums(self.objective, span, group.W, group.b, group.column).numpy()[:, : group.n_heads]
-
-    def _predictions_of(self, span: Span, model: Parameters) -> tuple[tf.Tensor, ...]:
-        return _predictions(self.objective, span, model.W, model.b)
 
     @contextlib.contextmanager
     def _one_pass(self) -> Iterator[Iterator[Span]]:

@@ -15,23 +15,11 @@ from tfpipe.solvers.few_rows import FewRows
 from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.optimum import Descent, Sample, sampled
+from tfpipe.solvers.optimum import Descent, Exactness, Sample, sampled
 from tfpipe.solvers.passes import SMALL, Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 
 _BLOCK_BYTES = 32 << 20
-
-
-class Exactness(NamedTuple):
-    """How far a search goes.
-
-    Attributes:
-      tolerance: see `optimum.minimize`.
-      most_iterations: likewise.
-    """
-
-    tolerance: float
-    most_iterations: int
 
 
 class Saved(NamedTuple):
@@ -165,8 +153,11 @@ class Fit:
     def few_rows(self, problems: Problems) -> FewRows:
         """Its rows, all of which have weight under the first column, as a single head measures them."""
         (weights,) = self._weights
-        x = np.concatenate([*self._rows()])
-        return FewRows.of(x, self._examples.labels, weights, problems)
+        return FewRows.of(np.concatenate([*self._rows()]), self._examples.labels, weights, problems)
+
+    def compile(self) -> None:
+        """Has XLA begin with the programs of a search, beside what follows: see `Measures.compile`."""
+        self._measures.compile(*self._measured_on, self._splits.n_out, self._splits.n_in)
 
     def step(self, descent: Descent) -> None:
         """Evaluates all heads that are on their way, once."""

@@ -83,7 +83,9 @@ def _search(
         settings = Settings(plan, fit)
         settings.restore(state)
         with _monitor(plan, files, settings, state) as monitor:
+            fit.compile()
             monitor.started(Started(plan.flags, plan.data, lambda: b""))
+            monitor.prepare()
             run = SearchRun(plan, workers, settings, stops, files, state, monitor, resampling)
             while task := settings.next():
                 problems = settings.problems(task)

@@ -15,11 +15,11 @@ from tfpipe.exceptions import ConfigError
 from tfpipe.memory import total_memory
 from tfpipe.pipeline import residency
 from tfpipe.solvers import lbfgs, path
+from tfpipe.solvers.optimum import Exactness
 from tfpipe.solvers.weights import balanced, measured_weights
 from tfpipe.statistics.units import Units
 from tfpipe.training import selection
 from tfpipe.training.drawn import KINDS
-from tfpipe.training.fit import Exactness
 from tfpipe.training.identity import RunIdentity, of_weights
 from tfpipe.training.plan import Pace, flagfile, machine, taken
 from tfpipe.training.warm_start import WarmStart
