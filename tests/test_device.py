@@ -1,9 +1,11 @@
+import contextlib
 import os
 import pathlib
 import threading
 from unittest import mock
 
 import tensorflow as tf
+from absl.testing import parameterized
 
 from tests.command import in_a_process
 from tfpipe.compute import cpu, device
@@ -20,6 +22,7 @@ class DeviceTest(tf.test.TestCase):
         self.assertEqual((found.name, found.label, found.programs), ("/CPU:0", "cpu", cpu.cores()))
         self.assertFalse(found.is_gpu)
         self.assertEqual(found.multiplies_int8, cpu.has_amx())
+        self.assertEqual(found.multiplies_bfloat16, cpu.has_bfloat16())
         with found.scope():
             self.assertIn("CPU:0", tf.Variable(0.0).device)
 
@@ -54,7 +57,7 @@ class DeviceTest(tf.test.TestCase):
             self.assertEqual(enabled(), before)
 
 
-class CpuTest(tf.test.TestCase):
+class CpuTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_processor_with_amx_is_known(self):
         for flags, expected in (("fpu avx512_vnni amx_int8 amx_tile", True), ("fpu avx512_vnni avx_vnni", False)):
             core = f"processor\t: 0\nmodel name\t: Some CPU @ 2.1 GHz\nflags\t\t: {flags}\n\n"
@@ -62,6 +65,29 @@ class CpuTest(tf.test.TestCase):
             self.assertEqual((cpu.has_amx(path), cpu.processor(path)), (expected, "Some CPU @ 2.1 GHz"))
         self.assertFalse(cpu.has_amx(pathlib.Path("/nowhere")))
         self.assertIsInstance(cpu.processor(pathlib.Path("/nowhere")), str)
+
+    @parameterized.parameters(
+        ("fpu avx512f avx512_bf16 avx512_vnni", True),
+        ("fpu avx512f avx512_bf16 amx_bf16 amx_int8", False),
+        ("fpu avx512f avx512_vnni amx_int8", False),
+        ("fpu avx2", False),
+    )
+    def test_a_processor_that_multiplies_bfloat16_is_known(self, flags, expected):
+        content = f"processor\t: 0\nmodel name\t: Some CPU @ 2.1 GHz\nflags\t\t: {flags}\n\n" * 2
+        path = pathlib.Path(self.create_tempfile(content=content).full_path)
+        self.assertEqual(cpu.has_bfloat16(path), expected)
+        found = Device("/CPU:0", "cpu", multiplies_bfloat16=cpu.has_bfloat16(path))
+        for precision in ("float32", "float64"):
+            found.check_precision(precision)
+        with (
+            contextlib.nullcontext()
+            if expected
+            else self.assertRaisesRegex(
+                DeviceError,
+                "^precision=bfloat16: is for GPUs and processors with AVX512_BF16: .*; take float32$",
+            )
+        ):
+            found.check_precision("bfloat16")
 
     def test_the_cores_that_this_process_may_use(self):
         self.assertEqual(in_a_process(cores_of_one), 1)

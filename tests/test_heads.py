@@ -36,8 +36,8 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
     def heads(self, programs, rates=RATES, state=None):
         workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=programs)))
         return Heads(
-            solver(rates), np.zeros(len(rates), np.int32), (len(rates), 3, 24), np.zeros(3, bool), np.float32,
-            state or State(), workers,
+            solver(rates), np.zeros(len(rates), np.int32), (len(rates), 3, 24), np.zeros(3, bool),
+            np.ones(len(rates), bool), np.float32, state or State(), workers,
         )  # fmt: skip
 
     def advance(self, heads, last=FOREVER, on=None, first=0, inside=None, begin=0, end=4):

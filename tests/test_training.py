@@ -14,11 +14,17 @@ from absl.testing import parameterized
 
 from tests import made, oracle, problems
 from tfpipe import Examples, Splits, TrainConfig
+from tfpipe.compute.device import Device
+from tfpipe.compute.workers import Workers
 from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
 from tfpipe.model import artifact
+from tfpipe.pipeline import residency
+from tfpipe.pipeline.sampler import Sampler
+from tfpipe.solvers.objective import Objective
 from tfpipe.training import loop
 from tfpipe.training import report as table
 from tfpipe.training.evaluation import Evaluation
+from tfpipe.training.heads import Parameters
 
 # Validations beside the training, one at a time, as of large splits.
 BESIDE = loop.Pace(flops_inside=0.0)
@@ -335,9 +341,44 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(result.model.errors(splits.test.images, splits.test.labels), result.report["test_error"])
 
     def test_bfloat16_is_refused_where_it_has_no_use(self):
-        with self.assertRaisesRegex(DeviceError, "precision=bfloat16: is for GPUs"):
-            loop.train(config(precision="bfloat16"), made.splits(), self.workdir)
+        with self.assertRaisesRegex(DeviceError, "^precision=bfloat16: is for GPUs and processors with AVX512_BF16"):
+            loop.train(config(precision="bfloat16"), made.splits(), self.workdir, device=Device("/CPU:0", "cpu"))
         self.assertFalse(self.workdir.exists())
+
+    @parameterized.parameters((loop.Pace(),), (BESIDE,))
+    def test_what_trains_in_bfloat16_is_measured_in_float32(self, pace):
+        # Scaled by a power of two, W is in the model what it was in training.
+        splits = made.splits(pixel_max=256.0)
+        device = Device("/CPU:0", "cpu", multiplies_bfloat16=True)  # Any processor can, if slowly.
+        options = {"precision": "bfloat16", "learning_rate": 1.0, "epochs": 1, "select": "cost"}
+        result = loop.train(config(**options), splits, self.workdir, device=device, pace=pace)
+        self.assertEqual((result.report["precision"], result.report["products"]), ("bfloat16", "bfloat16"))
+        model = artifact.load(self.workdir / "model.npz")
+        self.assertEqual((model.W.dtype, model.b.dtype), (np.float32, np.float32))
+        W, b = (model.W.T * np.float32(256))[np.newaxis], model.b[np.newaxis]
+
+        def measured(arithmetic):
+            (split,) = residency.place([splits.validation])
+            sampler = Sampler(len(split.labels), 10, drop_remainder=False)
+            column = np.ones((1, len(split.labels)), np.float32)
+            objective = Objective.of(splits.scaling, split.labels, column, len(split.labels), arithmetic)
+            with Workers(device) as workers:
+                parameters = Parameters(tf.constant(W), tf.constant(b), tf.constant([0]), 1)
+                return Evaluation(split, objective, sampler, 4, workers).measure([parameters])[:, 0].tolist()
+
+        found = [result.report["validation_error"], result.report["validation_cost"]]
+        self.assertEqual(found, measured("float32"))
+        self.assertNotAllClose(found[1], measured("bfloat16")[1], rtol=1e-5)
+
+    def test_bfloat16_trains_as_numpy_but_for_its_rounding(self):
+        splits = made.splits()
+        device = Device("/CPU:0", "cpu", multiplies_bfloat16=True)
+        options = {"batch_size": 10, "learning_rate": 0.13, "epochs": 5}
+        result = loop.train(config(precision="bfloat16", **options), splits, device=device)
+        expected = by_oracle(splits, **options)
+        # 2^-8 of W, of about 0.1, and of the errors, at most, of which most cancel; and no less than float32 would be.
+        difference = np.abs(result.model.W * splits.pixel_max - expected.W).max()
+        self.assertBetween(difference, 1e-5, 2e-3)
 
     def test_the_files_of_a_run(self):
         result = loop.train(config(learning_rate=(0.1, 0.2)), made.splits(), self.workdir)

@@ -500,9 +500,11 @@ class TrainConfig:
     precision: str = _option(
         "float32",
         "what is computed in; float32: where images are bytes also in integers, as exactly; float64, for comparisons, "
-        "makes the model float64 too (images are held as float32 at most); bfloat16, for GPUs, rounds images and W to "
-        "8 bits before each matrix product, and sums in float32",
-        choices=("float32", "float64", "bfloat16"),
+        "makes the model float64 too (images are held as float32 at most); bfloat16, for GPUs "
+        "and processors with AVX512_BF16, rounds W, and images that are no bytes, to 8 bits before each matrix "
+        "product of training, sums in float32, and validates in float32; screen trains a grid in bfloat16, and what is "
+        "within reach of the best again in float32: the same head is selected, and its figures are those of float32",
+        choices=("float32", "float64", "bfloat16", "screen"),
     )
     tf32: bool = _option(
         False, "let a GPU round the inputs of matrix products to TensorFloat-32: faster, other figures"

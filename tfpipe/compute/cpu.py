@@ -37,6 +37,16 @@ def has_amx(cpu_info: pathlib.Path = CPU_INFO) -> bool:
     return "amx_int8" in _values("flags", cpu_info).split()
 
 
+def has_bfloat16(cpu_info: pathlib.Path = CPU_INFO) -> bool:
+    """Whether it multiplies bfloat16 faster than float32, and soundly: by AVX512_BF16, and not by AMX.
+
+    With AMX some sizes have ended the process (TensorFlow 2.21, an Intel Xeon), and it was not found which.
+    """
+    # XLA leaves these products to a library that asks the processor itself: `--xla_cpu_max_isa` does not hold it back.
+    flags = _values("flags", cpu_info).split()
+    return "avx512_bf16" in flags and "amx_bf16" not in flags
+
+
 def threads() -> int:
     """How many a program of this process may use."""
     import tensorflow as tf

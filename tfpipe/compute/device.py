@@ -27,6 +27,7 @@ class Device(NamedTuple):
       tf32: whether matrix products may round their inputs to TensorFloat-32.
       programs: how many it runs side by side: one on each core of a CPU, one on a GPU.
       multiplies_int8: whether its matrix products of int8 are so fast that three beat one of float32.
+      multiplies_bfloat16: whether those of bfloat16, summed in float32, are faster than those of float32.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Device(NamedTuple):
     tf32: bool = False
     programs: int = 1
     multiplies_int8: bool = False
+    multiplies_bfloat16: bool = False
 
     @property
     def is_gpu(self) -> bool:
@@ -41,9 +43,9 @@ class Device(NamedTuple):
 
     def check_precision(self, precision: str) -> None:
         """Raises DeviceError for a precision that has no use on this device."""
-        # XLA computes such products in float32 on CPUs: 1.0 to 1.1 times the time. And some sizes end the process.
-        if precision == "bfloat16" and not self.is_gpu:
-            raise DeviceError("precision", precision, "is for GPUs, a CPU is no faster with it; take float32")
+        if precision in ("bfloat16", "screen") and not self.multiplies_bfloat16:
+            problem = "is for GPUs and processors with AVX512_BF16: others are no faster, and with AMX some sizes crash"
+            raise DeviceError("precision", precision, f"{problem}; take float32")
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -72,10 +74,11 @@ def select(wanted: str, *, tf32: bool = False) -> Device:
     if gpus:
         _try_out()
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
-        return Device("/GPU:0", f"gpu ({name})", tf32)
+        return Device("/GPU:0", f"gpu ({name})", tf32, multiplies_bfloat16=True)
     if wanted == "gpu":
         raise DeviceError("device", wanted, f"TensorFlow {tf.__version__} finds no usable GPU: {_reason()}")
-    return Device("/CPU:0", "cpu", tf32, programs=cpu.cores(), multiplies_int8=cpu.has_amx())
+    fast = {"multiplies_int8": cpu.has_amx(), "multiplies_bfloat16": cpu.has_bfloat16()}
+    return Device("/CPU:0", "cpu", tf32, programs=cpu.cores(), **fast)
 
 
 def grow_gpu_memory() -> bool:

@@ -26,6 +26,7 @@ class Workdir:
       model: the best model so far, see `artifact`.
       report: the result, as JSON.
       page: the result, as a page with pictures.
+      screen: the folder of the run in bfloat16 of a grid that is screened.
 
     Raises:
       WorkdirError: what is given is no path; an empty one would be the current folder.
@@ -47,6 +48,7 @@ class Workdir:
         self.model = self.path / "model.npz"
         self.report = self.path / "report.json"
         self.page = self.path / "report.html"
+        self.screen = self.path / "screen"
 
     @property
     def absolute(self) -> pathlib.Path:
@@ -111,7 +113,7 @@ class Workdir:
                 path.unlink(missing_ok=True)
 
     def _files(self) -> tuple[pathlib.Path, ...]:
-        return self.flags, self.metrics, self.tensorboard, self.model, self.report, self.page
+        return self.flags, self.metrics, self.tensorboard, self.model, self.report, self.page, self.screen
 
     @contextlib.contextmanager
     def writing(self, what: str) -> Iterator[None]:

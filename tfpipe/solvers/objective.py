@@ -187,8 +187,12 @@ class Objective(NamedTuple):
 
     def logits(self, x: tf.Tensor, W: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """`[H, K, n]` logits of `[H, K, D]` and `[H, K]` parameters for x as minibatches give it."""
-        # The scale of bytes that stay bytes is applied to W.
-        return softmax.logits(x, W * tf.cast(self.factor, W.dtype) if x.dtype == tf.int8 else W, b)
+        return softmax.logits(x, W * tf.cast(self.factor, W.dtype) if self._scales_W else W, b)
+
+    @property
+    def _scales_W(self) -> bool:
+        """Whether W is scaled in the place of images: so bytes stay bytes, all of which bfloat16 holds too."""
+        return self.arithmetic == "int8" or (self.arithmetic == "bfloat16" and self.shift is None)
 
     def _n_parts(self, span: Span, n_rows: int) -> int:
         """In how many parts a minibatch trains with `n_rows` rows of W."""
@@ -223,6 +227,8 @@ class Objective(NamedTuple):
         if images.dtype == tf.float64:
             images = tf.cast(images, self.widest)
         # float64 is kept until the shift is off: a column may lie far from 0.
+        if self._scales_W:
+            return tf.cast(images, inputs)
         x = images if images.dtype == tf.float64 else tf.cast(images, others)
         if self.shift is not None:
             x -= tf.cast(self.shift, x.dtype)

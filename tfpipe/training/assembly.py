@@ -73,7 +73,8 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     # holds rows of both, the kernel believes what it is told last.
     length = period if inside else _length(plan, period, solver.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
-    heads = Heads(solver, plan.column, (plan.n_heads, splits.n_out, splits.n_in), left_out, dtype, state, workers)
+    sizes = plan.n_heads, splits.n_out, splits.n_in
+    heads = Heads(solver, plan.column, sizes, left_out, plan.begins, dtype, state, workers)
     steering = Validation(
         validation,
         test,
@@ -105,7 +106,7 @@ def _evaluations(plan: Plan, placed: list[Resident], left_out: np.ndarray, worke
         n = sampler.examples
         column = np.ones(len(split.labels), np.float32) if weights is None else weights.astype(np.float32)
         objective = Objective.of(
-            plan.splits.scaling, split.labels, column[np.newaxis], n, plan.arithmetic,
+            plan.splits.scaling, split.labels, column[np.newaxis], n, plan.measured_in,
             balance=balance(split.labels[:n], None if weights is None else column[:n]) if balanced else None,
             is_known=~left_out[split.labels[:n]] if left_out.any() else None,
         )  # fmt: skip

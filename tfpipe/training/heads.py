@@ -43,6 +43,7 @@ class Heads:
       column: `[H]` int32, the column of weights of each head of the run.
       sizes: H, K and D of the run.
       left_out: `[K]` bool, the classes without weight: heads begin, and stay, with a probability of 0 for them.
+      begins: `[H]` bool, which of them train.
       dtype: of W and b.
       state: from which they go on.
       workers: who run the programs.
@@ -58,6 +59,7 @@ class Heads:
         column: np.ndarray,
         sizes: tuple[int, int, int],
         left_out: np.ndarray,
+        begins: np.ndarray,
         dtype: np.dtype,
         state: State,
         workers: Workers,
@@ -65,14 +67,15 @@ class Heads:
         self._solver = solver
         self._column = column
         self._workers = workers
-        n_heads, n_out, n_in = sizes
         if state.steps:
             self._begin(state.numbers, state.reports, {"W": state.W, "b": state.b, **state.slots})
             return
-        W, b = np.zeros((n_heads, n_out, n_in), dtype), np.zeros((n_heads, n_out), dtype)
+        numbers = np.flatnonzero(begins)
+        sizes = (len(numbers), *sizes[1:])
+        W, b = np.zeros(sizes, dtype), np.zeros(sizes[:2], dtype)
         b[:, left_out] = -FAR_BELOW  # No gradient is left in the softmax then.
-        reports = {name: np.full(n_heads, np.nan) for name in solver.reports}
-        self._begin(np.arange(n_heads), reports, {"W": W, "b": b, **solver.slots(*sizes)})
+        reports = {name: np.full(len(numbers), np.nan) for name in solver.reports}
+        self._begin(numbers, reports, {"W": W, "b": b, **solver.slots(*sizes)})
 
     def _begin(self, numbers: np.ndarray, reports: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
         """Makes the groups of these heads, whose arrays are `[h, ...]` each."""

@@ -77,7 +77,7 @@ class RunIdentity(NamedTuple):
             old = before.settings.get(name, _BEFORE.get(name, "None"))
             if value == old or name in (*_FREE, *free) or {value, old} == _OFF:
                 continue
-            if name in _MAY_GROW and old.isdecimal() and value.isdecimal():
+            if name in self._may_grow and old.isdecimal() and value.isdecimal():
                 if int(value) < int(old):
                     found.append(f"{name}={old}, which may be raised but not be {value}")
             else:
@@ -89,7 +89,12 @@ class RunIdentity(NamedTuple):
 
     def length(self) -> dict[str, str]:
         """The settings of which more may be given to a run that has ended."""
-        return {name: self.settings[name] for name in _MAY_GROW}
+        return {name: self.settings[name] for name in self._may_grow}
+
+    @property
+    def _may_grow(self) -> tuple[str, ...]:
+        # What is within reach of the best follows from the length of the first run.
+        return () if self.settings.get("precision") == "screen" else _MAY_GROW
 
     def differences(self, before: "RunIdentity") -> list[str]:
         """What makes the last bits differ from those of a run that was never interrupted."""

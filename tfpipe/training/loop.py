@@ -24,6 +24,7 @@ from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.result import Result, in_workdir
 from tfpipe.training.run_warnings import warnings
+from tfpipe.training.screen import of_screening, screened
 from tfpipe.training.search import search
 from tfpipe.training.state import State
 
@@ -89,17 +90,21 @@ def train(
             pace=pace,
         )
     plan = Plan.of(splits, (solver or Sgd)(config.settled("sgd"), splits), device, pace)
-    identity = plan.identity
-    slots = plan.solver.slots(*identity.sizes)
     with asked_to_stop(should_stop) as stops:
+
+        def run(files: Workdir | None, state: State) -> Result:
+            if plan.config.precision == "screen":
+                return screened(plan, files, state, functools.partial(_train, should_stop=stops))
+            return _train(plan, files, state, stops)
+
         return in_workdir(
             workdir,
             plan.config,
-            identity,
+            plan.identity,
             plan.flags,
-            lambda files, state: _train(plan, files, state, stops),
+            run,
             begin=State(),
-            check_fits=lambda state: state.check_fits(identity.sizes, plan.solver.reports, slots),
+            check_fits=plan.check_fits,
             resume=resume,
             overwrite=overwrite,
         )
@@ -210,7 +215,8 @@ def _finish(
         model = SoftmaxRegression.from_arrays(trained.W, trained.b)
         assert record.made is not None
         selected = Selected(max(0, steps - 1), record.made, trained, diagnosis, plan.splits.test)
-    lines = warnings(plan, record, steps, distance, interrupted=interrupted)
+    # Of a first run the second has the answer.
+    lines = [] if plan.screens else warnings(plan, record, steps, distance, interrupted=interrupted)
     for warning in lines:
         warn(warning)
     content = run_report.build(
@@ -227,7 +233,7 @@ def _finish(
         programs=parts.heads.n_groups,
         workdir=files.path if files else None,
         interrupted=interrupted,
-    )
+    ) | of_screening(plan, record, interrupted=interrupted)
     monitor.finished(Finished(plan.data, plan.flags, steps - 1, content, report.tables(content), selected))
     if files:
         with files.writing(files.report.name):  # After all else: it says that a run is finished.

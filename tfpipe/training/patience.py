@@ -23,6 +23,7 @@ class Patience:
       heads: H.
       patience, patience_increase, improvement_threshold: as in the tutorial.
       select: the figure by which it goes, `error`, `cost` or `balanced_error`.
+      begins: `[H]` bool, the heads that do any step; None: all.
       state: from which the run goes on.
 
     Attributes:
@@ -43,12 +44,15 @@ class Patience:
         patience_increase: float,
         improvement_threshold: float,
         select: str = "error",
+        begins: np.ndarray | None = None,
         state: State | None = None,
     ):
         self._increase = patience_increase
         self._threshold = improvement_threshold
         self._select = select
         self.patience = np.full(heads, float(patience))
+        if begins is not None:
+            self.patience[~begins] = -1.0  # No `iter` is as small.
         self.best_error = np.full(heads, np.inf)
         self.best_cost = np.full(heads, np.inf)
         self.best_balanced_error = np.full(heads, np.inf)

@@ -1,8 +1,9 @@
 """What a run is to do, before it has done anything."""
 
+import dataclasses
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from tfpipe.solvers.base import Solver
 from tfpipe.solvers.objective import arithmetic
 from tfpipe.solvers.weights import example_weights, measured_weights
 from tfpipe.training.identity import RunIdentity, of_weights
+from tfpipe.training.state import State
 from tfpipe.training.versions import versions
 
 # What the report tells of each head beside its settings.
@@ -67,6 +69,8 @@ class Plan(NamedTuple):
       device: where.
       pace: see there.
       validation, test: the minibatches of both splits; of one shape, so that one program serves both.
+      screens: whether it is the first run of `screen`, of which the second takes the best heads.
+      screened: of the second run, what the first came to; else None.
     """
 
     config: TrainConfig
@@ -76,6 +80,8 @@ class Plan(NamedTuple):
     pace: Pace
     validation: Sampler
     test: Sampler
+    screens: bool = False
+    screened: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, splits: Splits, solver: Solver, device: Device, pace: Pace) -> "Plan":
@@ -97,11 +103,19 @@ class Plan(NamedTuple):
         most = max(len(splits.validation), len(splits.test))
         validation, test = (_in_order(config, name, getattr(splits, name), most) for name in ("validation", "test"))
         measured_weights(splits.validation.take(np.arange(validation.examples)))
+        if config.precision == "screen" and len(solver.settings) == 1:
+            raise ConfigError("precision", "screen", "is for grids, and this is a single head; take float32")
         return cls(config, splits, solver, device, pace, validation, test)
 
     @property
     def n_heads(self) -> int:
         return len(self.solver.settings)
+
+    @property
+    def begins(self) -> np.ndarray:
+        """`[H]` bool: the heads that train; all, but in the second run of `screen`."""
+        every = np.arange(self.n_heads)
+        return np.isin(every, every if self.screened is None else self.screened["within_reach"])
 
     @property
     def n_parameters(self) -> int:
@@ -112,6 +126,19 @@ class Plan(NamedTuple):
     def arithmetic(self) -> str:
         """In what type it multiplies matrices."""
         return _arithmetic(self.config, self.splits, self.device, self.solver.batch_size)
+
+    @property
+    def measured_in(self) -> str:
+        """In what type heads are measured: as a run in float32 would, where they train in bfloat16."""
+        if self.config.precision != "bfloat16":
+            return self.arithmetic
+        as_float32 = dataclasses.replace(self.config, precision="float32")
+        return _arithmetic(as_float32, self.splits, self.device, self.solver.batch_size)
+
+    @property
+    def _products(self) -> str:
+        same = self.measured_in == self.arithmetic
+        return self.arithmetic if same else f"{self.arithmetic}, measured in {self.measured_in}"
 
     @property
     def flags(self) -> list[str]:
@@ -143,6 +170,11 @@ class Plan(NamedTuple):
         """`[H]` int32: the column of weights, and of validation rows, of each head."""
         return np.zeros(self.n_heads, np.int32)
 
+    def check_fits(self, state: State) -> None:
+        """Raises DataError if the arrays of a state are not those of this run."""
+        sizes = self.n_heads, self.splits.n_out, self.splits.n_in
+        state.check_fits(sizes, self.solver.reports, self.solver.slots(*sizes))
+
     @property
     def identity(self) -> RunIdentity:
         """What makes it this run and no other."""
@@ -152,7 +184,7 @@ class Plan(NamedTuple):
         settings |= {"solver": self.solver.name} | of_weights(self.splits.validation)
         sizes = (self.n_heads, self.splits.n_out, self.splits.n_in)
         return RunIdentity(
-            settings, self.data, self.splits.fingerprint, sizes, machine(self.device, products=self.arithmetic)
+            settings, self.data, self.splits.fingerprint, sizes, machine(self.device, products=self._products)
         )
 
 
@@ -172,7 +204,7 @@ def wants_one_thread(splits: Splits, solver: Solver, device: Device) -> bool:
 
 def _arithmetic(config: TrainConfig, splits: Splits, device: Device, batch_size: int) -> str:
     return arithmetic(
-        config.precision,
+        "float32" if config.precision == "screen" else config.precision,
         splits.scaling,
         splits.train.stored.dtype,
         batch_size,

@@ -46,6 +46,7 @@ class Record:
             patience_increase=known(config.patience_increase),
             improvement_threshold=known(config.improvement_threshold),
             select=known(config.select),
+            begins=plan.begins,
             state=state,
         )
         self.best = Best(plan.solver, plan.splits, dtype, state)

@@ -84,6 +84,8 @@ def _of_finished(files: Workdir) -> Result | None:
     except DataError as error:
         log.info("%s: it is made again", error)
         return None
-    more = "" if content["epochs"] is None else "; with more --epochs or --patience it would go on"
+    # A search has no epochs; and which heads a screened grid trains again follows from how long it first trained.
+    goes_no_further = content["epochs"] is None or not {"screen", "within_reach"}.isdisjoint(content)
+    more = "" if goes_no_further else "; with more --epochs or --patience it would go on"
     log.info("%s: the run is finished%s", files.path, more)
     return Result(SoftmaxRegression.from_arrays(trained.W, trained.b), content, history)

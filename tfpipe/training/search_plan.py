@@ -70,7 +70,7 @@ class SearchPlan(NamedTuple):
           DataError: there are fewer groups than folds; or the model of `init` is damaged, or lacks columns.
         """
         config = config.settled("lbfgs")
-        if config.precision == "bfloat16":
+        if config.precision in ("bfloat16", "screen"):
             raise ConfigError("precision", config.precision, "goes with solver=sgd; lbfgs takes float32 or float64")
         n_folds = _n_folds(config, splits)
         if n_folds and not config.refit:
