@@ -16,7 +16,7 @@ from tfpipe.solvers.few_rows import FewRows
 from tfpipe.solvers.measures import Measures
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.optimum import Sample, minimize
+from tfpipe.solvers.optimum import Exactness, Sample, minimize
 from tfpipe.solvers.passes import Passes, Sums
 from tfpipe.solvers.problem import Problems
 
@@ -134,7 +134,7 @@ def minimized_apart(data, l2, scale=None, tolerance=1e-4):
     """The optimum of a head on rows that all have weight, in the basis of their covariance; `scale` `[D]`."""
     of_one = problem(data, l2, scale)
     rows = FewRows.of(data.x, data.y, data.w, of_one)
-    return of_one, rows.minimize(of_one, of_one.start(), tolerance=tolerance, most_iterations=1000, pairs=10)
+    return of_one, rows.minimize(of_one, of_one.start(), Exactness(tolerance, 1000), pairs=10)
 
 
 def minimized(data, l2s, *, columns=None, tolerance=1e-4, scale=None, rough=False, most_iterations=1000):

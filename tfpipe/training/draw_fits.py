@@ -1,7 +1,9 @@
 """The rows of draws, and heads fitted to them: side by side in one program, or where rows are few each by one core."""
 
 import itertools
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -19,6 +21,8 @@ from tfpipe.training.fit import Fit
 
 _SCORE_BYTES = 256 << 20
 _BLOCK_BYTES, _BLOCKS_AT_ONCE = 4 << 20, 16
+# Between two questions whether a run is to end.
+_LOOK_SECONDS = 5.0
 Figures: TypeAlias = dict[str, Any]
 Found = TypeVar("Found")
 
@@ -33,11 +37,6 @@ class Together(NamedTuple):
 
     fit: Fit
     heads: int
-
-    @property
-    def rows(self) -> int:
-        """How many an evaluation takes."""
-        return self.fit.n
 
     def problems(self, scale: str, l2: float) -> Problems:
         """Of a head for each draw."""
@@ -65,13 +64,13 @@ class Apart:
       fits: the rows of each.
 
     Attributes:
-      rows: see Together.
+      rows: `[H]`, how many each has.
     """
 
     def __init__(self, fits: Sequence[Fit]):
         self._fits = fits
         self._few_rows: dict[tuple[int, str], FewRows] = {}
-        self.rows = sum(fit.n for fit in fits)
+        self.rows = np.array([fit.n for fit in fits])
 
     def problems(self, scale: str, l2: float) -> Problems:
         """Of a head for each draw."""
@@ -82,24 +81,40 @@ class Apart:
         of_each = (fit.coordinates(own, W, b) for fit, own in zip(self._fits, problems.each(), strict=True))
         return np.concatenate([*of_each])
 
-    def minimize(self, problems: Problems, scale: str, start: np.ndarray, exactness: Exactness, pairs: int) -> Optimum:
-        """From `start`, `[H, K, D + 1]`: see `optimum.minimize`."""
-        each = [*problems.each()]
+    def minimize(
+        self,
+        problems: Problems,
+        scale: str,
+        start: np.ndarray,
+        exactness: Exactness,
+        pairs: int,
+        stops: Callable[[], bool],
+    ) -> Optimum | None:
+        """From `start`, `[H, K, D + 1]`: see `optimum.minimize`.
+
+        `stops` is asked every few seconds; if it says so, nothing is found.
+        """
+        each, ended = [*problems.each()], threading.Event()
 
         def minimized(head: int) -> Optimum:
             rows = self._few_rows.get((head, scale))
             if rows is None:
                 rows = self._few_rows[head, scale] = self._fits[head].few_rows(each[head])
-            return rows.minimize(each[head], start[[head]], **exactness._asdict(), pairs=pairs)
+            return rows.minimize(each[head], start[[head]], exactness, pairs, ended.is_set)
 
-        return Optimum(*map(np.concatenate, zip(*_by_all_cores(minimized, range(len(each))), strict=True)))
+        with cpu.one_blas_thread(), ThreadPoolExecutor(cpu.cores()) as threads:
+            calls = [threads.submit(minimized, head) for head in range(len(each))]
+            while not ended.is_set() and futures.wait(calls, _LOOK_SECONDS).not_done:
+                if stops():
+                    ended.set()
+            found = [call.result() for call in calls]
+        return None if ended.is_set() else Optimum(*map(np.concatenate, zip(*found, strict=True)))
 
     def figures(
         self, problems: Problems, v: np.ndarray, heads: list[int], examples: Examples, some: Collection[str]
     ) -> list[Figures]:
         """See Together."""
-        each = [*problems.each()]
-        models = [self._fits[head].raw(each[head], v[[head]]) for head in heads]
+        models = [self._fits[head].raw(problems.take(np.array([head])), v[[head]]) for head in heads]
         return _figures(models, problems.there[heads], examples, some)
 
 

@@ -113,15 +113,15 @@ def _resample(run: SearchRun, resampling: Resampling, model: tuple[np.ndarray, n
     log.info("%s", resampling.words)
     for task in resampling.tasks(run.settings_of_draws, len(run.drawn)):
         fits = resampling.fits(task, workers)
-        run.meter.examples_per_step = fits.rows
         problems = fits.problems(task.scale, task.l2)
         start = problems.start() if plan.config.reselect else fits.coordinates(problems, *model)
         if task.goes_on:
             start = run.drawn_at
         if isinstance(fits, Apart):
             least = functools.partial(fits.minimize, problems, task.scale, start, plan.exactness, plan.pairs)
-            optimum = run.minimize(least, task.words)
+            optimum = run.minimize(least, fits.rows, task.words)
         else:
+            run.meter.examples_per_step = fits.fit.n
             way = run.begun(fits.fit.descent(problems, start, plan.exactness, plan.pairs))
             optimum = way.optimum() if run.descend(fits.fit, way, task.words) else None
         if optimum is None:

@@ -107,12 +107,25 @@ class SearchRun:
                 self.saving.save_state_if_due(functools.partial(self.state, way))
         return True
 
-    def minimize(self, least: Callable[[], Optimum], words: str) -> Optimum | None:
-        """What takes so little that nobody looks at it before it has arrived; None if the run is to end before."""
+    def minimize(
+        self, least: Callable[[Callable[[], bool]], Optimum | None], rows: np.ndarray, words: str
+    ) -> Optimum | None:
+        """What takes so little that it is kept as a whole, or not at all; None if the run is to end before.
+
+        Args:
+          least: finds it, of heads with `rows` `[H]`, unless what it is given says that the run is to end.
+          rows: see `least`.
+          words: what it is, for people.
+        """
         if self._ends(None):
             return None
-        optimum = least()
-        self._tell(int(optimum.evaluations.max()), words, optimum.cost, 0)
+        optimum = least(self._stops)
+        if optimum is None:
+            self._end(None)
+            return None
+        evaluations = int(optimum.evaluations.max())
+        self.meter.examples_per_step = float(optimum.evaluations @ rows) / max(1, evaluations)
+        self._tell(evaluations, words, optimum.cost, 0)
         return optimum
 
     def take(self, drawn: Sequence[Drawn], optimum: Optimum) -> None:
@@ -124,12 +137,15 @@ class SearchRun:
 
     def _ends(self, way: Descent | None) -> bool:
         """Whether the run is to end now; if so, its state is kept."""
-        if not self._stops():
-            return False
+        stops = self._stops()
+        if stops:
+            self._end(way)
+        return stops
+
+    def _end(self, way: Descent | None) -> None:
         if self.saving:
             self.saving.save_last_state(self.state(way))
         self.interrupted = True
-        return True
 
     def _tell(self, evaluations: int, words: str, cost: np.ndarray, on_the_way: int) -> None:
         """Counts and tells the evaluations, after which heads have these costs, and so many have not arrived."""

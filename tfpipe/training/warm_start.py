@@ -50,9 +50,11 @@ class WarmStart(NamedTuple):
         rows = _rows(path, model, splits)
         place_of = {composed(name): place for place, name in enumerate(model.class_names)}
         places = np.array([place_of.get(composed(name), -1) for name in splits.class_names])
-        known = (places >= 0) & ~_left_out(model)[places]
+        left_out = _left_out(model)
+        known = (places >= 0) & ~left_out[places]
         if not known.any():
-            names = (enumeration(of, _MOST_NAMED) for of in (model.class_names, splits.class_names))
+            knows = [name for name, is_out in zip(model.class_names, left_out, strict=True) if not is_out]
+            names = (enumeration(of, _MOST_NAMED) for of in (knows, splits.class_names))
             raise ConfigError("init", path, "knows the classes {}, and none of {}".format(*names))
         gone = [name for place, name in enumerate(model.class_names) if place not in places]
         new = [name for name, is_known in zip(splits.class_names, known, strict=True) if not is_known]
