@@ -17,7 +17,6 @@ from tfpipe.data.rows import BLOCK_BYTES
 from tfpipe.disk.workdir import Workdir
 from tfpipe.log import log
 from tfpipe.solvers.weights import balance, measured_weights
-from tfpipe.statistics import paired
 from tfpipe.training.plan import Plan
 from tfpipe.training.record import Record
 from tfpipe.training.result import Result, in_workdir
@@ -82,6 +81,8 @@ def _within_reach(plan: Plan, record: Record) -> list[int]:
     Each head is taken as it was at its best validation. It is out of reach if the interval of the paired difference to
     the leader, in the figure by which the run selects, lies above 0. A head that diverged is out of reach too.
     """
+    from tfpipe.statistics import paired  # With scipy.optimize, 0.07 s: not for every run.
+
     patience, leader = record.patience, record.leader
     assert leader is not None
     examples = plan.splits.validation.take(np.arange(plan.validation.examples))
