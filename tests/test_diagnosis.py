@@ -30,6 +30,10 @@ class DiagnosisTest(absltest.TestCase):
         found = Diagnosis(labels, predicted, np.ones(200), 5)
         np.testing.assert_array_equal(found.confusion_matrix(), confusion_matrix(labels, predicted, labels=range(5)))
 
+    def test_of_many_classes_there_is_no_matrix(self):
+        for n_out, expected in ((1000, True), (1001, False)):
+            self.assertEqual(Diagnosis(np.zeros(3, int), np.zeros(3, int), np.ones(3), n_out).has_matrix, expected)
+
     def test_the_most_confident_mistakes_come_first(self):
         confidence = np.array([0.9, 0.5, 0.8, 0.8, 0.99])
         found = Diagnosis(np.array([0, 0, 1, 1, 1]), np.array([1, 1, 0, 0, 1]), confidence, 2)
@@ -37,7 +41,11 @@ class DiagnosisTest(absltest.TestCase):
         self.assertEqual(found.mistakes(2).tolist(), [0, 2])
 
     def test_the_worst_classes(self):
-        figures = diagnosis.worst_classes(np.array([[8, 2, 0], [0, 0, 0], [3, 1, 1]]))
+        counts = np.array([[8, 2, 0], [0, 0, 0], [3, 1, 1]])
+        labels, predicted = (np.repeat(of_each, counts.ravel()) for of_each in np.indices(counts.shape).reshape(2, -1))
+        found = Diagnosis(labels, predicted, np.ones(len(labels)), 3)
+        figures = diagnosis.worst_classes(found, most=3)
+        self.assertEqual(diagnosis.worst_classes(found, most=1), figures[:1])
         self.assertEqual([one[:2] for one in figures], [(2, 5), (0, 10), (1, 0)])
         self.assertEqual([one.taken_for for one in figures], [0, 1, None])
         np.testing.assert_allclose([one.error for one in figures], [0.8, 0.2, np.nan])

@@ -25,12 +25,12 @@ SETS = ("iris", "wine", "breast_cancer", "digits")
 
 
 class PassesTest(tf.test.TestCase, parameterized.TestCase):
-    def passes_over(self, images, labels, weights, scaling, programs, kind="float64", *, is_resident=True):
+    def passes_over(self, images, labels, weights, scaling, programs, kind="float64", *, is_resident=True, n_columns=6):
         n = len(labels)
         split = Resident(tf.constant(images), np.arange(n), labels, is_resident=is_resident, mapped=None)
         objective = Objective.of(scaling, labels, weights, n, kind, "float64")
         with Workers(Device("/CPU:0", "cpu", programs=programs)) as workers:
-            passes = Passes(split, workers)
+            passes = Passes(split, workers, n_columns)
             return passes.sums(objective, self.W, self.b, np.array([0, 1], np.int32))
 
     def setUp(self):
@@ -42,8 +42,9 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
         self.W, self.b = random.normal(size=(2, 3, 30)), random.normal(size=(2, 3))
         self.scaling = Scaling(np.full(30, 100.0), np.array(1 / 50))
 
-    def test_sums_against_numpy(self):
-        found = self.passes_over(self.images, self.labels, self.weights, self.scaling, programs=2)
+    @parameterized.parameters(6, 1 << 17)  # Of so many the 63 rows of a block are two minibatches.
+    def test_sums_against_numpy(self, n_columns):
+        found = self.passes_over(self.images, self.labels, self.weights, self.scaling, programs=2, n_columns=n_columns)
         x = (self.images - 100.0) / 50
         for head in range(2):
             data = Data(x, self.labels, self.weights[head].astype(np.float64), 3)
@@ -57,7 +58,7 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
         objective = Objective.of(self.scaling, labels, self.weights[:, :517], 517, "float64", "float64")
         column = np.array([0, 1], np.int32)
         with Workers(Device("/CPU:0", "cpu", programs=2)) as workers:
-            passes, before = Passes(split, workers), programs.count()
+            passes, before = Passes(split, workers, n_columns=6), programs.count()
             passes.compile_sums(objective, self.W, self.b, column)
             passes.compile_losses(objective, self.W, self.b)
             self.assertEqual(programs.count(), before + 2)
@@ -243,6 +244,18 @@ class MetricTest(parameterized.TestCase):
         hessian = np.diag(w @ p) - (p * w[:, np.newaxis]).T @ p
         np.testing.assert_allclose(hessian @ c, g[0, :, -1] - g[0, :, -1].mean(), rtol=1e-8, atol=1e-10)
 
+    def test_of_many_classes_the_intercepts_have_a_diagonal(self):
+        random = np.random.default_rng(0)
+        x, z, w = random.normal(size=(6, 2)), np.tile(random.normal(size=1001), (6, 1)), np.ones(6)
+        found = metric.spectrum(x.copy(), w, z)
+        self.assertEqual(found.intercepts.shape, (1001,))
+        g = random.normal(size=(1, 1001, 3))
+        g[..., -1] -= g[..., -1].mean()
+        v = found.inverse_times(g, np.array([0.1]))[0]
+        c = v[:, -1] + v[:, :-1] @ x.mean(axis=0)
+        p = np.exp(z[0]) / np.exp(z[0]).sum()
+        np.testing.assert_allclose((np.diag(p) - np.outer(p, p)) @ c, g[0, :, -1], atol=1e-12)
+
     def test_blocks_are_the_inverses_of_theirs(self):
         random = np.random.default_rng(0)
         x, z, w = random.normal(size=(20, 3)) + 3, random.normal(size=(20, 3)), random.random(20)
@@ -270,7 +283,7 @@ class MetricTest(parameterized.TestCase):
         x, z, w = random.normal(size=(20, 3)), random.normal(size=(20, 3)), np.ones(20)
 
         def kind(z=z, l2s=(0.1, 0.001), saved=1e9):
-            return type(metric.of(x, w, z, np.array(l2s), saved=saved))
+            return type(metric.of(x.copy(), w, z, np.array(l2s), saved=saved))
 
         self.assertIs(kind(), metric.Blocks)
         self.assertIs(kind(saved=100), metric.Spectrum)

@@ -68,6 +68,12 @@ class TemplatesTest(parameterized.TestCase):
         drawn = pictures.of_model(selected(model((12,))))
         self.assertEqual(set(drawn), {"confusion_matrix", "reliability"})
 
+    def test_the_confusion_matrix_of_many_classes_is_left_out(self):
+        trained = model((12,), n_classes=1001)
+        found = Diagnosis(np.array([0, 1]), np.array([0, 2]), np.array([0.5, 0.6]), 1001)
+        event = Selected(9, (0, 7), trained, found, made.splits(n_test=2, shape=(12,)).test)
+        self.assertEqual(set(pictures.of_model(event)), {"reliability"})
+
 
 class OthersTest(parameterized.TestCase):
     def test_the_confusion_matrix_tells_its_counts(self):

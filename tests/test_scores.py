@@ -160,6 +160,12 @@ class ScoresTest(parameterized.TestCase):
         self.assertAlmostEqual(found["top_k_error"], 1 - accuracy, places=12)
         np.testing.assert_array_equal(found["confusion_matrix"], metrics.confusion_matrix(labels, p.argmax(axis=1)))
 
+    def test_of_many_classes_there_is_no_matrix(self):
+        p = np.full((2, 1001), 1 / 1001)
+        found = scores.scores(Predictions(np.array([0, 1]), p), tuple(map(str, range(1001))), 1)
+        self.assertIsNone(found["confusion_matrix"])
+        self.assertEqual([one["recall"] for one in found["classes"][:3]], [1.0, 0.0, None])
+
     def test_what_is_impossible_costs_no_number(self):
         found = scores.scores(Predictions(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]])), ("a", "b"), 1)
         self.assertIsNone(found["cost"])

@@ -545,7 +545,7 @@ class _Scaled(NamedTuple):
 
     def sample(self) -> Sample:
         """At most some thousands of the rows that have weight, evenly."""
-        chosen, n_all = sampled(self.weights, self.n_in)
+        chosen, n_all = sampled(self.weights, self.n_in, self.n_out)
         return Sample(self.scaling.apply(self.images[chosen]), self.weights[:, chosen], n_all)
 
     def scaled(self, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -593,7 +593,7 @@ class _Search:
                 for kind in kinds
             ]
             self._exact, self._rough = objectives[0], objectives[1] if len(kinds) > 1 else None
-            self._passes = Passes(split, workers)
+            self._passes = Passes(split, workers, len(rows.weights) * rows.n_out)
             self._moments = Moments.of(rows.blocks(), rows.labels, rows.weights, rows.n_out)
             unscaled = np.broadcast_to(rows.scaling.factor, (len(rows.weights), rows.images.shape[1]))
             self._scale = self._moments.deviations(rows.blocks(), rows.weights) if self._standardize else unscaled

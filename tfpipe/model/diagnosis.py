@@ -7,6 +7,9 @@ import numpy as np
 from tfpipe.statistics.figures import Outcomes
 
 _BINS = 15
+# Of more classes the confusion matrix, which grows with their square, is left out of reports and pictures: of 10,000 it
+# took 8 GB.
+MOST_IN_A_MATRIX = 1000
 
 
 class Calibration(NamedTuple):
@@ -53,6 +56,11 @@ class Diagnosis(NamedTuple):
         pairs = self.labels.astype(np.int64) * self.n_out + self.predicted
         return np.bincount(pairs, minlength=self.n_out**2).reshape(self.n_out, self.n_out)
 
+    @property
+    def has_matrix(self) -> bool:
+        """Whether there are so few classes that reports and pictures have the confusion matrix."""
+        return self.n_out <= MOST_IN_A_MATRIX
+
     def mistakes(self, most: int) -> np.ndarray:
         """The rows of the wrong predictions, the most confident first: `[m]`, m at most `most`."""
         wrong = np.flatnonzero(self.labels != self.predicted)
@@ -86,12 +94,15 @@ class ClassFigures(NamedTuple):
     taken_for: int | None
 
 
-def worst_classes(confusion_matrix: np.ndarray) -> list[ClassFigures]:
-    """All classes, `[K, K]` -> K, the one with the largest error first."""
+def worst_classes(diagnosis: Diagnosis, most: int) -> list[ClassFigures]:
+    """The classes with the largest errors, `most` of them at most: the largest first, of equals the first class."""
+    labels, predicted, n_out = diagnosis.labels, diagnosis.predicted, diagnosis.n_out
+    is_wrong = labels != predicted
+    examples, wrong = np.bincount(labels, minlength=n_out), np.bincount(labels[is_wrong], minlength=n_out)
+    errors = np.where(examples > 0, wrong / np.maximum(examples, 1), -1.0)
     figures = []
-    for k, row in enumerate(confusion_matrix):
-        others = np.where(np.arange(len(row)) == k, 0, row)
-        total, wrong = int(row.sum()), int(others.sum())
-        error = wrong / total if total else float("nan")
-        figures.append(ClassFigures(k, total, error, int(others.argmax()) if wrong else None))
-    return sorted(figures, key=lambda one: (-np.nan_to_num(one.error, nan=-1.0), one.number))
+    for k in np.argsort(-errors, kind="stable")[:most].tolist():
+        taken_for = np.bincount(predicted[is_wrong & (labels == k)], minlength=n_out).argmax() if wrong[k] else None
+        error = float(errors[k]) if examples[k] else float("nan")
+        figures.append(ClassFigures(k, int(examples[k]), error, None if taken_for is None else int(taken_for)))
+    return figures

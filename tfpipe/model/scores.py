@@ -128,18 +128,19 @@ def scores(
     order = (-probabilities).argsort(axis=1, kind="stable")[:, :top_k]
     is_outside = (order != labels[:, np.newaxis]).all(axis=1)
     counts = np.ones(len(labels)) if weights is None else weights
+    diagnosis = Diagnosis.of(outcomes)
     return {
         "examples": len(labels),
         "error": measured["figures"]["error"]["value"],
         "cost": measured["figures"]["cost"]["value"],
         "top_k": top_k,
         "top_k_error": float(counts[is_outside].sum() / counts.sum()) if counts.any() else None,
-        "calibration_error": Diagnosis.of(outcomes).calibration().error,
+        "calibration_error": diagnosis.calibration().error,
         "classes": [
             {"class": name} | {key: None if np.isnan(value) else value for key, value in of_class.items()}
             for name, of_class in zip(class_names, _by_class(of_classes), strict=True)
         ],
-        "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
+        "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis.has_matrix else None,
     } | measured
 
 

@@ -54,7 +54,8 @@ def of_model(event: Selected) -> dict[str, bytes]:
     if diagnosis is None:
         return drawn
     names = [shortened(name) for name in model.class_names]
-    drawn["confusion_matrix"] = png(confusion_matrix(diagnosis.confusion_matrix(), names))
+    if diagnosis.has_matrix:
+        drawn["confusion_matrix"] = png(confusion_matrix(diagnosis.confusion_matrix(), names))
     if shows and (diagnosis.labels != diagnosis.predicted).any():
         drawn["mistakes"] = encoded(sheet(*mistakes(diagnosis, event.examples, names)))
     drawn["reliability"] = png(reliability(diagnosis.calibration()))

@@ -18,7 +18,7 @@ def worst_classes(model: TrainedModel, diagnosis: Diagnosis) -> list[tuple[str, 
     """The classes with the largest errors, 20 at most."""
     names = model.class_names
     rows: list[tuple[str, ...]] = [("class", "test examples", "error", "most often taken for")]
-    for one in by_error(diagnosis.confusion_matrix())[:_MOST_CLASSES]:
+    for one in by_error(diagnosis, _MOST_CLASSES):
         error = f"{one.error:.2%}" if one.examples else "-"
         taken_for = "-" if one.taken_for is None else names[one.taken_for]
         rows.append((names[one.number], str(one.examples), error, taken_for))

@@ -106,6 +106,13 @@ def place(splits: Iterable[Examples]) -> list[Resident]:
     return resident
 
 
+def copied_bytes(splits: Iterable[Examples]) -> int:
+    """Bytes of images of which `place` makes a copy in the memory of the host."""
+    arrays = {examples.stored.ctypes.data: examples.stored for examples in splits if len(examples)}
+    copied = (stored for stored in arrays.values() if stored.nbytes <= _SMALL_BYTES or _shared(stored) is None)
+    return sum(stored.size * min(stored.itemsize, tf.float32.size) for stored in copied)
+
+
 def rounded(images: np.ndarray) -> np.ndarray:
     """Images in the type in which they are held: in the machine's byte order, as float32 at most."""
     dtype = np.dtype(np.float32) if images.dtype.itemsize > 4 else images.dtype.newbyteorder("=")

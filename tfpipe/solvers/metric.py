@@ -28,6 +28,8 @@ _WIDEST, _ABOVE_LEAST_L2 = 100.0, 4.0
 # To be added to a covariance, relative to its trace, that float32 has rounded.
 _FLOOR_IN_FLOAT32 = 1e-5
 _MOST_BLOCK_BYTES = 128 << 20
+# Beyond, to solve for the intercepts takes longer than to search.
+MOST_CLASSES = 1000
 
 
 class Spectrum(NamedTuple):
@@ -38,7 +40,8 @@ class Spectrum(NamedTuple):
       values: `[R]`, the eigenvalues; those of what is orthogonal to the basis are 0.
       mean: `[D]`, the weighted mean, which has been taken off.
       classes: `[K]`, p (1 - p) of each class, relative to the mean over the classes.
-      intercepts: `[K, K]`, the inverse of their Hessian.
+      intercepts: `[K, K]`, the inverse of their Hessian; of many classes `[K]`, its diagonal where p is the same for
+        all rows, as at V = 0.
     """
 
     basis: np.ndarray | None
@@ -54,7 +57,7 @@ class Spectrum(NamedTuple):
         floor = np.maximum(l2, _FLOOR * self.values.max(initial=0) + np.finfo(float).tiny)[:, np.newaxis, np.newaxis]
         curvature = self.classes[:, np.newaxis] * self.values + floor
         V = g_V / curvature if self.basis is None else self._of_basis(g_V, curvature, floor)
-        c = g_c @ self.intercepts - V @ self.mean
+        c = _times(g_c, self.intercepts) - V @ self.mean
         return np.concatenate([V, c[..., np.newaxis]], axis=2)
 
     def _of_basis(self, g_V: np.ndarray, curvature: np.ndarray, floor: np.ndarray) -> np.ndarray:
@@ -71,7 +74,7 @@ class Blocks(NamedTuple):
     Attributes:
       inverses: `[K, D, D]`, of each class's block.
       means: `[K, D]`, the weighted mean of each class, which has been taken off.
-      intercepts: `[K, K]`, the inverse of their Hessian.
+      intercepts: as in `Spectrum`.
     """
 
     inverses: np.ndarray
@@ -83,7 +86,7 @@ class Blocks(NamedTuple):
         g_c = g[..., -1]
         g_V = g[..., :-1] - g_c[..., np.newaxis] * self.means
         V = np.matmul(g_V.swapaxes(0, 1), self.inverses).swapaxes(0, 1)  # The blocks are symmetric.
-        c = g_c @ self.intercepts - np.einsum("hkd,kd->hk", V, self.means)
+        c = _times(g_c, self.intercepts) - np.einsum("hkd,kd->hk", V, self.means)
         return np.concatenate([V, c[..., np.newaxis]], axis=2)
 
 
@@ -91,7 +94,7 @@ def of(x: np.ndarray, weights: np.ndarray, z: np.ndarray, l2: np.ndarray, *, sav
     """The metric that is the nearest to the Hessian that still pays: `Blocks`, or `Spectrum`.
 
     Args:
-      x: `[n, D]`, rows in the coordinates of V.
+      x: `[n, D]`, rows in the coordinates of V; they are overwritten.
       weights: `[n]`, theirs.
       z: `[n, K]`, logits.
       l2: `[H]`, of the heads that it serves.
@@ -107,12 +110,12 @@ def of(x: np.ndarray, weights: np.ndarray, z: np.ndarray, l2: np.ndarray, *, sav
 
 
 def spectrum(x: np.ndarray, weights: np.ndarray, z: np.ndarray) -> Spectrum:
-    """Of rows `[n, D]` in the coordinates of V, with weights `[n]`, at logits `[n, K]`."""
+    """Of rows `[n, D]` in the coordinates of V, with weights `[n]`, at logits `[n, K]`. The rows are overwritten."""
     p, w, variance = _of_rows(weights, z)
     of_class, of_row = w @ variance, w * variance.mean(axis=1)
     if not of_row.any():  # A single class, or p of 0 and 1 to the last bit: no row says more than another.
         of_class, of_row = np.ones_like(of_class), w
-    rows, mean = _about_mean(x, of_row)
+    rows, mean = _about_mean(x, of_row, out=x)
     if x.shape[1] <= len(x):
         values, basis = np.linalg.eigh(rows.T @ rows)
     else:
@@ -189,13 +192,25 @@ def _of_rows(weights: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return p, weights / weights.sum(), p * (1 - p)
 
 
-def _about_mean(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _about_mean(x: np.ndarray, weights: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Rows whose product with themselves is `[n, D]`'s covariance times the sum of the weights, and the mean `[D]`."""
     mean = weights @ x / weights.sum()
-    return (x - mean) * np.sqrt(weights)[:, np.newaxis], mean
+    rows = np.subtract(x, mean, out=out)
+    rows *= np.sqrt(weights)[:, np.newaxis]
+    return rows, mean
+
+
+def _times(g: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """`[h, K]` times `[K, K]`, or `[K]`, which stands for a diagonal."""
+    return g * inverse if inverse.ndim == 1 else g @ inverse
 
 
 def _inverse_of_intercepts(p: np.ndarray, w: np.ndarray) -> np.ndarray:
+    if p.shape[1] > MOST_CLASSES:
+        # Where all rows have the same p, (diag p - p p') (g / p) is g, for gradients have a sum of 0; and the Hessian
+        # is never above diag mean p.
+        shares = w @ p
+        return 1 / np.maximum(shares, _FLOOR_OF_CLASSES * shares.max())
     return np.linalg.pinv(_hessian(p, w), rcond=_FLOOR_OF_CLASSES, hermitian=True)
 
 

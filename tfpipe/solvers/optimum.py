@@ -30,10 +30,9 @@ _OF_A_DESCENT = (
     "rough", "_point", "_error", "_renews", "_at_intercepts", "_certificate", "_gradient", "_iterations",
     "_evaluations", "_converged", "_tried", "_idle", "_lowest", "_best", "_seen_by", "_seen_at",
 )  # fmt: skip
-# Rows from which the curvature is estimated; and where there are more columns than that decomposes in a second.
+# Rows from which the curvature is estimated; and where there are more columns, or classes, than that decomposes in a
+# second.
 _SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
-# Beyond, to solve for the intercepts takes longer than to search.
-_MOST_CLASSES = 1000
 
 
 class Sample(NamedTuple):
@@ -57,13 +56,18 @@ class Sample(NamedTuple):
         return len(self.x) == self.n_all
 
 
-def sampled(weights: np.ndarray, n_in: int) -> tuple[np.ndarray, int]:
+def sample_rows(n_in: int, n_out: int) -> int:
+    """How many rows a sample has at most, for D columns and K classes."""
+    return _SAMPLE_ROWS if max(n_in, n_out) <= _WIDE else _SAMPLE_ROWS_OF_WIDE
+
+
+def sampled(weights: np.ndarray, n_in: int, n_out: int) -> tuple[np.ndarray, int]:
     """The rows of a sample, evenly among those with weight in `[C, N]`: their numbers, and how many have weight.
 
-    `n_in` is D.
+    `n_in` is D, `n_out` K.
     """
     counted = np.flatnonzero(weights.any(axis=0))
-    most = min(len(counted), _SAMPLE_ROWS if n_in <= _WIDE else _SAMPLE_ROWS_OF_WIDE)
+    most = min(len(counted), sample_rows(n_in, n_out))
     return counted[np.linspace(0, len(counted) - 1, most).astype(int)], len(counted)
 
 
@@ -192,7 +196,7 @@ class Descent:
         stuck = self._lbfgs.stalled[heads] & ~is_small & ~self._tried[heads] & (not is_rough)
         self._tried[heads] |= stuck
         better = (moved & ~is_small & (share_of_V <= _SHARE_OF_V * target)) | stuck
-        better &= (problems.l2 > 0) & (self._shape[0] <= _MOST_CLASSES)
+        better &= (problems.l2 > 0) & (self._shape[0] <= metric.MOST_CLASSES)
         self._at_intercepts[heads] = better
         for head in heads[better]:
             self._point[head] = self._with_better_intercepts(head)
@@ -293,7 +297,8 @@ class Descent:
     def _rows_of(self, head: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the sample as the head measures them, and their weights."""
         problems = self.problems
-        x = (self._sample.x - problems.mean[head]) / problems.scale[head]
+        x = self._sample.x - problems.mean[head]
+        x /= problems.scale[head]
         return x, self._sample.weights[problems.column[head]]
 
     def _logits(self, v: np.ndarray, heads: np.ndarray) -> np.ndarray:

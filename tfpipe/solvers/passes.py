@@ -27,8 +27,12 @@ _FEWEST_ROWS = 64
 SMALL = 50_000_000
 # A loss beyond has a class that the head leaves out.
 LEFT_OUT = 1e29
-# A minibatch that stays in a core's cache, with what is computed of it.
-_MINIBATCH_BYTES = 2 << 20
+# A minibatch that stays in a core's cache, with what is computed of it. But of so many rows at least, where a block has
+# them: each minibatch goes through W and its gradient.
+MINIBATCH_BYTES, FEWEST_IN_A_MINIBATCH = 2 << 20, 64
+# Of the logits of a minibatch, in float64: short rows are many in a minibatch, of which each has a logit for each class
+# of each head.
+LOGITS_BYTES = 64 << 20
 
 
 class Sums(NamedTuple):
@@ -51,18 +55,21 @@ class Passes:
     Args:
       split: the training rows.
       workers: who run the programs.
+      n_columns: heads that are measured side by side, times classes.
 
     Attributes:
       workers: likewise.
     """
 
-    def __init__(self, split: Resident, workers: Workers):
+    def __init__(self, split: Resident, workers: Workers, n_columns: int):
         n, n_in = len(split.labels), split.images.shape[1]
         blocks = BLOCKS
         while blocks > 1 and n < blocks * _FEWEST_ROWS:
             blocks //= 2
         of_block = -(-n // blocks)
-        self._per_block = max(1, round(of_block * n_in * tf.float32.size / _MINIBATCH_BYTES))
+        by_logits = -(-of_block * n_columns * tf.float64.size // LOGITS_BYTES)
+        by_rows = min(round(of_block * n_in * tf.float32.size / MINIBATCH_BYTES), of_block // FEWEST_IN_A_MINIBATCH)
+        self._per_block = max(1, by_rows, by_logits)
         sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
         self._n = n
         self.workers = workers

@@ -78,6 +78,10 @@ class Fit:
         self._validating = examples if validation is None else validation
         self.moments = Moments.of(self._rows(), examples.labels, weights, splits.n_out)
 
+    @property
+    def _n_columns(self) -> int:
+        return self._most_heads * self._splits.n_out
+
     @functools.cached_property
     def _measures(self) -> Measures:
         own, workers = self._placed[0], self._workers
@@ -85,7 +89,7 @@ class Fit:
         kinds = ("float64",) if numbers <= SMALL or self._precision == "float64" else ("float64", "float32")
         objectives = [Objective.of(self._scaling, own.labels, self._weights, self.n, kind) for kind in kinds]
         rough = objectives[1] if len(kinds) > 1 else None
-        return Measures(Passes(own, workers), objectives[0], rough, sizes(self._most_heads, numbers))
+        return Measures(Passes(own, workers, self._n_columns), objectives[0], rough, sizes(self._most_heads, numbers))
 
     @functools.cached_property
     def _placed(self) -> list[Resident]:
@@ -99,11 +103,11 @@ class Fit:
         other = self._placed[1]
         every = np.ones((1, len(other.labels)), np.float32)
         objective = Objective.of(self._scaling, other.labels, every, len(other.labels), self._measures.exact.arithmetic)
-        return Passes(other, self._workers), objective
+        return Passes(other, self._workers, self._n_columns), objective
 
     @functools.cached_property
     def _sample(self) -> Sample:
-        chosen, n_all = sampled(self._weights, self._splits.n_in)
+        chosen, n_all = sampled(self._weights, self._splits.n_in, self._splits.n_out)
         x = self._scaling.apply(np.asarray(self._examples.take(chosen).images))
         return Sample(x, self._weights[:, chosen], n_all)
 

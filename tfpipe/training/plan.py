@@ -19,6 +19,7 @@ from tfpipe.pipeline.sampler import Sampler
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.objective import arithmetic
 from tfpipe.solvers.weights import example_weights, measured_weights
+from tfpipe.training import footprint
 from tfpipe.training.identity import RunIdentity, of_weights
 from tfpipe.training.state import State
 from tfpipe.training.versions import versions
@@ -105,6 +106,7 @@ class Plan(NamedTuple):
         measured_weights(splits.validation.take(np.arange(validation.examples)))
         if config.precision == "screen" and len(solver.settings) == 1:
             raise ConfigError("precision", "screen", "is for grids, and this is a single head; take float32")
+        footprint.check_sgd(solver, splits, device, 8 if config.precision == "float64" else 4)
         return cls(config, splits, solver, device, pace, validation, test)
 
     @property

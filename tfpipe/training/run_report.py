@@ -80,7 +80,7 @@ def build(
         "grid": grid,
         "class_names": list(splits.class_names),
         "test": test,
-        "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
+        "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis and diagnosis.has_matrix else None,
         **({} if coefficients is None else {"coefficients": coefficients}),
         "image_shape": list(splits.image_shape),
         "pixel_max": None if splits.standardization else splits.pixel_max,

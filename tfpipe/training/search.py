@@ -87,13 +87,8 @@ def _search(
             monitor.started(Started(plan.flags, plan.data, lambda: b""))
             monitor.prepare()
             run = SearchRun(plan, workers, settings, stops, files, state, monitor, resampling)
-            while task := settings.next():
-                problems = settings.problems(task)
-                way = run.begun(fit.descent(problems, settings.start(task, problems), plan.rough_exactness, plan.pairs))
-                arrived = run.descend(fit, way, task.words)
-                run.validate(fit, task, way)
-                if not arrived:
-                    return _finish(run, fit, None, calibrated(plan, settings, fit))
+            if not _try(run, fit):
+                return _finish(run, fit, None, calibrated(plan, settings, fit))
             log.info("%s", settings.why)
             calibration = calibrated(plan, settings, fit)
             last = _last_fit(plan, fit, n_heads, workers)
@@ -105,6 +100,19 @@ def _search(
             if resampling and not run.interrupted:
                 _resample(run, resampling, last.raw(problems, run.fitted.v), workers)
             return _finish(run, last, run.fitted, calibration)
+
+
+def _try(run: SearchRun, fit: Fit) -> bool:
+    """Tries settings until nothing is worth it any more; False: the run is to end before."""
+    plan, settings = run.plan, run.settings
+    while task := settings.next():
+        problems = settings.problems(task)
+        way = run.begun(fit.descent(problems, settings.start(task, problems), plan.rough_exactness, plan.pairs))
+        arrived = run.descend(fit, way, task.words)
+        run.validate(fit, task, way)
+        if not arrived:
+            return False
+    return True
 
 
 def _resample(run: SearchRun, resampling: Resampling, model: tuple[np.ndarray, np.ndarray], workers: Workers) -> None:

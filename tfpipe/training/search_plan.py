@@ -18,7 +18,7 @@ from tfpipe.solvers import lbfgs, path
 from tfpipe.solvers.optimum import Exactness
 from tfpipe.solvers.weights import balanced, measured_weights
 from tfpipe.statistics.units import Units
-from tfpipe.training import selection
+from tfpipe.training import footprint, selection
 from tfpipe.training.drawn import KINDS
 from tfpipe.training.identity import RunIdentity, of_weights
 from tfpipe.training.plan import Pace, flagfile, machine, taken
@@ -89,7 +89,8 @@ class SearchPlan(NamedTuple):
                 "folds", n_folds, "put all examples that have weight into one fold; give other ones, or 0"
             )
         selection.check(known(config.select), plan.validating, splits.n_out)
-        plan._check_fits_memory()
+        ways = footprint.search_ways(plan._sizes, n_folds, plan.bytes_in, device.programs)
+        footprint.check(plan.bytes_in(n_folds), ways)
         return plan
 
     @property
@@ -192,15 +193,21 @@ class SearchPlan(NamedTuple):
     def _most_heads(self, pairs: int) -> int:
         return int(max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES) / self._head_bytes(pairs))
 
-    def _check_fits_memory(self) -> None:
-        heads, most = len(self.columns), self.most_heads
-        if most >= heads:
-            return
-        size = self._head_bytes(self.pairs) / 2**30
-        if most < 1:
-            raise ConfigError("solver", "lbfgs", f"takes {size:.1f} GiB a head, more than there is; sgd takes less")
-        fit = f"{most} would fit" if most > 1 else "0, the validation split, would fit"
-        raise ConfigError("folds", self.n_folds, f"are {heads} heads of {size:.1f} GiB side by side; {fit}")
+    @property
+    def _sizes(self) -> footprint.Sizes:
+        """What is joined to be fitted again is copied, and once more where TensorFlow takes it."""
+        parts = [part for part in (self.splits.train, self.splits.validation) if len(part)]
+        joins = not self.n_folds and self.refits and parts[0].stored is not parts[1].stored
+        copied = 2 * sum(len(part) * part.stored[0].nbytes for part in parts) if joins else 0
+        own = footprint.Sizes.of(self.splits)
+        return own._replace(copied=own.copied + copied)
+
+    def bytes_in(self, n_folds: int) -> int:
+        """Bytes of memory that it takes at most, in so many folds."""
+        plan = self._replace(n_folds=n_folds)
+        n_columns = len(plan.columns)
+        n_heads = max(plan.at_once * n_columns, plan.draws_at_once if plan.config.bootstrap else 0)
+        return footprint.of_search(self._sizes, n_heads, 1 + n_columns, plan.pairs, plan.device.programs)
 
     @property
     def flags(self) -> list[str]:

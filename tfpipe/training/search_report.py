@@ -124,7 +124,7 @@ def build(
         "draws": as_json(drawn),
         "class_names": list(splits.class_names),
         "test": test,
-        "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis else None,
+        "confusion_matrix": diagnosis.confusion_matrix().tolist() if diagnosis and diagnosis.has_matrix else None,
         **({} if carries is None else {"coefficients": carries}),
         "image_shape": list(splits.image_shape),
         "pixel_max": None if taken.standardize == "columns" else splits.pixel_max,
