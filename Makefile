@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadscope
 export TFPIPE_TEST_ISA ?= $(ISA)
 
-.PHONY: train test test-all test-avx2 test-one-core test-loaded test-browser check format bench tensorboard clean
+.PHONY: train test test-all test-avx2 test-one-core test-loaded test-browser check format bench bench-quick tensorboard clean
 
 ## train: install, and train on the built-in digits
 train: $(VENV)/installed
@@ -58,10 +58,14 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-## bench: the tutorial's run against other libraries; needs MNIST's IDX files in TFPIPE_MNIST_DIR
+## bench: tfpipe and other libraries, at most 20 minutes; needs MNIST's IDX files in TFPIPE_MNIST_DIR
 bench: $(VENV)/installed
 	$(PIP_INSTALL) --editable '.[bench]'
-	$(BIN)/python experiments/benchmark_peers.py --publish
+	$(BIN)/python experiments/bench.py
+
+## bench-quick: a few of these, at most three minutes, to be read; other libraries where they are installed
+bench-quick: $(VENV)/installed
+	$(BIN)/python experiments/bench.py --quick
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

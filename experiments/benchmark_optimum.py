@@ -8,16 +8,18 @@ What is minimized is the mean log loss plus l2/2 times the squared norm of W, al
 cross-validation, and fits all rows with the one it chose.
 
 An objective must be within 1e-4 of the least, relative to it; which is known within 1e-6 from a run of tfpipe
-beforehand, by its certificate. tfpipe is asked for that. What the others call a tolerance says nothing of it: for
-them the largest one that reaches it is searched for beforehand, value by value, in half decades. With --folds
-they get the smallest of those; there the objective is that of the final fit, and the log loss over the folds is told.
-The search takes longer than all else: --tolerances gives them by an object of JSON, from names of libraries to a list,
-one for each value, as the output of an earlier run has them. An objective that they miss ends the run all the same.
+beforehand, by its certificate; where tfpipe runs alone, by that of the run itself. tfpipe is asked for that. What the
+others call a tolerance says nothing of it: for them the largest one that reaches it is searched for beforehand, value
+by value, in half decades. With --folds they get the smallest of those; there the objective is that of the final fit,
+and the log loss over the folds is told. The search takes longer than all else: --tolerances gives them by an object of
+JSON, from names of libraries to a list, one for each value; tolerances_path.json and tolerances_one.json in
+experiments/peers are what was found. An objective that they miss ends the run all the same.
 The others fit one value after the other, each from the last one's end, as their users would; tfpipe tries all in one
 `tfpipe.train`, which validates them too, and fits the one that it takes to 1e-5. For one value it is SoftmaxClassifier.
 
 Each runs in a process of its own, in turn. `seconds` are of the fits, with all that is compiled, without imports and
-loading. Libraries that are not installed are named and left out. NAME: a part of the names of those that shall run.
+loading. The floor is of one evaluation of all rows for each of a library's own iterations: it takes at
+least that. Libraries that are not installed are named and left out. NAME: a part of the names of those that shall run.
 
 Prints a table to stderr and one JSON object to stdout; with --publish also into docs/benchmarks.md.
 """
@@ -33,6 +35,7 @@ from typing import Any, NamedTuple
 
 import measuring
 import numpy as np
+import roofline
 
 PROGRAM = str(pathlib.Path(__file__).parent / "peers" / "to_optimum.py")
 VALUES = {
@@ -42,6 +45,9 @@ VALUES = {
 }
 ABOVE_LEAST, OF_REFERENCE = 1e-4, 1e-6
 OURS = "tfpipe"
+N_IN, N_OUT = 784, 10
+# tfpipe's: of four values side by side, on rows of 2 MiB.
+PRODUCTS = {name: roofline.Products(4 * N_OUT if name == "path" else N_OUT, N_IN, 625) for name in ("path", "one")}
 
 
 class Contestant(NamedTuple):
@@ -73,8 +79,12 @@ def run(name: str, **task: Any) -> dict[str, Any]:
 
 def least(rows: int, l2: list[float]) -> list[float]:
     """Below the least objective of each value, by 1e-6 of it."""
-    found = run(OURS, rows=rows, l2=l2, tolerances=[OF_REFERENCE] * len(l2))
-    return [F - above for F, above in zip(found["objectives"], found["certificates"], strict=True)]
+    return bounds_of(run(OURS, rows=rows, l2=l2, tolerances=[OF_REFERENCE] * len(l2)))
+
+
+def bounds_of(figures: dict[str, Any]) -> list[float]:
+    """Below the least objectives: by the certificates of a run of tfpipe."""
+    return [F - above for F, above in zip(figures["objectives"], figures["certificates"], strict=True)]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -113,9 +123,10 @@ def main() -> None:
     ]
 
     rows, l2 = arguments.rows, VALUES[task]
-    below = least(rows, l2)
-    given = json.loads(arguments.tolerances.read_text()) if arguments.tolerances else {}
+    below = [] if names == [OURS] else least(rows, l2)
+    given = measuring.tolerances(arguments.tolerances)
     tolerances = {name: given.get(name) or tolerances_of(name, rows, l2, below) for name in names}
+    surroundings = measuring.Surroundings([PRODUCTS[task]] if task in PRODUCTS else [])
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(arguments.rounds):
         for name, of_name in runs.items():
@@ -124,9 +135,11 @@ def main() -> None:
             if arguments.folds:
                 exact = min(tolerances[name])
                 figures = run(name, rows=rows, l2=l2, folds=arguments.folds, tolerance=exact, **by_search)
-                bounds = [below[int(np.argmin(np.abs(np.log(l2) - np.log(figures["l2"]))))]]
+                bounds = below and [below[int(np.argmin(np.abs(np.log(l2) - np.log(figures["l2"]))))]]
             else:
                 figures, bounds = run(name, rows=rows, l2=l2, tolerances=tolerances[name], **by_search), below
+            if not below:
+                bounds = bounds_of(figures)
             above = max(F / bound - 1 for F, bound in zip(figures["objectives"], bounds, strict=True))
             if above > ABOVE_LEAST + 2 * OF_REFERENCE:
                 raise SystemExit(f"{name}: an objective is {above:.2g} above the least, expected {ABOVE_LEAST:g}")
@@ -135,8 +148,8 @@ def main() -> None:
 
     contestants = {name: as_row(of_name) | {"tolerances": tolerances[name]} for name, of_name in runs.items()}
     results: dict[str, Any] = {
-        "machine": measuring.machine(),
-        "versions": {name: measuring.version(name) for name in (*names, "tensorflow", "numpy")},
+        "machine": surroundings.as_json(),
+        "versions": measuring.versions(*names, "tensorflow", "numpy"),
         "rows": rows,
         "l2": l2,
         "folds": arguments.folds,
@@ -144,6 +157,11 @@ def main() -> None:
         "contestants": contestants,
         "not_installed": missing,
     }
+    for row in contestants.values() if task in PRODUCTS else ():
+        if row["iterations"] is not None:
+            operations = {"float32": row["iterations"] * 4.0 * N_OUT * N_IN * rows}
+            least_seconds = roofline.floor(surroundings.roofline, PRODUCTS[task], operations)
+            row["of_the_floor"] = least_seconds / row["seconds"]
     if OURS in contestants:
         ours = contestants[OURS]["seconds"]
         results["to_tfpipe"] = {name: row["seconds"] / ours for name, row in contestants.items()}
@@ -165,7 +183,7 @@ def tolerances_of(name: str, rows: int, l2: list[float], below: list[float]) -> 
 
 def as_row(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians of the rounds, the seconds of each, and what was reached."""
-    kept = ("objectives", "seconds_of_values", "l2", "losses")
+    kept = ("objectives", "seconds_of_values", "l2", "losses", "iterations")
     return {
         **{
             name: statistics.median(one[name] for one in runs) for name in ("seconds", "process_seconds", "peak_rss_MB")
@@ -179,13 +197,15 @@ def as_row(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """In Markdown, the fastest first; ratios to tfpipe, where it took part."""
     rows, to_ours = results["contestants"], results.get("to_tfpipe", {})
-    header = ["", "seconds", "to tfpipe", "process", "memory", "above the least", "tolerance"]
+    header = ["", "seconds", "to tfpipe", "of the floor", "process", "memory", "above the least", "tolerance"]
     lines = []
     for name, row in sorted(rows.items(), key=lambda item: item[1]["seconds"]):
         smallest, largest = min(row["tolerances"]), max(row["tolerances"])
         spread = f"{largest:.2g}" if smallest == largest else f"{largest:.2g} to {smallest:.2g}"
         line = [f"**{name}**" if name == OURS else name, f"{row['seconds']:.2f} s"]
-        line += [f"{to_ours[name]:.2f}" if to_ours else "", f"{row['process_seconds']:.1f} s"]
+        line.append(f"{to_ours[name]:.2f}" if to_ours else "")
+        line.append(f"{row['of_the_floor']:.0%}" if "of_the_floor" in row else "")
+        line.append(f"{row['process_seconds']:.1f} s")
         line += [f"{row['peak_rss_MB']:.0f} MB", f"{row['above_least']:.1e}"]
         line.append(f"{smallest:.2g}" if results["folds"] else spread)
         if results["folds"]:
@@ -198,14 +218,11 @@ def table(results: dict[str, Any]) -> str:
 
 def as_text(results: dict[str, Any]) -> str:
     """A section of docs/benchmarks.md."""
-    machine = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    missing = f"\nNot installed: {', '.join(results['not_installed'])}." if results["not_installed"] else ""
     return f"""
 {table(results)}
 
-{results["rows"]:,} rows. {machine["cpu"]}, {machine["cores"]} cores, {machine["memory_GiB"]} GiB; {machine["system"]};
-Python {machine["python"]}; {versions}. Rounds: {results["rounds"]}.{missing}
+{results["rows"]:,} rows.
+{measuring.told(results)}
 """
 
 

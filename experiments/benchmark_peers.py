@@ -128,6 +128,7 @@ def main() -> None:
         if name not in missing and any(part.lower() in name.lower() for part in arguments.names or [""])
     ]
 
+    surroundings = measuring.Surroundings()
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(arguments.rounds):
         for name, of_name in runs.items():
@@ -136,11 +137,11 @@ def main() -> None:
             print(f"{name}: loop {seconds:.2f} s, process {process:.1f} s", file=sys.stderr)
 
     rows = {name: as_row(of_name) for name, of_name in runs.items()}
-    versions = {OURS: measuring.version(OURS)}
+    versions = measuring.versions(OURS)
     for of_name in runs.values():
         versions |= of_name[0].get("versions", {})
     results: dict[str, Any] = {
-        "machine": measuring.machine(),
+        "machine": surroundings.as_json(),
         "versions": versions,
         "rounds": arguments.rounds,
         "import_of_tensorflow_MB": import_memory(),
@@ -197,21 +198,18 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def as_text(results: dict[str, Any]) -> str:
     """The section of docs/benchmarks.md."""
-    machine, rows = results["machine"], results["contestants"]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    rows = results["contestants"]
     above = rows[OURS]["peak_rss_MB"] - results["import_of_tensorflow_MB"]
     floors = "; ".join(f"{ratio:.2f} times the {name}" for name, ratio in results["tfpipe_to_floor"].items())
-    missing = f"\nNot installed: {', '.join(results['not_installed'])}." if results["not_installed"] else ""
     return f"""
-![Seconds of the training loop and of the whole process, by contestant](benchmarks/peers.png)
+{measuring.shown("peers", "Seconds of the training loop and of the whole process, by contestant")}
 
 {table(rows)}
 
 The loop of `tfpipe` takes {floors}. Its memory is
 {above:.0f} MB above that of a process that imports TensorFlow.
 
-{machine["cpu"]}, {machine["cores"]} cores, {machine["memory_GiB"]} GiB; {machine["system"]};
-Python {machine["python"]}; {versions}. Rounds: {results["rounds"]}.{missing}
+{measuring.told(results)}
 """
 
 

@@ -1,7 +1,7 @@
 """Draws of training rows, few shots or a bootstrap: tfpipe against a loop of scikit-learn over the same draws.
 
-    python experiments/benchmark_resampling.py [--rounds=1] [--publish] [NAME ...]
-    TFPIPE_MNIST_DIR=FOLDER python experiments/benchmark_resampling.py --bootstrap [--rounds=1] [--publish] [NAME ...]
+    [TFPIPE_MNIST_DIR=FOLDER] python experiments/benchmark_resampling.py [--bootstrap] [--rounds=1]
+        [--tolerances=FILE] [--publish] [NAME ...]
 
 Few shots: 1, 2, 4, 8 and 16 rows of each of 100 classes, five draws of each, from 20,000 rows of 768 features; of each
 draw eight values of l2, 1e-1 to 1e-5, of which the validation rows choose one (`--reselect`). The bootstrap: 200 draws
@@ -9,7 +9,8 @@ of 50,000 images of MNIST, l2 1e-4; the others fit three of these, which is told
 
 tfpipe is timed as the difference of two runs, with the draws and without: `seconds` of its draws, with all that is
 compiled for them. The others loop over the draws: they get the largest tolerances that bring the first draw of each
-size within 1e-4 of the least objective, value by value, which are looked for beforehand; tfpipe certifies that.
+size within 1e-4 of the least objective, value by value, which are looked for beforehand, or are those of --tolerances:
+for few shots experiments/peers/tolerances_shots.json is what was found. tfpipe certifies that.
 
 Each runs in a process of its own, in turn. Libraries that are not installed are named and left out.
 Prints a table to stderr and one JSON object to stdout; with --publish also into docs/benchmarks.md.
@@ -56,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstrap", action="store_true")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--tolerances", type=pathlib.Path)
     parser.add_argument("--publish", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
@@ -65,7 +67,9 @@ def main() -> None:
         name for name in MODULES
         if name not in missing and any(part in name for part in arguments.names or [""])
     ]  # fmt: skip
-    tolerances = {name: [] if name == OURS else run(name, task, search=True)["tolerances"] for name in names}
+    given = measuring.tolerances(arguments.tolerances) | {OURS: []}
+    tolerances = {name: given[name] if name in given else run(name, task, search=True)["tolerances"] for name in names}
+    surroundings = measuring.Surroundings()
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(arguments.rounds):
         for name, of_name in runs.items():
@@ -77,18 +81,15 @@ def main() -> None:
         for name, of_name in runs.items()
     }
     results: dict[str, Any] = {
-        "machine": measuring.machine(),
-        "versions": {name: measuring.version(name) for name in (*names, "tensorflow", "numpy")},
+        "machine": surroundings.as_json(),
+        "versions": measuring.versions(*names, "tensorflow", "numpy"),
         "task": task, "rounds": arguments.rounds, "contestants": contestants, "not_installed": missing,
     }  # fmt: skip
     print(table(contestants), file=sys.stderr)
     print(json.dumps(results))
     if arguments.publish:
-        machine = results["machine"]
-        versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-        told = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_GiB']} GiB; {versions}."
         name = "resampling_bootstrap" if arguments.bootstrap else "resampling_shots"
-        measuring.publish(name, results, f"{table(contestants)}\n\n{told} Rounds: {arguments.rounds}.")
+        measuring.publish(name, results, f"{table(contestants)}\n\n{measuring.told(results)}")
 
 
 def table(contestants: dict[str, dict[str, Any]]) -> str:

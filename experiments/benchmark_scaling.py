@@ -3,7 +3,8 @@
     python experiments/benchmark_scaling.py [--rounds=3] [--publish]
 
 Bytes of noise in labelled classes, shuffled; each figure is the median of the rounds: nanoseconds for an image and
-epoch, validation included (a tenth of the images), compilation not. One size varies, the others stay as in MNIST in
+epoch, validation included (a tenth of the images), compilation not; and as a share of them the floor of the products of
+training and validation. One size varies, the others stay as in MNIST in
 minibatches of 600: 20,000 images of 784 pixels in 10 classes, one head.
 
 Prints a table to stderr and one JSON object to stdout; with --publish also into docs/benchmarks.md.
@@ -18,6 +19,9 @@ from typing import Any
 
 import measuring
 import numpy as np
+import roofline
+
+from tfpipe.compute import cpu
 
 AS_MNIST = {"N": 20_000, "D": 784, "K": 10, "H": 1, "B": 600}
 SIZES = {
@@ -31,10 +35,18 @@ WORDS = {"N": "images", "D": "pixels of an image", "K": "classes", "H": "heads",
 SECONDS = 1.0
 
 
-def measure(sizes: dict[str, int]) -> dict[str, float]:
-    """Trains on made-up images of these sizes, for about SECONDS. Returns nanoseconds an image and epoch."""
+def products(sizes: dict[str, int]) -> roofline.Products:
+    """Of each of the programs among which the heads are divided."""
+    return roofline.Products.of_heads(sizes["H"], sizes["K"], sizes["D"], sizes["B"], cpu.cores())
+
+
+def measure(sizes: dict[str, int]) -> dict[str, Any]:
+    """Trains on made-up images of these sizes, for about SECONDS.
+
+    Returns nanoseconds an image and epoch, and the type of the products.
+    """
     import tfpipe
-    from tfpipe.compute import cpu, device
+    from tfpipe.compute import device
     from tfpipe.solvers.sgd import Sgd
     from tfpipe.training import plan
 
@@ -59,23 +71,26 @@ def measure(sizes: dict[str, int]) -> dict[str, float]:
     if plan.wants_one_thread(splits, solver, device.select("auto")):  # As the command does.
         cpu.use_one_thread()
 
-    def seconds(epochs: int) -> float:
-        return tfpipe.train(settings(epochs), splits, workdir=None).report["seconds"]
+    def report(epochs: int) -> dict[str, Any]:
+        return tfpipe.train(settings(epochs), splits, workdir=None).report
 
-    epochs = max(2, round(2 * SECONDS / seconds(2)))
-    return {"nanoseconds": 1e9 * seconds(epochs) / epochs / n}
+    epochs = max(2, round(2 * SECONDS / report(2)["seconds"]))
+    found = report(epochs)
+    return {"nanoseconds": 1e9 * found["seconds"] / epochs / n, "products": found["products"]}
 
 
 def as_text(results: dict[str, Any]) -> str:
     """The plots and the figures, in Markdown."""
-    parts = ["![Nanoseconds for an image and epoch, by each size](benchmarks/scaling.png)"]
+    parts = [measuring.shown("scaling", "Nanoseconds for an image and epoch, by each size")]
     for name, row in results["nanoseconds_per_image_and_epoch"].items():
         header = [WORDS[name], *(f"{int(size):,}" for size in row)]
-        parts.append(
-            measuring.markdown_table(header, [["ns for an image and epoch", *(f"{v:.0f}" for v in row.values())]])
-        )
-    parts.append(f"Rounds: {results['rounds']}.")
-    return "\n\n".join(parts)
+        of_the_floor = results["of_the_floor"][name].values()
+        rows = [
+            ["ns for an image and epoch", *(f"{value:.0f}" for value in row.values())],
+            ["of the floor", *(f"{share:.0%}" for share in of_the_floor)],
+        ]
+        parts.append(measuring.markdown_table(header, rows))
+    return "\n\n".join([*parts, measuring.told(results)])
 
 
 def draw(results: dict[str, Any]) -> None:
@@ -107,18 +122,29 @@ def main() -> None:
         print(json.dumps(measure(arguments.one)))
         return
     runs: dict[tuple[str, int], list[float]] = {}
+    floors: dict[tuple[str, int], float] = {}
     points = [(name, size) for name, sizes in SIZES.items() for size in sizes]
+    surroundings = measuring.Surroundings(products(AS_MNIST | {name: size}) for name, size in points)
     for _, (name, size) in itertools.product(range(arguments.rounds), points):
-        figures = measuring.in_own_process(__file__, f"--one={json.dumps(AS_MNIST | {name: size})}")
+        all_sizes = AS_MNIST | {name: size}
+        figures = measuring.in_own_process(__file__, f"--one={json.dumps(all_sizes)}")
         runs.setdefault((name, size), []).append(figures["nanoseconds"])
+        # Four for a weight and image of training, two for one of the tenth that validates.
+        operations = {figures["products"]: 4.2 * all_sizes["H"] * all_sizes["K"] * all_sizes["D"]}
+        floors[name, size] = 1e9 * roofline.floor(surroundings.roofline, products(all_sizes), operations)
         print(f"{WORDS[name]} {size:,}: {figures['nanoseconds']:.0f} ns", file=sys.stderr)
+    medians = {point: statistics.median(values) for point, values in runs.items()}
     results = {
-        "machine": measuring.machine(),
-        "versions": {name: measuring.version(name) for name in ("tfpipe", "tensorflow", "numpy")},
+        "machine": surroundings.as_json(),
+        "versions": measuring.versions("tfpipe", "tensorflow", "numpy"),
         "rounds": arguments.rounds,
         "others": AS_MNIST,
         "nanoseconds_per_image_and_epoch": {
-            name: {str(size): statistics.median(runs[name, size]) for size in sizes} for name, sizes in SIZES.items()
+            name: {str(size): medians[name, size] for size in sizes} for name, sizes in SIZES.items()
+        },
+        "of_the_floor": {
+            name: {str(size): floors[name, size] / medians[name, size] for size in sizes}
+            for name, sizes in SIZES.items()
         },
     }
     print(json.dumps(results))

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--publish", action="store_true")
     arguments = parser.parse_args()
+    surroundings = measuring.Surroundings()
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
     for number in range(arguments.rounds + 1):
         for name, command in CONTESTANTS.items():
@@ -64,18 +65,15 @@ def main() -> None:
         for name, of_name in runs.items()
     }
     results: dict[str, Any] = {
-        "machine": measuring.machine(),
-        "versions": {name: measuring.version(name) for name in ("tfpipe", "tensorflow", "numpy", "matplotlib")},
+        "machine": surroundings.as_json(),
+        "versions": measuring.versions("tfpipe", "tensorflow", "numpy", "matplotlib"),
         "rounds": arguments.rounds,
         "contestants": contestants,
     }
     print(table(contestants), file=sys.stderr)
     print(json.dumps(results))
     if arguments.publish:
-        machine = results["machine"]
-        versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-        told = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_GiB']} GiB; {versions}."
-        measuring.publish("start", results, f"{table(contestants)}\n\n{told} Rounds: {arguments.rounds}.")
+        measuring.publish("start", results, f"{table(contestants)}\n\n{measuring.told(results)}")
 
 
 def table(contestants: dict[str, dict[str, Any]]) -> str:

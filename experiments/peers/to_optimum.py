@@ -42,12 +42,14 @@ class Library(NamedTuple):
       options: its constructor's.
       of_value: from l2, the number of rows and the tolerance to the parameters of a fit.
       model_of_folds: `module:class` of what cross-validates; None: the library has none.
+      goes_over_all_rows: whether each of its iterations is an evaluation of all rows, or more.
     """
 
     model: str
     options: dict[str, Any]
     of_value: Callable[[float, int, float], dict[str, Any]]
     model_of_folds: str | None = None
+    goes_over_all_rows: bool = True
 
 
 def by_C(l2: float, rows: int, tolerance: float) -> dict[str, Any]:
@@ -84,6 +86,7 @@ LIBRARIES = {
             "verbose": False,
         },
         lambda l2, rows, tolerance: {"lambda_1": l2, "tol": tolerance},
+        goes_over_all_rows=False,
     ),
 }
 
@@ -120,9 +123,11 @@ def fit(library: Library, x: np.ndarray, y: np.ndarray, l2s: list[float], tolera
         model.set_params(**library.of_value(l2, len(y), tolerance)).fit(x, y)
         seconds.append(time.perf_counter() - begin)
         models.append(copy.deepcopy(model))
+    iterations = sum(int(np.max(model.n_iter_)) for model in models) if library.goes_over_all_rows else None
     return {
         "seconds": sum(seconds),
         "seconds_of_values": seconds,
+        "iterations": iterations,
         "objectives": [objective(x, y, model, l2) for model, l2 in zip(models, l2s, strict=True)],
         "certificates": [getattr(model, "certificate_", None) for model in models],
     }
@@ -188,6 +193,8 @@ def train(
     grid = sorted(report["grid"], key=lambda setting: l2s.index(setting["l2"]))
     return {
         "seconds": seconds,
+        # Of the last fit too.
+        "iterations": None if folds else sum(setting["iterations"] for setting in grid) + report["iterations"],
         "objectives": [found] if folds else [setting["train_cost"] for setting in grid],
         "certificates": [report["certificate"]] if folds else [setting["certificate"] for setting in grid],
         "l2": report["l2"],

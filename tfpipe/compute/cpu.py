@@ -32,9 +32,14 @@ def processor(cpu_info: pathlib.Path = CPU_INFO) -> str:
     return _values("model name", cpu_info) or platform.processor()
 
 
+def features(cpu_info: pathlib.Path = CPU_INFO) -> frozenset[str]:
+    """The instructions that it has, by Linux's names for them."""
+    return frozenset(_values("flags", cpu_info).split())
+
+
 def has_amx(cpu_info: pathlib.Path = CPU_INFO) -> bool:
     """Whether it has a unit for matrices of int8: products on other processors were not measured."""
-    return "amx_int8" in _values("flags", cpu_info).split()
+    return "amx_int8" in features(cpu_info)
 
 
 def has_bfloat16(cpu_info: pathlib.Path = CPU_INFO) -> bool:
@@ -43,8 +48,7 @@ def has_bfloat16(cpu_info: pathlib.Path = CPU_INFO) -> bool:
     With AMX some sizes have ended the process (TensorFlow 2.21, an Intel Xeon), and it was not found which.
     """
     # XLA leaves these products to a library that asks the processor itself: `--xla_cpu_max_isa` does not hold it back.
-    flags = _values("flags", cpu_info).split()
-    return "avx512_bf16" in flags and "amx_bf16" not in flags
+    return "avx512_bf16" in features(cpu_info) and "amx_bf16" not in features(cpu_info)
 
 
 def threads() -> int:
