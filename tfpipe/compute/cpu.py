@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import threadpoolctl
 
@@ -81,6 +82,13 @@ def one_blas_thread() -> Iterator[None]:
     """
     with _blas().limit(limits=1, user_api="blas"):
         yield
+
+
+@contextlib.contextmanager
+def a_thread_a_core() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as cores, and products inside have no others: so the bits of a call do not depend on how many."""
+    with one_blas_thread(), ThreadPoolExecutor(cores()) as threads:
+        yield threads
 
 
 @functools.cache

@@ -10,7 +10,6 @@ beside that mean: one eigendecomposition serves all of them, and all l2. At V = 
 have their own Hessian, mean (diag p - p p'), after a shift that makes them independent of V.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -171,7 +170,7 @@ def blocks(x: np.ndarray, weights: np.ndarray, z: np.ndarray, l2: float) -> Bloc
         of_class[k] = lower + np.tril(lower, -1).T
         return not is_lost
 
-    with cpu.one_blas_thread(), ThreadPoolExecutor(cpu.cores()) as threads:
+    with cpu.a_thread_a_core() as threads:
         list(threads.map(take, range(n_out)))
         of_all = _FLOOR_OF_CLASSES * of_class.mean(axis=0)
         if not all(threads.map(invert, range(n_out))):

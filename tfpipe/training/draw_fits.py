@@ -4,7 +4,6 @@ import itertools
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent import futures
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -46,15 +45,9 @@ class Together(NamedTuple):
         """See `Fit.coordinates`."""
         return self.fit.coordinates(problems, W, b)
 
-    def figures(
-        self, problems: Problems, v: np.ndarray, heads: list[int], examples: Examples, some: Collection[str]
-    ) -> list[Figures]:
-        """Some figures of these heads at v, `[H, K, D + 1]`, on examples.
-
-        Those of classes that a head leaves out cost nothing.
-        """
-        models = [self.fit.raw(problems.take(np.array([head])), v[[head]]) for head in heads]
-        return _figures(models, problems.there[heads], examples, some)
+    def fit_of(self, head: int) -> Fit:
+        """The rows of a head, with those of the others."""
+        return self.fit
 
 
 class Apart:
@@ -102,7 +95,7 @@ class Apart:
                 rows = self._few_rows[head, scale] = self._fits[head].few_rows(each[head])
             return rows.minimize(each[head], start[[head]], exactness, pairs, ended.is_set)
 
-        with cpu.one_blas_thread(), ThreadPoolExecutor(cpu.cores()) as threads:
+        with cpu.a_thread_a_core() as threads:
             calls = [threads.submit(minimized, head) for head in range(len(each))]
             while not ended.is_set() and futures.wait(calls, _LOOK_SECONDS).not_done:
                 if stops():
@@ -110,22 +103,28 @@ class Apart:
             found = [call.result() for call in calls]
         return None if ended.is_set() else Optimum(*map(np.concatenate, zip(*found, strict=True)))
 
-    def figures(
-        self, problems: Problems, v: np.ndarray, heads: list[int], examples: Examples, some: Collection[str]
-    ) -> list[Figures]:
-        """See Together."""
-        models = [self._fits[head].raw(problems.take(np.array([head])), v[[head]]) for head in heads]
-        return _figures(models, problems.there[heads], examples, some)
+    def fit_of(self, head: int) -> Fit:
+        """The rows of a head."""
+        return self._fits[head]
 
 
-def _figures(
-    models: Sequence[tuple[np.ndarray, np.ndarray]], there: np.ndarray, examples: Examples, some: Collection[str]
+def figures(
+    fits: Together | Apart,
+    problems: Problems,
+    v: np.ndarray,
+    heads: list[int],
+    examples: Examples,
+    some: Collection[str],
 ) -> list[Figures]:
-    """Of models `[D, K]` and `[K]` float64 for images as they are stored, whose classes are `there`, `[H, K]` bool."""
-    labels, n_out = examples.labels, there.shape[1]
+    """Some figures of some heads of `fits`, all of which are at v, `[H, K, D + 1]`, on examples.
+
+    Those of classes that a head leaves out cost nothing.
+    """
+    models = [fits.fit_of(head).raw(problems.take(np.array([head])), v[[head]]) for head in heads]
+    there, labels, n_out = problems.there[heads], examples.labels, v.shape[1]
     wanted = [name for name in names(n_out) if name in some]
 
-    def figures(logits: np.ndarray, there: np.ndarray) -> Figures:
+    def of_head(logits: np.ndarray, there: np.ndarray) -> Figures:
         p = scipy.special.softmax(logits, axis=1)
         with np.errstate(divide="ignore"):
             loss = np.where(there[labels], -np.log(p[np.arange(len(p)), labels]), np.nan)
@@ -136,7 +135,7 @@ def _figures(
     for begin in range(0, len(models), step):
         W, b = (np.concatenate(parts, axis=-1) for parts in zip(*models[begin : begin + step], strict=True))
         z = _logits(W, b, examples).reshape(len(labels), -1, n_out).swapaxes(0, 1)
-        found += _by_all_cores(figures, z, there[begin : begin + step])
+        found += _by_all_cores(of_head, z, there[begin : begin + step])
     return found
 
 
@@ -151,6 +150,5 @@ def _logits(W: np.ndarray, b: np.ndarray, examples: Examples) -> np.ndarray:
 
 
 def _by_all_cores(function: Callable[..., Found], *arguments: Iterable[Any]) -> list[Found]:
-    """Each call is the work of one core, so its bits do not depend on how many there are."""
-    with cpu.one_blas_thread(), ThreadPoolExecutor(cpu.cores()) as threads:
+    with cpu.a_thread_a_core() as threads:
         return list(threads.map(function, *arguments))

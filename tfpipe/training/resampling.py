@@ -13,7 +13,7 @@ from tfpipe.exceptions import ConfigError
 from tfpipe.solvers.optimum import Optimum
 from tfpipe.solvers.problem import Problems
 from tfpipe.statistics.figures import of_select
-from tfpipe.training.draw_fits import Apart, Together
+from tfpipe.training.draw_fits import Apart, Together, figures
 from tfpipe.training.drawn import FIGURES, KINDS, Draw, Drawn, chosen
 from tfpipe.training.fit import Fit
 from tfpipe.training.search_plan import SearchPlan
@@ -134,7 +134,7 @@ class Resampling:
         best = chosen([*before, *found], known(self._plan.config.select))
         heads = [head for head, one in enumerate(found) if any(one is other for other in best)]
         test = self._plan.splits.test
-        for head, of_head in zip(heads, fits.figures(problems, optimum.v, heads, test, FIGURES), strict=True):
+        for head, of_head in zip(heads, figures(fits, problems, optimum.v, heads, test, FIGURES), strict=True):
             if not problems.there[head, test.labels].all():
                 of_head["cost"] = np.nan  # That of fewer classes would look better than those of other draws.
             found[head] = found[head]._replace(**{name: of_head[name] for name in FIGURES})
@@ -158,9 +158,9 @@ class Resampling:
         some = "cost", select
         if self._plan.n_folds:
             outside = (self._pool.take(self._outside(draw)) for draw in draws_)
-            found = [fits.figures(problems, v, [head], own, some)[0] for head, own in zip(heads, outside, strict=True)]
+            found = [figures(fits, problems, v, [head], own, some)[0] for head, own in zip(heads, outside, strict=True)]
         else:
-            found = fits.figures(problems, v, heads, self._plan.splits.validation, some)
+            found = figures(fits, problems, v, heads, self._plan.splits.validation, some)
         return [(one[select], one["cost"]) for one in found]
 
     def _tasks(self, trials: Sequence[Trial]) -> Iterator[DrawTask]:
