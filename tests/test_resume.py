@@ -23,6 +23,7 @@ from tests import faults, made
 from tests.command import python, result, tfpipe
 from tfpipe import TrainConfig, load, monitor
 from tfpipe.compute import cpu
+from tfpipe.compute.device import Device
 from tfpipe.disk import checkpoints, files
 from tfpipe.exceptions import OptionError, WorkdirError
 from tfpipe.monitor import metrics
@@ -57,8 +58,11 @@ def config(**options):
 
 
 # Spans of three minibatches, and validations beside them; or two intervals with their validations in one program.
-BESIDE = loop.Pace(span_bytes=3 * 10 * 16, flops_inside=0.0)
+BESIDE = loop.Pace(span_bytes=3 * 10 * 16, flops_inside=0.0, inside_full=False)
 INSIDE = loop.Pace(span_bytes=2 * 7 * 10 * 16)
+# Such spans, the last before a validation with that inside: where heads train on every core.
+FULL = BESIDE._replace(inside_full=True)
+TWO_CORES = Device("/CPU:0", "cpu", programs=2)
 
 
 class ResumeTest(tf.test.TestCase, parameterized.TestCase):
@@ -68,11 +72,13 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.workdir = self.folder / "run"
         self.splits = made.splits()
         self.pace = BESIDE
+        self.device = None
 
     def train(self, should_stop=lambda: False, workdir=None, **options):
         return loop.train(
-            config(**options), self.splits, workdir or self.workdir, should_stop=should_stop, pace=self.pace
-        )
+            config(**options), self.splits, workdir or self.workdir,
+            should_stop=should_stop, pace=self.pace, device=self.device,
+        )  # fmt: skip
 
     def assert_same(self, result, expected):
         """Two runs agree, to the bit, in the folders `run` and `whole` and in what they return."""
@@ -109,6 +115,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         ("float64", {"precision": "float64", "learning_rate": (0.1, 0.2)}, BESIDE),
         ("by_balanced_errors", GRID | {"select": "balanced_error"}, BESIDE),
         ("inside_by_balanced_errors", GRID | {"select": "balanced_error"}, INSIDE),
+        ("every_core_trains", GRID, FULL),
         ("inside_until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, INSIDE),
     )
     @pytest.mark.exhaustive
@@ -117,7 +124,8 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
     def assert_goes_on_again_and_again(self, options, pace):
         self.pace = pace
-        spans = 9 if pace is BESIDE else 2
+        self.device = TWO_CORES if pace is FULL else None
+        spans = 2 if pace is INSIDE else 9
         expected = self.train(workdir=self.folder / "whole", **options)
         parts = [result := self.train(after(spans), **options)]
         while result.report["interrupted"]:

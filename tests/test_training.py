@@ -27,7 +27,7 @@ from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Parameters
 
 # Validations beside the training, one at a time, as of large splits.
-BESIDE = loop.Pace(flops_inside=0.0)
+BESIDE = loop.Pace(flops_inside=0.0, inside_full=False)
 
 
 def config(**options):
@@ -437,8 +437,10 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             learning_rate=(1e38, 1e-4, 0.13, 0.02, 0.3), l2=(0.0, 0.01), **({"patience": 30, "epochs": 40} | options)
         )
         whole = loop.train(grid, splits, pace=BESIDE)
+        # Validated inside as long as there is a head for each core, then beside.
+        pace = BESIDE._replace(inside_full=True, flops_worth_leaving=1.0)
         with self.assertLogs("absl", "INFO") as log:
-            compacted = loop.train(grid, splits, pace=BESIDE._replace(flops_worth_leaving=1.0))
+            compacted = loop.train(grid, splits, pace=pace, device=Device("/CPU:0", "cpu", programs=2))
         said = re.findall(r"(\d+) of (\d+) heads have stopped: the others go on", "\n".join(log.output))
         self.assertLen(said, times)
         left = 10
@@ -457,6 +459,15 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             np.testing.assert_allclose(event.reports["cost"], expected.reports["cost"], rtol=1e-6)
             for name in ("validation_error", "validation_cost", "test_error"):
                 np.testing.assert_allclose(getattr(event, name), getattr(expected, name), rtol=1e-6)
+
+    @parameterized.parameters((1, True), (2, False))
+    def test_heads_are_validated_beside_where_a_core_is_left(self, heads, is_beside):
+        device = Device("/CPU:0", "cpu", programs=2)
+        pace = loop.Pace(flops_inside=0.0)
+        with mock.patch.object(Evaluation, "measure", autospec=True, side_effect=Evaluation.measure) as measure:
+            result = loop.train(config(learning_rate=(0.1, 0.2)[:heads]), made.splits(), pace=pace, device=device)
+        self.assertEqual(measure.called, is_beside)
+        self.assertLen(result.history, 6)
 
     def test_training_goes_on_while_the_heads_are_validated(self):
         splits = made.splits()

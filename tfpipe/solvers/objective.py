@@ -247,8 +247,8 @@ def _sums_of_minibatch(
         known = tf.gather(objective.is_known, tf.gather(span.examples, i))
         counts = tf.where(known, weights, tf.zeros([], weights.dtype))
     losses = tf.math.multiply_no_nan(softmax.log_losses(z, y), tf.broadcast_to(counts, wrong.shape))
-    of_each = tf.stack([wrong, losses])
-    sums = tf.cast(tf.reduce_sum(of_each, axis=2), tf.float64)
+    # Each summed apart: stacked first, 600 images and 32 heads took 1.60 ms in the place of 1.49 (EPYC).
+    sums = tf.stack([tf.cast(tf.reduce_sum(of_each, axis=1), tf.float64) for of_each in (wrong, losses)])
     if objective.balance is None:
         return sums
     balance = tf.gather(objective.balance, tf.gather(span.examples, i))

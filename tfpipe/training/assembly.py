@@ -67,10 +67,11 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     left_out = plan.left_out
     validation, test = _evaluations(plan, others, left_out, workers)
 
-    inside = _validations_inside(plan, train, (validation, test))
+    may_be_inside = solver.validates_inside and train.is_resident and bool(validation.whole and test.whole)
+    inside = _validations_inside(plan) if may_be_inside else 0
     period = solver.frequency * max(1, inside)
-    # A span that validates inside is one period. The spans come after the evaluations: of a page of a mapped file that
-    # holds rows of both, the kernel believes what it is told last.
+    # A span that validates several times is one period. The spans come after the evaluations: of a page of a mapped
+    # file that holds rows of both, the kernel believes what it is told last.
     length = period if inside else _length(plan, period, solver.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
     sizes = plan.n_heads, splits.n_out, splits.n_in
@@ -81,7 +82,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
         frequency=solver.frequency,
         validated=state.validated,
         select=known(plan.config.select),
-        is_inside=inside > 0,
+        inside="always" if inside else "full" if may_be_inside and pace.inside_full else "never",
         workers=workers,
     )
     saving = (
@@ -130,11 +131,9 @@ def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int)
     return span_length(minibatches, batch_size, bytes_per_image, plan.n_parameters, *most)
 
 
-def _validations_inside(plan: Plan, train: Resident, evaluations: tuple[Evaluation, Evaluation]) -> int:
-    """How many validations one program makes; 0: they are made beside the training."""
+def _validations_inside(plan: Plan) -> int:
+    """How many validations one program makes, because they and the intervals between them are small; else 0."""
     solver, pace = plan.solver, plan.pace
-    if not (solver.validates_inside and train.is_resident and all(one.whole for one in evaluations)):
-        return 0
     examples = solver.frequency * solver.examples / solver.per_epoch
     measured = plan.validation.examples + plan.test.examples
     flops = (4 * examples + 2 * measured) * plan.n_parameters
@@ -181,9 +180,9 @@ def _compile(
         return
     # Side by side: the tutorial's run is ready after 1.5 s, and after 2.2 if one is made after the other.
     programs = [
-        workers.start(heads.compile, nothing, objective, validation.inside(np.zeros(len(heads)), heads.column)),
+        workers.start(heads.compile, nothing, objective, inside := validation.inside(heads, np.zeros(len(heads)))),
     ]
-    if not validation.is_inside:
+    if not inside:
         groups = heads.parameters()
         programs += [workers.start(test.compile, groups), workers.start(validation.compile, groups)]
     monitor.started(Started(plan.flags, plan.data, lambda: heads.graph(nothing, objective)))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.compute import cpu
 from tfpipe.compute.programs import padded
 from tfpipe.compute.workers import Workers
 from tfpipe.pipeline.spans import Span
@@ -98,6 +99,16 @@ class Heads:
     @property
     def n_groups(self) -> int:
         return len(self._groups)
+
+    @property
+    def fill_cores(self) -> bool:
+        """Whether every core trains some of them, and none is left to validate beside.
+
+        Not where all programs share one thread: validating inside, XLA ran them by turns there, and 64 heads on MNIST
+        took 1.3 times as long.
+        """
+        device = self._workers.device
+        return not device.is_gpu and self.n_groups == device.programs <= cpu.threads()
 
     @property
     def column(self) -> np.ndarray:

@@ -159,9 +159,9 @@ def _advance(parts: Parts, steps: int) -> int:
     heads, validation, record, patience = parts.heads, parts.validation, parts.record, parts.record.patience
     following = validation.following(steps)
     until = patience.certain(steps, following)
-    span = parts.spans.take(steps, until if validation.is_inside else min(until, following))
     numbers, column, begin = heads.numbers, heads.column, parts.meter.seconds
-    inside = validation.inside(record.to_beat(numbers, steps + 1), column)
+    inside = validation.inside(heads, record.to_beat(numbers, steps + 1))
+    span = parts.spans.take(steps, until if inside else min(until, following))
     found = heads.advance(span, parts.objective, patience.allowed[numbers], inside)
     _take_validation(parts)  # It may find that a head had diverged which this span took along.
     done = steps + len(found.costs)

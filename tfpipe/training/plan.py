@@ -44,11 +44,10 @@ class Pace(NamedTuple):
       clock: seconds, from any time on, never backwards.
       span_bytes, span_flops: bounds of a span.
       flops_inside: an interval between validations of at most so many operations, with its validation, is trained and
-        validated in one program, many at a time. On two cores of an Intel Xeon an epoch of the digits, 6 heads and
-        25e6 operations, takes 0.6 ms so, and 5 where each validation is a call of its own.
-      flops_worth_leaving: heads that stopped leave the others if that saves so many: new programs take 1.3 s to compile
-        on a CPU that computes 200 to 500e9 a second. By this rule, and not by a clock, a run that is repeated does the
-        same again.
+        validated in one program, many at a time: an epoch of the digits, 6 heads, takes 0.6 ms in the place of 5 (Xeon).
+      inside_full: whether all validate so where every core trains, and none is idle to validate beside.
+      flops_worth_leaving: heads that stopped leave if that saves so many: new programs take 1.3 s to compile on a CPU
+        that computes 200 to 500e9 a second. By this rule, and no clock, a run that is repeated does the same again.
       monitor: of pictures.
     """
 
@@ -56,6 +55,7 @@ class Pace(NamedTuple):
     span_bytes: int = spans.SPAN_BYTES
     span_flops: float = spans.SPAN_FLOPS
     flops_inside: float = 100e6
+    inside_full: bool = True
     flops_worth_leaving: float = 250e9
     monitor: DrawingPace = DrawingPace()
 
