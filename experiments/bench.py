@@ -25,7 +25,7 @@ ALL = {
     ("benchmark_optimum.py", "--values=one", "--rounds=1", OF_ONE, "--publish"): 90,
     ("benchmark_resampling.py", OF_SHOTS, "--publish"): 200,
     ("benchmark_start.py", "--rounds=3", "--publish"): 70,
-    ("benchmark_scaling.py", "--rounds=1", "--publish"): 300,
+    ("benchmark_scaling.py", "--rounds=1", "--publish"): 480,
 }
 QUICK = {
     ("roofline.py",): 15,

@@ -1,11 +1,18 @@
-"""What training costs, against the number of images, pixels, classes, heads, and images in a minibatch.
+"""What training costs, against the number of images, pixels, classes, heads, and images in a minibatch: both solvers.
 
-    python experiments/benchmark_scaling.py [--rounds=3] [--publish]
+    python experiments/benchmark_scaling.py [--rounds=3] [--publish] [--only=SOLVER[:SIZE]]
 
-Bytes of noise in labelled classes, shuffled; each figure is the median of the rounds: nanoseconds for an image and
-epoch, validation included (a tenth of the images), compilation not; and as a share of them the floor of the products of
-training and validation. One size varies, the others stay as in MNIST in
-minibatches of 600: 20,000 images of 784 pixels in 10 classes, one head.
+Bytes of noise in labelled classes; a tenth as many validate, and are the test. One size varies, the others stay as in
+MNIST in minibatches of 600: 20,000 images of 784 pixels in 10 classes, one head; of the largest sizes there are fewer
+images (FEWER). Each figure is the median of the rounds.
+
+sgd: nanoseconds for an image and epoch, of all heads, shuffled and with validation. lbfgs: nanoseconds for an image and
+evaluation, which is the cost of one head and its gradient, of a search to the optimum: the seconds that its report
+tells, with its metric, the validation and the last fit; heads are values of l2, of which four go side by side. Neither
+counts compilation. The floor is that of the products: of lbfgs in float32, or in float64 where it computes in no other.
+
+Memory is the peak beyond the import of TensorFlow and the images; beside it the estimate that a run makes before it
+begins.
 
 Prints a table to stderr and one JSON object to stdout; with --publish also into docs/benchmarks.md.
 """
@@ -15,141 +22,242 @@ import itertools
 import json
 import statistics
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
+import measure_memory
 import measuring
 import numpy as np
 import roofline
 
 from tfpipe.compute import cpu
 
-AS_MNIST = {"N": 20_000, "D": 784, "K": 10, "H": 1, "B": 600}
 SIZES = {
     "N": [5_000, 20_000, 80_000, 320_000],
-    "D": [49, 196, 784, 3_136, 12_544],
-    "K": [2, 10, 50, 250, 1_000],
-    "H": [1, 4, 16, 64, 256],
+    "D": [49, 784, 3_136, 12_544, 50_176, 200_704],
+    "K": [2, 10, 100, 1_000, 10_000],
+    "H": [1, 4, 16, 64, 1_024],
     "B": [20, 60, 200, 600, 2_400],
 }
+# Images, where an epoch of 20,000 would take many seconds, or gigabytes.
+FEWER = {
+    ("D", 12_544): {"sgd": 4_800, "lbfgs": 4_800},
+    ("D", 50_176): {"sgd": 2_400, "lbfgs": 2_400},
+    ("D", 200_704): {"sgd": 1_200, "lbfgs": 1_200},
+    ("K", 1_000): {"sgd": 4_800, "lbfgs": 4_800},
+    ("K", 10_000): {"sgd": 4_800, "lbfgs": 1_200},
+    ("H", 1_024): {"sgd": 4_800, "lbfgs": 1_200},
+}
 WORDS = {"N": "images", "D": "pixels of an image", "K": "classes", "H": "heads", "B": "images in a minibatch"}
-SECONDS = 1.0
+# What is counted in the place of images by a solver, and the sizes that it knows.
+PASSES = {"sgd": "epoch", "lbfgs": "evaluation"}
+SOLVERS = {"sgd": "NDKHB", "lbfgs": "NDKH"}
+SECONDS = 0.5
+SIDE_BY_SIDE, MOST_ITERATIONS, TO_COMPILE = 4, 20, 1
 
 
-def products(sizes: dict[str, int]) -> roofline.Products:
-    """Of each of the programs among which the heads are divided."""
-    return roofline.Products.of_heads(sizes["H"], sizes["K"], sizes["D"], sizes["B"], cpu.cores())
+class Run(NamedTuple):
+    """A solver, and sizes: images, their pixels, classes, heads, and images in a minibatch."""
+
+    solver: str
+    N: int = 20_000
+    D: int = 784
+    K: int = 10
+    H: int = 1
+    B: int = 600
+
+    @classmethod
+    def of(cls, solver: str, name: str, size: int) -> "Run":
+        """One of SIZES."""
+        return cls(solver, **{"N": FEWER.get((name, size), {}).get(solver, cls("").N)} | {name: size})
+
+    @property
+    def products(self) -> roofline.Products:
+        """Of each of the programs: heads are divided among them by sgd, and images by lbfgs."""
+        if self.solver == "sgd":
+            return roofline.Products.of_heads(self.H, self.K, self.D, self.B, cpu.cores())
+        return roofline.Products.of_heads(min(self.H, SIDE_BY_SIDE), self.K, self.D, self.N, 1)
+
+    @property
+    def operations(self) -> float:
+        """For an image and epoch, of all heads, or an image and evaluation, of one."""
+        # Four for a weight and image of training, two for one of the tenth that validates.
+        return 4.2 * self.H * self.K * self.D if self.solver == "sgd" else 4.0 * self.K * self.D
 
 
-def measure(sizes: dict[str, int]) -> dict[str, Any]:
-    """Trains on made-up images of these sizes, for about SECONDS.
+def measure(run: Run) -> dict[str, Any]:
+    """Trains on made-up images of these sizes, for about SECONDS, or to the optimum.
 
-    Returns nanoseconds an image and epoch, and the type of the products.
+    Returns nanoseconds an image and pass, the type of the products, the peak and the estimate in bytes; of lbfgs
+    `evaluations`, how many.
     """
     import tfpipe
+    from tfpipe import memory
     from tfpipe.compute import device
+    from tfpipe.solvers.passes import SMALL
     from tfpipe.solvers.sgd import Sgd
     from tfpipe.training import plan
 
-    n, d, k = sizes["N"], sizes["D"], sizes["K"]
-    random = np.random.default_rng(0)
-    images = np.frombuffer(random.bytes(n * d), np.uint8).reshape(n, d)
-    labels = np.arange(n) % k
-    train, held_out = (tfpipe.Examples(images[part], labels[part]) for part in (slice(None), slice(n // 10)))
+    solver, n, d, k, n_heads, batch_size = run
+    images = memory.empty((n + n // 10, 1, d), np.uint8)
+    np.copyto(images, np.frombuffer(np.random.default_rng(0).bytes(images.size), np.uint8).reshape(images.shape))
+    whole = tfpipe.Examples(images, np.arange(len(images)) % k)
+    train, held_out = whole.take(np.arange(n)), whole.take(np.arange(n, len(images)))
     splits = tfpipe.Splits(train, held_out, held_out, tuple(map(str, range(k))), 255.0)
 
-    def settings(epochs: int) -> tfpipe.TrainConfig:
+    def by_sgd(epochs: int) -> tfpipe.TrainConfig:
         return tfpipe.TrainConfig(
-            batch_size=sizes["B"],
-            learning_rate=tuple(np.geomspace(0.001, 0.01, sizes["H"])),
+            batch_size=batch_size,
+            learning_rate=tuple(np.geomspace(0.001, 0.01, n_heads)),
             epochs=epochs,
             patience=2**31 - 1,
-            validation_frequency=-(-n // sizes["B"]),
-            device="auto",
+            validation_frequency=-(-n // batch_size),
         )
 
-    solver = Sgd(settings(1), splits)
-    if plan.wants_one_thread(splits, solver, device.select("auto")):  # As the command does.
+    def by_lbfgs(max_iter: int) -> tfpipe.TrainConfig:
+        values = np.geomspace(1e-3, 1e-4, n_heads)
+        if max_iter == TO_COMPILE:
+            values = values[:SIDE_BY_SIDE]
+        # Without another fit of all rows: so all evaluations are of the same.
+        return tfpipe.TrainConfig(l2=tuple(values), max_iter=max_iter, refit=False)
+
+    settings = by_sgd if solver == "sgd" else by_lbfgs
+    # As the command does.
+    if solver == "sgd" and plan.wants_one_thread(splits, Sgd(by_sgd(1), splits), device.select("auto")):
         cpu.use_one_thread()
+    estimated = measure_memory.estimate(settings(MOST_ITERATIONS), splits)
+    held = measure_memory.begin()
 
-    def report(epochs: int) -> dict[str, Any]:
-        return tfpipe.train(settings(epochs), splits, workdir=None).report
+    def report(passes: int) -> dict[str, Any]:
+        return tfpipe.train(settings(passes), splits, workdir=None).report
 
-    epochs = max(2, round(2 * SECONDS / report(2)["seconds"]))
-    found = report(epochs)
-    return {"nanoseconds": 1e9 * found["seconds"] / epochs / n, "products": found["products"]}
+    first = report(TO_COMPILE)
+    passes = max(2, round(SECONDS / first["seconds"])) if solver == "sgd" else MOST_ITERATIONS
+    found = report(passes)
+    own = {"products": found["products"]}
+    if solver == "lbfgs":
+        passes = evaluations(found)
+        own = {"products": "float64" if n * d * k <= SMALL else "float32", "evaluations": passes}
+    return own | {"nanoseconds": 1e9 * found["seconds"] / passes / n, "peak": held.bytes, "estimate": estimated}
+
+
+def evaluations(report: dict[str, Any]) -> int:
+    """How many a search made, each of one head; the report counts those of heads side by side as one."""
+    of_heads = [setting["evaluations"] for setting in report["grid"]]
+    groups = [of_heads[begin : begin + SIDE_BY_SIDE] for begin in range(0, len(of_heads), SIDE_BY_SIDE)]
+    of_last_fit = report["evaluations"] - sum(map(max, groups))
+    return sum(of_heads) + of_last_fit
+
+
+def table(solver: str, name: str, rows: list[dict[str, Any]]) -> str:
+    """What one size changes, in Markdown."""
+    lines = [[f"ns for an image and {PASSES[solver]}", *(f"{row['nanoseconds']:,.0f}" for row in rows)]]
+    lines.append(["of the floor", *(f"{row['floor'] / row['nanoseconds']:.0%}" for row in rows)])
+    if solver == "lbfgs":
+        lines.append(["evaluations", *(f"{row['evaluations']:,}" for row in rows)])
+    lines.append(["memory, MB", *(f"{row['peak'] / 1e6:,.0f}" for row in rows)])
+    lines.append(["memory for an image, kB", *(f"{row['peak'] / row['images'] / 1e3:,.1f}" for row in rows)])
+    if any((name, row["size"]) in FEWER for row in rows):
+        lines.insert(0, ["images", *(f"{row['images']:,}" for row in rows)])
+    words = "values of l2" if (solver, name) == ("lbfgs", "H") else WORDS[name]
+    return measuring.markdown_table([f"{solver}: {words}", *(f"{row['size']:,}" for row in rows)], lines)
+
+
+def rates_of(runs: dict[Run, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """By type what roofline.py measures of the products of those runs that multiply in it."""
+    wanted: dict[str, list[roofline.Products]] = {}
+    for run, found in runs.items():
+        wanted.setdefault(found[-1]["products"], []).append(run.products)
+    return {dtype: roofline.measure(of_type, (dtype,)) for dtype, of_type in wanted.items()}
+
+
+def as_row(name: str, run: Run, found: list[dict[str, Any]], measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Medians of the rounds, beside the floor and the estimate."""
+    medians = {of: statistics.median(one[of] for one in found) for of in ("nanoseconds", "peak")}
+    last = {of: value for of, value in found[-1].items() if of in ("estimate", "evaluations", "products")}
+    dtype = last["products"]
+    floor = 1e9 * roofline.floor(measured[dtype], run.products, {dtype: run.operations})
+    of_rounds = [one["nanoseconds"] for one in found]
+    own = {"solver": run.solver, "varies": name, "size": getattr(run, name), "images": run.N}
+    return own | medians | last | {"floor": floor, "nanoseconds_of_rounds": of_rounds}
+
+
+def rows_of(results: dict[str, Any], solver: str, name: str) -> list[dict[str, Any]]:
+    return [row for row in results["rows"] if (row["solver"], row["varies"]) == (solver, name)]
 
 
 def as_text(results: dict[str, Any]) -> str:
     """The plots and the figures, in Markdown."""
-    parts = [measuring.shown("scaling", "Nanoseconds for an image and epoch, by each size")]
-    for name, row in results["nanoseconds_per_image_and_epoch"].items():
-        header = [WORDS[name], *(f"{int(size):,}" for size in row)]
-        of_the_floor = results["of_the_floor"][name].values()
-        rows = [
-            ["ns for an image and epoch", *(f"{value:.0f}" for value in row.values())],
-            ["of the floor", *(f"{share:.0%}" for share in of_the_floor)],
-        ]
-        parts.append(measuring.markdown_table(header, rows))
+    parts = [
+        measuring.shown("scaling", "Nanoseconds for an image and pass, by each size, of both solvers"),
+        measuring.shown("scaling_memory", "Megabytes beyond the images, by each size, of both solvers"),
+    ]
+    parts += [
+        table(solver, name, rows_of(results, solver, name)) for solver, names in SOLVERS.items() for name in names
+    ]
     return "\n\n".join([*parts, measuring.told(results)])
 
 
-def draw(results: dict[str, Any]) -> None:
+def draw(results: dict[str, Any], figure_of: str, dotted: str, unit: float, label: str, picture: str) -> None:
+    """A figure of all runs by each size, and another one dotted."""
     import matplotlib.pyplot as plt
 
-    rows = results["nanoseconds_per_image_and_epoch"]
-    figure, axes = plt.subplots(1, len(rows), figsize=(3 * len(rows), 3), layout="constrained", sharey=True)
-    for axis, (name, row) in zip(axes, rows.items(), strict=True):
-        sizes, values = [int(size) for size in row], list(row.values())
-        axis.plot(sizes, values, "o-")
-        if name in "DKH":  # What the arithmetic grows with: from the largest down.
-            axis.plot(
-                sizes, [values[-1] * size / sizes[-1] for size in sizes], ":", color="gray", label="in proportion"
-            )
-            axis.legend()
-        axis.set(xscale="log", yscale="log", xlabel=WORDS[name])
+    figure, axes = plt.subplots(1, len(SIZES), figsize=(3 * len(SIZES), 3.2), layout="constrained", sharey=True)
+    for axis, name in zip(axes, SIZES, strict=True):
+        for (solver, names), color in zip(SOLVERS.items(), ("C0", "C1"), strict=True):
+            if name in names:
+                rows = rows_of(results, solver, name)
+                sizes = [row["size"] for row in rows]
+                axis.plot(sizes, [row[figure_of] / unit for row in rows], "o-", color=color, label=solver)
+                axis.plot(sizes, [row[dotted] / unit for row in rows], ":", color=color, label=f"{solver}, {dotted}")
+        axis.set(xscale="log", yscale="log", xlabel="heads, or values of l2" if name == "H" else WORDS[name])
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("ns for an image and epoch")
-    figure.savefig(measuring.picture("scaling"), dpi=120)
+    axes[0].set_ylabel(label)
+    axes[0].legend()
+    figure.savefig(measuring.picture(picture), dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--publish", action="store_true")
+    parser.add_argument("--only", help="sgd, lbfgs, or with what varies, as sgd:N")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.one)))
+        print(json.dumps(measure(Run(*arguments.one))))
         return
-    runs: dict[tuple[str, int], list[float]] = {}
-    floors: dict[tuple[str, int], float] = {}
-    points = [(name, size) for name, sizes in SIZES.items() for size in sizes]
-    surroundings = measuring.Surroundings(products(AS_MNIST | {name: size}) for name, size in points)
-    for _, (name, size) in itertools.product(range(arguments.rounds), points):
-        all_sizes = AS_MNIST | {name: size}
-        figures = measuring.in_own_process(__file__, f"--one={json.dumps(all_sizes)}")
-        runs.setdefault((name, size), []).append(figures["nanoseconds"])
-        # Four for a weight and image of training, two for one of the tenth that validates.
-        operations = {figures["products"]: 4.2 * all_sizes["H"] * all_sizes["K"] * all_sizes["D"]}
-        floors[name, size] = 1e9 * roofline.floor(surroundings.roofline, products(all_sizes), operations)
-        print(f"{WORDS[name]} {size:,}: {figures['nanoseconds']:.0f} ns", file=sys.stderr)
-    medians = {point: statistics.median(values) for point, values in runs.items()}
+    if arguments.publish and arguments.only:
+        parser.error("--publish is for a run of all sizes")
+    wanted = [
+        (name, Run.of(solver, name, size))
+        for solver, names in SOLVERS.items()
+        for name in names
+        for size in SIZES[name]
+        if f"{solver}:{name}".startswith(arguments.only or "")
+    ]
+    runs: dict[Run, list[dict[str, Any]]] = {run: [] for _, run in wanted}  # Several tables share one.
+    surroundings = measuring.Surroundings()
+    for _, (run, found) in itertools.product(range(arguments.rounds), runs.items()):
+        found.append(measuring.in_own_process(__file__, f"--one={json.dumps(run)}"))
+        seconds = found[-1]["process_seconds"]
+        print(f"{run}: {found[-1]['nanoseconds']:.0f} ns; process {seconds:.1f} s", file=sys.stderr)
+    measured = rates_of(runs)
     results = {
         "machine": surroundings.as_json(),
         "versions": measuring.versions("tfpipe", "tensorflow", "numpy"),
         "rounds": arguments.rounds,
-        "others": AS_MNIST,
-        "nanoseconds_per_image_and_epoch": {
-            name: {str(size): medians[name, size] for size in sizes} for name, sizes in SIZES.items()
-        },
-        "of_the_floor": {
-            name: {str(size): floors[name, size] / medians[name, size] for size in sizes}
-            for name, sizes in SIZES.items()
-        },
+        "rows": [as_row(name, run, runs[run], measured) for name, run in wanted],
+        "rates": {dtype: one["rates"] for dtype, one in measured.items()},
     }
+    for solver, names in SOLVERS.items():
+        for name in names:
+            if rows := rows_of(results, solver, name):
+                print(f"\n{table(solver, name, rows)}", file=sys.stderr)
     print(json.dumps(results))
     if arguments.publish:
-        draw(results)
+        of_time = "ns for an image and pass"
+        draw(results, "nanoseconds", "floor", 1.0, of_time, "scaling")
+        draw(results, "peak", "estimate", 1e6, "MB beyond the images", "scaling_memory")
         measuring.publish("scaling", results, as_text(results))
 
 

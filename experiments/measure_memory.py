@@ -14,6 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
+
+import measuring
+
+if TYPE_CHECKING:
+    import tfpipe
 
 _L2 = 1e-3, 5e-4, 2e-4, 1e-4
 
@@ -64,27 +70,38 @@ def main(words: list[str]) -> None:
             print(line.stdout.splitlines()[-1], flush=True)
 
 
-def held(field: str) -> int:
-    """Bytes: `VmRSS` that the process holds, `VmHWM` that it held at most."""
-    lines = pathlib.Path("/proc/self/status").read_text("utf-8").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+def begin() -> measuring.Peak:
+    """Has TensorFlow run a first program, of two numbers; memory is counted from there on."""
+    import tensorflow as tf
+
+    tf.function(lambda x: x + x, jit_compile=True)(tf.zeros(3))
+    return measuring.Peak()
+
+
+def estimate(config: "tfpipe.TrainConfig", splits: "tfpipe.Splits") -> int:
+    """Bytes that a run on the CPU is said to take at most, before it begins."""
+    from tfpipe.compute import device
+    from tfpipe.solvers.sgd import Sgd
+    from tfpipe.training import footprint
+    from tfpipe.training.plan import Pace
+    from tfpipe.training.search_plan import SearchPlan
+
+    cpu = device.select("cpu")
+    if config.settled_solver == "sgd":
+        solver = Sgd(config, splits)
+        return footprint.of_sgd(footprint.Sizes.of(splits), len(solver.settings), solver.batch_size, cpu.programs)
+    plan = SearchPlan.of(config, splits, cpu, Pace())
+    return plan.bytes_in(plan.n_folds)
 
 
 def one(name: str) -> None:
     """The run of this name, in this process."""
     import numpy as np
-    import tensorflow as tf
 
     import tfpipe
     from tfpipe import memory
-    from tfpipe.compute import device
-    from tfpipe.solvers.sgd import Sgd
-    from tfpipe.training import footprint, loop
-    from tfpipe.training.plan import Pace
-    from tfpipe.training.search_plan import SearchPlan
 
     n_train, n_other, n_in, n_out, dtype, options = RUNS[name]
-    tf.function(lambda x: x + x, jit_compile=True)(tf.zeros(3))
     random = np.random.default_rng(0)
 
     def rows(count: int) -> tfpipe.Examples:
@@ -96,20 +113,13 @@ def one(name: str) -> None:
 
     splits = tfpipe.Splits(rows(n_train), rows(n_other), rows(n_other), tuple(map(str, range(n_out))))
     config = tfpipe.TrainConfig(**options, device="cpu", tensorboard=False)
-    cpu = device.select("cpu")
-    if config.settled_solver == "sgd":
-        solver = Sgd(config, splits)
-        estimate = footprint.of_sgd(footprint.Sizes.of(splits), len(solver.settings), solver.batch_size, cpu.programs)
-    else:
-        plan = SearchPlan.of(config, splits, cpu, Pace())
-        estimate = plan.bytes_in(plan.n_folds)
-    before, begin = held("VmRSS"), time.monotonic()
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew.
+    estimated = estimate(config, splits)
+    held, since = begin(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        loop.train(config, splits, pathlib.Path(folder, "run"))
-    peak, seconds = held("VmHWM") - before, time.monotonic() - begin
+        tfpipe.train(config, splits, pathlib.Path(folder, "run"))
+    peak, seconds = held.bytes, time.monotonic() - since
     shapes = {"rows": n_train, "columns": n_in, "classes": n_out}
-    found = {"estimate": round(estimate / 2**20), "peak": round(peak / 2**20), "ratio": round(estimate / peak, 2)}
+    found = {"estimate": round(estimated / 2**20), "peak": round(peak / 2**20), "ratio": round(estimated / peak, 2)}
     print(json.dumps({"run": name, **shapes, **found, "seconds": round(seconds, 1)}))
 
 

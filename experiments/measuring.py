@@ -78,6 +78,25 @@ def _busy_seconds() -> tuple[float, float]:
     return (user + nice + system + sum(interrupts_and_stolen)) / os.sysconf("SC_CLK_TCK"), own
 
 
+def held(*fields: str, pid: int | str = "self") -> int:
+    """Bytes, by Linux's /proc: the sum of `VmRSS` that a process holds, `VmHWM` that it held at most, or others."""
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return sum(1024 * int(found[field].split()[0]) for field in fields if field in found)
+
+
+class Peak:
+    """What this process holds at most from now on, beyond what it holds now."""
+
+    def __init__(self) -> None:
+        self._before = held("VmRSS")
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew.
+
+    @property
+    def bytes(self) -> int:
+        return held("VmHWM") - self._before
+
+
 def told(results: dict[str, Any]) -> str:
     """What stands under a table: `machine`, `versions`, and, where they are there, `rounds` and `not_installed`."""
     machine = results["machine"]

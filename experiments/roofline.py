@@ -3,9 +3,10 @@
     python experiments/roofline.py [--publish]
 
 The products are those of a training step: `z = W x^T`, then `z x`, in an XLA program that does nothing else but to
-change W a little, so that each step needs the one before. In float32; in bfloat16, summed in float32; in int8, summed
-in int32. By one program with one thread, and by as many at once as there are cores, each in a process of its own: in
-one process two of them may wait for each other. The best of five: a rate is what the machine can do, undisturbed.
+change W a little, so that each step needs the one before. In float32 and float64; in bfloat16, summed in float32; in
+int8, summed in int32. By one program with one thread, and by as many at once as there are cores, each in a process of
+its own: in one process two of them may wait for each other. The best of five: a rate is what the machine can do,
+undisturbed.
 
 A reference product is measured again and again for a second. Benchmarks do that before and after their rounds: if the
 machine was quiet, most of its rates are near the best one.
@@ -28,11 +29,10 @@ import numpy as np
 
 from tfpipe.compute import cpu, startup
 
-TYPES = ("float32", "int8", "bfloat16")
+TYPES = ("float32", "float64", "int8", "bfloat16")
 # A product of float32 with bytes is three of int8, see tfpipe/compute/int8.py.
 PRODUCTS_FOR_ONE = {"int8": 3}
-MOST_BYTES = 2 << 20
-MOST_BYTES = 2 << 20
+MOST_BYTES, FEWEST_ROWS = 2 << 20, 32
 ROUNDS, SECONDS_OF_ROUND = 5, 0.03
 REFERENCE_ROUNDS, REFERENCE_SECONDS = 20, 0.05
 
@@ -48,9 +48,10 @@ class Products(NamedTuple):
     def of_heads(cls, heads: int, n_out: int, n_in: int, batch: int, programs: int) -> "Products":
         """Those of one of `programs` programs, among which heads with `n_out` classes are divided.
 
-        Of a minibatch so much as stays in a core's cache: the fastest way is to take it in such parts.
+        Of a minibatch so much as stays in a core's cache: the fastest way is to take it in such parts; but not of a few
+        rows each, which all go through W and its gradient.
         """
-        return cls(-(-heads // programs) * n_out, n_in, min(batch, max(1, MOST_BYTES // (4 * n_in))))
+        return cls(-(-heads // programs) * n_out, n_in, min(batch, max(FEWEST_ROWS, MOST_BYTES // (4 * n_in))))
 
     @property
     def operations(self) -> float:
@@ -185,13 +186,14 @@ def _step(products: Products, dtype: str) -> Callable[[int], None]:
     import tensorflow as tf
 
     generator = np.random.default_rng(0)
-    W = tf.constant(generator.normal(0, 1e-3, (products.rows, products.inputs)).astype(np.float32))
+    drawn = generator.normal(0, 1e-3, (products.rows, products.inputs))
+    W = tf.constant(drawn, tf.float64 if dtype == "float64" else tf.float32)
     x = generator.integers(-128, 128, (products.batch, products.inputs))
     inputs = tf.constant(x.astype(np.int8)) if dtype == "int8" else tf.cast(x / np.float32(256), dtype)
 
     def by_floats(W: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        z = tf.matmul(tf.cast(W, x.dtype), x, transpose_b=True, output_type=tf.float32)
-        return W - 1e-9 * tf.matmul(tf.cast(z, x.dtype), x, output_type=tf.float32)
+        z = tf.matmul(tf.cast(W, x.dtype), x, transpose_b=True, output_type=W.dtype)
+        return W - 1e-9 * tf.matmul(tf.cast(z, x.dtype), x, output_type=W.dtype)
 
     def by_integers(W: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         z = tf.matmul(W, x, transpose_b=True, output_type=tf.int32)

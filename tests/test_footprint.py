@@ -66,6 +66,13 @@ class EstimateTest(parameterized.TestCase):
         self.assertEqual(at_most, (1024 + 3 * 64) * MIB + 2 * 8 * 500 * 1024)
         self.assertEqual(beyond, at_most - 1024 * MIB)
 
+    def test_a_search_of_one_value_has_one_head_at_once(self):
+        data = splits(200, (8,), 3)
+        of_values = [plan(data, l2=(1e-3, 1e-4, 1e-5, 1e-6, 1e-7)[:count], folds=0) for count in (1, 3, 5)]
+        self.assertEqual([search.at_once for search in of_values], [1, 3, 4])
+        # What makes it this run is as it was when four were made room for: so states of that time go on.
+        self.assertEqual({search.identity.settings["at_once"] for search in of_values}, {"4"})
+
     def test_a_search_by_hand(self):
         # Six heads of 100 numbers with ten pairs; 900 rows of 9 columns in the sample; minibatches of 2 MiB of such
         # rows, which take more than a metric, and whose logits are less than 64 MiB; 3 columns of weights.

@@ -87,8 +87,10 @@ class FloorTest(absltest.TestCase):
         products = roofline.Products.of_heads(5, n_out=10, n_in=784, batch=600, programs=2)
         self.assertEqual(products, (30, 784, 600))  # Three heads on one core, two on the other.
         self.assertEqual(products.operations, 4 * 30 * 784 * 600)
-        # 2 MiB are 41 rows of 12,544 float32.
+        # 2 MiB are 41 rows of 12,544 float32, and 2 of 200,000.
         self.assertEqual(roofline.Products.of_heads(1, 10, 12_544, 600, programs=2), (10, 12_544, 41))
+        self.assertEqual(roofline.Products.of_heads(1, 10, 200_000, 600, programs=2), (10, 200_000, 32))
+        self.assertEqual(roofline.Products.of_heads(1, 10, 200_000, 20, programs=2), (10, 200_000, 20))
 
     def test_seconds_of_all_cores(self):
         products = roofline.Products(320, 784, 600)
@@ -116,7 +118,7 @@ class FloorTest(absltest.TestCase):
         self.assertLen(measured["reference"], 20)
         self.assertEqual([one["sizes"] for one in measured["rates"]], [roofline.REFERENCE, sizes])
         for one in measured["rates"]:
-            for dtype in ("float32", "int8", "bfloat16"):
+            for dtype in ("float32", "float64", "int8", "bfloat16"):
                 self.assertGreater(min(one[dtype].values()), 0)
                 self.assertCountEqual(one[dtype], ("one_core", "all_cores"))
         self.assertEqual(roofline.table(measured).count("\n"), 3)

@@ -430,6 +430,11 @@ class ResumeTest(parameterized.TestCase):
         again = self.run_(workdir)  # It is finished: what it left is given.
         self.assertEqual(figures(again.report), expected[3])
 
+    def test_evaluations_of_each_setting_and_of_all_side_by_side(self):
+        report = self.run_(self.workdir("run"), stop_after=3).report
+        self.assertEqual(report["evaluations"], 3)
+        self.assertEqual([setting["evaluations"] for setting in report["grid"]], [3, 3, 3, 3])
+
     def test_what_ends_before_its_first_step_leaves_no_validation(self):
         whole, workdir = self.workdir("whole"), self.workdir("parts")
         self.run_(whole)

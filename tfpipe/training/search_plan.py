@@ -96,13 +96,10 @@ class SearchPlan(NamedTuple):
     @property
     def refits(self) -> bool:
         """Whether the setting that is taken is fitted again, on the validation examples too."""
-        return bool(self.config.refit) and not self._is_too_large_to_join
-
-    @property
-    def _is_too_large_to_join(self) -> bool:
-        """Whether training and validation lie in files of their own that memory cannot hold."""
-        train, validation = self.splits.train, self.splits.validation
-        return train.stored is not validation.stored and any(map(residency.is_too_large, (train, validation)))
+        # Not where each lies in a file of its own that memory cannot hold.
+        parts = self.splits.train, self.splits.validation
+        are_too_large = parts[0].stored is not parts[1].stored and any(map(residency.is_too_large, parts))
+        return bool(self.config.refit) and not are_too_large
 
     @property
     def draws(self) -> bool:
@@ -169,6 +166,10 @@ class SearchPlan(NamedTuple):
     @property
     def at_once(self) -> int:
         """How many values of L2 are tried side by side."""
+        return self._most_at_once if self.config.l2 is None else min(len(self.config.l2), self._most_at_once)
+
+    @property
+    def _most_at_once(self) -> int:
         return max(1, min(_MOST_AT_ONCE, self.most_heads // len(self.columns)))
 
     @property
@@ -187,11 +188,9 @@ class SearchPlan(NamedTuple):
         fit = (pairs for pairs in lbfgs.PAIRS if self._most_heads(pairs) >= len(self.columns))
         return next(fit, lbfgs.PAIRS[-1])
 
-    def _head_bytes(self, pairs: int) -> int:
-        return lbfgs.head_bytes(self.splits.n_out * (self.splits.n_in + 1), pairs)
-
     def _most_heads(self, pairs: int) -> int:
-        return int(max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES) / self._head_bytes(pairs))
+        of_head = lbfgs.head_bytes(self.splits.n_out * (self.splits.n_in + 1), pairs)
+        return int(max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES) / of_head)
 
     @property
     def _sizes(self) -> footprint.Sizes:
@@ -230,7 +229,7 @@ class SearchPlan(NamedTuple):
         of_scale = path.COUNT if self.config.l2 is None else len(self.config.l2)
         settings = {name: flag_value(value) for name, value in vars(self.config).items()}
         settings |= {"scales": ",".join(self.splits.scales), "n_folds": str(self.n_folds)}
-        settings |= {"at_once": str(self.at_once), "pairs": str(self.pairs)} | of_weights(self.validating)
+        settings |= {"at_once": str(self._most_at_once), "pairs": str(self.pairs)} | of_weights(self.validating)
         if self.config.bootstrap:
             settings["draws_at_once"] = str(self.draws_at_once)
         if self.warm_start is not None:  # Its content, wherever it lies.

@@ -88,6 +88,7 @@ def build(
             "converged": trial.converged,
             "epochs": None,
             "iterations": trial.iterations,
+            "evaluations": trial.evaluations,
             "best_iteration": None,
             "diverged": False,
         }
