@@ -25,13 +25,17 @@ SETS = ("iris", "wine", "breast_cancer", "digits")
 
 
 class PassesTest(tf.test.TestCase, parameterized.TestCase):
-    def passes_over(self, images, labels, weights, scaling, programs, kind="float64", *, is_resident=True, n_columns=6):
+    def passes_over(
+        self, images, labels, weights, scaling, programs, kind="float64", *, is_resident=True, n_columns=6, **options
+    ):
         n = len(labels)
         split = Resident(tf.constant(images), np.arange(n), labels, is_resident=is_resident, mapped=None)
         objective = Objective.of(scaling, labels, weights, n, kind, "float64")
         with Workers(Device("/CPU:0", "cpu", programs=programs)) as workers:
-            passes = Passes(split, workers, n_columns)
-            return passes.sums(objective, self.W, self.b, np.array([0, 1], np.int32))
+            passes = Passes(split, workers, n_columns, **options)
+            sums = passes.sums(objective, self.W, self.b, np.array([0, 1], np.int32))
+            self.losses = passes.losses(objective, self.W, self.b)
+            return sums
 
     def setUp(self):
         super().setUp()
@@ -91,6 +95,15 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
         expected = self.passes_over(self.images, self.labels, self.weights, self.scaling, programs=2)
         found = self.passes_over(self.images, self.labels, self.weights, self.scaling, **options)
         for mine, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+    @parameterized.parameters((1, 3, "float64"), (2, 7, "float32"), (3, 1, "float32"), (5, 3, "float32"))
+    def test_the_same_bits_where_a_block_comes_in_pieces(self, programs, minibatches, kind):
+        # Blocks of 128 rows, each of 8 minibatches; the last block has 107 rows.
+        data, columns = (self.images, self.labels, self.weights, self.scaling), {"n_columns": 1 << 19}
+        expected, losses = self.passes_over(*data, 2, kind, **columns), self.losses
+        found = self.passes_over(*data, programs, kind, is_resident=False, span_bytes=minibatches * 16 * 30, **columns)
+        for mine, other in zip((*found, *self.losses), (*expected, *losses), strict=True):
             np.testing.assert_array_equal(mine, other)
 
     def test_a_column_far_from_0_loses_nothing_in_float32(self):

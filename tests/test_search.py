@@ -348,7 +348,7 @@ class WordsTest(parameterized.TestCase):
             tfpipe.train(TrainConfig(**options), splits())
 
 
-def of_size(parameters, n=120):
+def of_size(parameters, n=220):
     """Pictures of 20 classes, with as many pixels as make so many parameters of a head."""
     random, size = np.random.default_rng(3), parameters // 20 - 1
     labels = np.arange(n, dtype=np.int32) % 20
@@ -508,7 +508,7 @@ class ResumeTest(parameterized.TestCase):
 
     def test_it_does_not_go_on_with_other_pairs(self):
         workdir = self.workdir("run")
-        data = of_size(15_800, n=40)
+        data = of_size(15_800)
         config = TrainConfig(l2=1e-1, folds=5, tensorboard=False)
         tfpipe.train(config, data, workdir, should_stop=lambda: True)
         with a_small_machine(), self.assertRaisesRegex(WorkdirError, "pairs=10, not 3"):

@@ -29,6 +29,11 @@ class Scaling(NamedTuple):
         x *= self.factor
         return x
 
+    def columns(self, part: slice) -> "Scaling":
+        """That of some of the columns alone."""
+        shift = None if self.shift is None else self.shift[part]
+        return Scaling(shift, self.factor[part] if self.factor.ndim else self.factor)
+
     def fold(self, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parameters `[D, K]`, `[K]` for scaled inputs -> the same model, as exact, for images as they are stored."""
         dtype, W = W.dtype, W.astype(np.float64)

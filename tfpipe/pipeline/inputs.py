@@ -7,7 +7,8 @@ call of an XLA program, which takes the images from where they lie; or with the 
 that is larger than memory.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -39,41 +40,69 @@ def training_spans(
     periods, rest = divmod(first, period)
     start = periods * a_period + rest // length
     end = steps // period * a_period + -(-(steps % period) // length)
-    shape = [_room(split, length), sampler.batch_size]
-    shapes: tuple[list[int], ...] = (shape, shape, shape[:1], [], [], [])
-    read_ahead = split.read_ahead(shuffle=sampler.shuffle)
 
     def take(number: np.ndarray) -> tuple[np.ndarray, ...]:
-        parts = _parts(split, sampler, length, *bounds(int(number)))
+        return _parts(split, sampler, length, *bounds(int(number)))
+
+    with tf.device(HOST):
+        span = _from_numpy(split, sampler, length, take, shuffle=sampler.shuffle)
+        return _spans(split, tf.data.Dataset.range(start, end).map(span))
+
+
+def evaluation_spans(
+    split: Resident, sampler: Sampler, *, length: int, bounds: Sequence[tuple[int, int]] | None = None
+) -> Iterator[Span]:
+    """Minibatches of an epoch, over and over: the first span of the next pass is ready when it is asked for.
+
+    Args:
+      split: where the images are.
+      sampler: which examples make a minibatch.
+      length: T.
+      bounds: of each span its first minibatch, and how many from there on count, at most T; None: all of the epoch,
+        one after the other.
+    """
+    if bounds is None:
+        firsts = range(0, sampler.per_epoch, length)
+        bounds = [(first, min(length, sampler.per_epoch - first)) for first in firsts]
+
+    def take(first: int, count: int) -> tuple[np.ndarray, ...]:
+        return _parts(split, sampler, length, first, 0, count)
+
+    with tf.device(HOST):
+        if split.is_resident:
+            every = tuple(map(np.stack, zip(*itertools.starmap(take, bounds), strict=True)))
+            return _spans(split, tf.data.Dataset.from_tensor_slices(every).repeat())
+        # Span by span: of ten million rows their numbers alone would be several times 160 MB.
+        numbers = tf.data.Dataset.from_tensor_slices(np.array(bounds))
+        of_span = _from_numpy(split, sampler, length, lambda pair: take(*pair.tolist()), shuffle=False)
+        return _spans(split, numbers.map(of_span).repeat())
+
+
+def _from_numpy(
+    split: Resident,
+    sampler: Sampler,
+    length: int,
+    take: Callable[[np.ndarray], tuple[np.ndarray, ...]],
+    *,
+    shuffle: bool,
+) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    """What `take` gives, as a function of tensors, which tells the kernel of the rows where that helps."""
+    read_ahead = split.read_ahead(shuffle=shuffle)
+    shape = [_room(split, length), sampler.batch_size]
+    shapes: tuple[list[int], ...] = (shape, shape, shape[:1], [], [], [])
+
+    def told(number: np.ndarray) -> tuple[np.ndarray, ...]:
+        parts = take(number)
         if read_ahead:
             read_ahead(parts[0])
         return parts
 
     @_as_written
     def span(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        parts = tf.numpy_function(take, [number], _TYPES, stateful=False)
+        parts = tf.numpy_function(told, [number], _TYPES, stateful=False)
         return tuple(tf.ensure_shape(part, of_part) for part, of_part in zip(parts, shapes, strict=True))
 
-    with tf.device(HOST):
-        return _spans(split, tf.data.Dataset.range(start, end).map(span))
-
-
-def evaluation_spans(split: Resident, sampler: Sampler, *, length: int) -> Iterator[Span]:
-    """All minibatches of an epoch, over and over: the first span of the next pass is ready when it is asked for."""
-    read_ahead = split.read_ahead(shuffle=False)
-    firsts = range(0, sampler.per_epoch, length)
-    parts = [_parts(split, sampler, length, first, 0, min(length, sampler.per_epoch - first)) for first in firsts]
-
-    @_as_written
-    def told(rows: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        tf.numpy_function(read_ahead, [rows], [])
-        return rows, *others
-
-    with tf.device(HOST):
-        numbered = tf.data.Dataset.from_tensor_slices(tuple(map(np.stack, zip(*parts, strict=True))))
-        if read_ahead:
-            numbered = numbered.map(told)
-        return _spans(split, numbered.repeat())
+    return span
 
 
 def _room(split: Resident, length: int) -> int:

@@ -12,24 +12,51 @@ import numpy as np
 import scipy.linalg
 import scipy.special
 
+from tfpipe.compute import cpu
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.optimum import Descent, Exactness, Optimum, Sample
 from tfpipe.solvers.passes import Sums
 from tfpipe.solvers.problem import Problems
 
 
-class FewRows(NamedTuple):
-    """Rows in the basis of their covariance.
+class Rotated(NamedTuple):
+    """Rows in the basis of their covariance, and what heads lose on them: in the place of passes.
 
     Attributes:
-      rows: with their weights; x `[n, R]`, of mean 0.
+      rows: under each column of weights x `[n, R]`, of mean 0.
       labels: `[n]` integers, in [0, K).
-      moments: of them.
-      basis: `[D, R]`, orthonormal: all rows, about their mean and in what each column is measured in, lie in its span.
     """
 
     rows: Sample
     labels: np.ndarray
+
+    def sums(self, problems: Problems, v: np.ndarray, *, rough: bool = False) -> Sums:
+        """The sums at v, `[h, K, R + 1]`; never `rough`."""
+        W, b = problems.parameters(v)
+
+        def of_head(head: int) -> Sums:
+            x, weights = self.rows.under(problems.column[head])
+            return _sums(x, self.labels, weights, W[head], b[head])
+
+        if len(W) == 1:
+            with cpu.one_blas_thread():
+                found = [of_head(0)]
+        else:
+            with cpu.a_thread_a_core() as threads:
+                found = [*threads.map(of_head, range(len(W)))]
+        return Sums(*map(np.stack, zip(*found, strict=True)))
+
+
+class FewRows(NamedTuple):
+    """Rows in the basis of their covariance.
+
+    Attributes:
+      rows: with their weights; x `[n, R]`.
+      moments: of them.
+      basis: `[D, R]`, orthonormal: all rows, about their mean and in what each column is measured in, lie in its span.
+    """
+
+    rows: Rotated
     moments: Moments
     basis: np.ndarray
 
@@ -47,7 +74,8 @@ class FewRows(NamedTuple):
             values, basis = np.linalg.eigh(_gram(x * root))
         rotated = x @ basis
         moments = Moments.of([rotated], labels, weights[np.newaxis], problems.shares.shape[1])
-        return cls(Sample(rotated, weights[np.newaxis], len(x), np.maximum(values, 0)), labels, moments, basis)
+        rows = Sample([rotated], weights[np.newaxis], len(x), [np.maximum(values, 0)])
+        return cls(Rotated(rows, labels), moments, basis)
 
     def minimize(
         self,
@@ -63,24 +91,25 @@ class FewRows(NamedTuple):
         """
         own = Problems.of(self.moments, problems.l2, np.zeros(1, np.int32), np.ones((1, self.basis.shape[1])))
         way = Descent(
-            own, _turned(start, self.basis), self.rows, np.zeros(1),
+            self.rows, own, _turned(start, self.basis), self.rows.rows, np.zeros(1),
             tolerance=exactness.tolerance, most_iterations=exactness.most_iterations, pairs=pairs,
         )  # fmt: skip
         while way.active.size and not ends():
-            way.take(way.active, self._sums(*own.parameters(way.points(way.active))))
+            way.step()
         found = way.optimum()
         return found._replace(v=_turned(found.v, self.basis.T))
 
-    def _sums(self, W: np.ndarray, b: np.ndarray) -> Sums:
-        x, (weights,) = self.rows.x, self.rows.weights
-        z = x @ W[0].T + b[0]
-        own = np.arange(len(x)), self.labels
-        residuals = scipy.special.log_softmax(z, axis=1)
-        loss = -(weights @ residuals[own])
-        np.exp(residuals, out=residuals)
-        residuals[own] -= 1
-        residuals *= weights[:, np.newaxis]
-        return Sums(np.array([loss]), (residuals.T @ x)[np.newaxis], residuals.sum(axis=0)[np.newaxis])
+
+def _sums(x: np.ndarray, labels: np.ndarray, weights: np.ndarray, W: np.ndarray, b: np.ndarray) -> Sums:
+    """Of a single head, without the axis of heads."""
+    z = x @ W.T + b
+    own = np.arange(len(x)), labels
+    residuals = scipy.special.log_softmax(z, axis=1)
+    loss = -(weights @ residuals[own])
+    np.exp(residuals, out=residuals)
+    residuals[own] -= 1
+    residuals *= weights[:, np.newaxis]
+    return Sums(np.array(loss), residuals.T @ x, residuals.sum(axis=0))
 
 
 def _gram(x: np.ndarray) -> np.ndarray:

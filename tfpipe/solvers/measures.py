@@ -1,6 +1,6 @@
 """How heads are measured by passes over the rows: exactly, and roughly where that will do."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,13 @@ _ONE_BY_ONE = 2
 # To make another program takes as long as so many numbers, rows times columns times classes times heads, in each of the
 # evaluations that are to come with few heads.
 _WORTH_A_PROGRAM = 60 * SMALL
+
+
+class Measuring(Protocol):
+    """By what heads on their way are measured: `Measures`, or rows that take no passes."""
+
+    def sums(self, problems: Problems, v: np.ndarray, *, rough: bool = False) -> Sums:
+        """The sums of heads at v, `[h, K, D + 1]`; `rough` where the problems' descent says that it will do."""
 
 
 class Measures(NamedTuple):
@@ -31,10 +38,11 @@ class Measures(NamedTuple):
     rough: Objective | None = None
     sizes: tuple[int, ...] = (1,)
 
-    def sums(self, objective: Objective, problems: Problems, v: np.ndarray) -> Sums:
+    def sums(self, problems: Problems, v: np.ndarray, *, rough: bool = False) -> Sums:
         """The sums at v, `[h, K, D + 1]`: of as many heads as programs are made for."""
-        if objective is self.exact and self.rough is not None and len(v) <= _ONE_BY_ONE:
+        if not rough and self.rough is not None and len(v) <= _ONE_BY_ONE:
             return self._exact_one_by_one(problems, v)
+        objective = self.rough if rough and self.rough is not None else self.exact
         sums = self._sums(objective, problems, v, self._filled(len(v)))
         return Sums(*(array[: len(v)] for array in sums))
 
@@ -64,7 +72,7 @@ class Measures(NamedTuple):
 
     def certified(self, problems: Problems, v: np.ndarray, tolerance: float) -> tuple[np.ndarray, ...]:
         """How good heads are at v, `[H, K, D + 1]`: cost and certificate `[H]`, and whether that is small enough."""
-        sums = self.sums(self.exact, problems, v)
+        sums = self.sums(problems, v)
         cost, gradient = problems.cost_and_gradient(v, sums)
         certificate, _ = problems.certificate(v, sums, np.zeros(len(v)))
         is_flat = np.abs(gradient).max(axis=(1, 2)) <= tolerance
@@ -87,7 +95,7 @@ class Measures(NamedTuple):
         problems, v = problems.take(first), v[first]
         # Side by side, for each makes its program.
         exact = self.passes.workers.start(self._exact_one_by_one, problems, v)
-        of_both = self.sums(self.rough, problems, v), exact.result()
+        of_both = self.sums(problems, v, rough=True), exact.result()
         of_rough, of_exact = (problems.cost_and_gradient(v, sums)[1] for sums in of_both)
         return np.linalg.norm((of_rough - of_exact).reshape(len(v), -1), axis=1)[of_each]
 

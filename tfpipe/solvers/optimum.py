@@ -1,6 +1,6 @@
 """The way of H heads to their optimum: by L-BFGS, with a proof of how near each one is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from tfpipe.compute import cpu
 from tfpipe.solvers import metric
 from tfpipe.solvers.lbfgs import PAIRS, Found, Lbfgs
-from tfpipe.solvers.measures import Measures
+from tfpipe.solvers.measures import Measures, Measuring
 from tfpipe.solvers.passes import SMALL, Sums
 from tfpipe.solvers.problem import NOISE, Problems
 
@@ -39,21 +39,25 @@ class Sample(NamedTuple):
     """A few rows, from which the curvature is estimated.
 
     Attributes:
-      x: `[n, D]` float64, inputs as the objective has them.
+      x: `[n, D]` float64, inputs as the objective has them; with `values` such an array for each column of weights.
       weights: `[C, n]`, under each column of weights.
       n_all: how many rows have weight.
-      values: `[D]`, their covariance under the first column, where it is a diagonal; None: it is not.
+      values: under each column of weights `[D]`, their covariance, where it is a diagonal; None: it is not.
     """
 
-    x: np.ndarray
+    x: np.ndarray | Sequence[np.ndarray]
     weights: np.ndarray
     n_all: int
-    values: np.ndarray | None = None
+    values: Sequence[np.ndarray] | None = None
+
+    def under(self, column: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows, and their weights `[n]`, as a head with this column of weights has them."""
+        return np.asarray(self.x if self.values is None else self.x[column]), self.weights[column]
 
     @property
     def is_all(self) -> bool:
         """Whether these are all rows that have weight."""
-        return len(self.x) == self.n_all
+        return self.weights.shape[1] == self.n_all
 
 
 def sample_rows(n_in: int, n_out: int) -> int:
@@ -111,6 +115,7 @@ class Descent:
     They share a metric: their columns are to be measured in about the same.
 
     Args:
+      measures: by what they are measured.
       problems: what they minimize.
       start: `[H, K, D + 1]`, where they begin.
       sample: a few of the rows.
@@ -126,6 +131,7 @@ class Descent:
 
     def __init__(
         self,
+        measures: Measuring,
         problems: Problems,
         start: np.ndarray,
         sample: Sample,
@@ -136,7 +142,7 @@ class Descent:
         pairs: int = PAIRS[0],
     ):
         self.problems = problems
-        self._sample = sample
+        self._measures, self._sample = measures, sample
         self._tolerance = tolerance
         self._most_iterations = most_iterations
         self._shape = start.shape[1:]
@@ -213,16 +219,13 @@ class Descent:
         else:
             self._lbfgs.stalled[heads[idle]] = True
 
-    def step(self, measures: Measures) -> None:
+    def step(self) -> None:
         """Evaluates all heads that are on their way, once."""
         active = self.active
-        for objective, heads in (
-            (measures.rough, active[self.rough[active]]),
-            (measures.exact, active[~self.rough[active]]),
-        ):
+        for rough in (True, False):
+            heads = active[self.rough[active] == rough]
             if heads.size:
-                assert objective is not None
-                sums = measures.sums(objective, self.problems.take(heads), self.points(heads))
+                sums = self._measures.sums(self.problems.take(heads), self.points(heads), rough=rough)
                 with cpu.one_blas_thread():
                     self.take(heads, sums)
 
@@ -243,10 +246,13 @@ class Descent:
         self._metric_there: metric.Blocks | metric.Spectrum | None = None
 
     def _look(self) -> metric.Blocks | metric.Spectrum:
-        x, weights = self._rows_of(self._seen_by[0])
-        (z,) = self._logits(self._seen_at.reshape(1, *self._shape), self._seen_by)
+        head = int(self._seen_by[0])
+        x, weights = self._sample.under(self.problems.column[head])
+        z = self._logits(self._seen_at.reshape(self._shape), head)
         if self._sample.values is not None:
-            return metric.diagonal(self._sample.values, weights, z)
+            return metric.diagonal(self._sample.values[self.problems.column[head]], weights, z)
+        x = x - self.problems.mean[head]
+        x /= self.problems.scale[head]
         evaluation = 2 * max(self._sample.n_all * z.shape[1] * x.shape[1] * len(self.problems.l2), SMALL)
         saved = (_REFRESH if self._sample.is_all else _SAVED_BY_A_METRIC) * evaluation
         return metric.of(x, weights, z, self.problems.l2, saved=saved)
@@ -294,22 +300,18 @@ class Descent:
         shaped = problems.centred(gradient.reshape(len(heads), *self._shape))
         return problems.centred(self._metric_there.inverse_times(shaped, problems.l2)).reshape(len(heads), -1)
 
-    def _rows_of(self, head: int) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of the sample as the head measures them, and their weights."""
-        problems = self.problems
-        x = self._sample.x - problems.mean[head]
-        x /= problems.scale[head]
-        return x, self._sample.weights[problems.column[head]]
-
-    def _logits(self, v: np.ndarray, heads: np.ndarray) -> np.ndarray:
-        W, b = self.problems.take(heads).parameters(v)
-        return np.einsum("nd,hkd->hnk", self._sample.x, W, optimize=True) + b[:, np.newaxis]
+    def _logits(self, v: np.ndarray, head: int) -> np.ndarray:
+        """`[n, K]`: of the sample, by a head at v, `[K, D + 1]`."""
+        x, _ = self._sample.under(self.problems.column[head])
+        W, b = self.problems.take(np.array([head])).parameters(v[np.newaxis])
+        (z,) = np.einsum("nd,hkd->hnk", x, W, optimize=True) + b[:, np.newaxis]
+        return z
 
     def _with_better_intercepts(self, head: int) -> np.ndarray:
         """`[P]`: where the head is, after a step of Newton's method in c alone, by the sample's Hessian."""
         v, gradient = (array[head].reshape(self._shape) for array in (self._lbfgs.x, self._lbfgs.gradient))
-        (z,) = self._logits(v[np.newaxis], np.array([head]))
-        hessian = metric.hessian_of_intercepts(z, self._sample.weights[self.problems.column[head]])
+        _, weights = self._sample.under(self.problems.column[head])
+        hessian = metric.hessian_of_intercepts(self._logits(v, head), weights)
         step = np.linalg.lstsq(hessian, gradient[:, -1], rcond=1e-12)[0]
         point = v.copy()
         point[:, -1] -= (step - step.mean()) * self.problems.there[head]
@@ -338,7 +340,7 @@ def minimize(
     """
     start = problems.centred(start)
     error = measures.error(problems, start)
-    descent = Descent(problems, start, sample, error, tolerance=tolerance, most_iterations=most_iterations)
+    descent = Descent(measures, problems, start, sample, error, tolerance=tolerance, most_iterations=most_iterations)
     while descent.active.size:
-        descent.step(measures)
+        descent.step()
     return descent.optimum()

@@ -2,9 +2,12 @@
 
 The rows are cut into sixteen blocks, or fewer where these would be small, whose sums are added two by two, as in a
 binary tree. So the sums are the same to the bit however many threads, or machines, have a part of the blocks.
+Rows of a file that memory cannot hold come span by span: several blocks, or a piece of a block, which begins with the
+sums of the piece before.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +30,8 @@ _FEWEST_ROWS = 64
 SMALL = 50_000_000
 # A loss beyond has a class that the head leaves out.
 LEFT_OUT = 1e29
-# A minibatch that stays in a core's cache, with what is computed of it. But of so many rows at least, where a block has
-# them: each minibatch goes through W and its gradient.
+# A minibatch that stays in a core's cache, with what is computed of it. But of about so many rows at least, where a
+# block has them: each minibatch goes through W and its gradient.
 MINIBATCH_BYTES, FEWEST_IN_A_MINIBATCH = 2 << 20, 64
 # Of the logits of a minibatch, in float64: short rows are many in a minibatch, of which each has a logit for each class
 # of each head.
@@ -56,43 +59,102 @@ class Passes:
       split: the training rows.
       workers: who run the programs.
       n_columns: heads that are measured side by side, times classes.
+      span_bytes: of images that travel at once, at most, or a minibatch.
 
     Attributes:
       workers: likewise.
     """
 
-    def __init__(self, split: Resident, workers: Workers, n_columns: int):
+    def __init__(self, split: Resident, workers: Workers, n_columns: int, span_bytes: int = SPAN_BYTES):
         n, n_in = len(split.labels), split.images.shape[1]
         blocks = BLOCKS
         while blocks > 1 and n < blocks * _FEWEST_ROWS:
             blocks //= 2
         of_block = -(-n // blocks)
         by_logits = -(-of_block * n_columns * tf.float64.size // LOGITS_BYTES)
-        by_rows = min(round(of_block * n_in * tf.float32.size / MINIBATCH_BYTES), of_block // FEWEST_IN_A_MINIBATCH)
+        by_rows = min(
+            round(of_block * n_in * tf.float32.size / MINIBATCH_BYTES), round(of_block / FEWEST_IN_A_MINIBATCH)
+        )
         self._per_block = max(1, by_rows, by_logits)
         sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
         self._n = n
         self.workers = workers
-        bytes_of_block = split.bytes_per_image * sampler.batch_size * self._per_block
+        bytes_of_minibatch = split.bytes_per_image * sampler.batch_size
         # A power of two, so that each span is a branch of the tree.
-        while blocks > 1 and blocks * bytes_of_block > SPAN_BYTES:
+        while blocks > 1 and blocks * self._per_block * bytes_of_minibatch > span_bytes:
             blocks //= 2
         self._blocks = blocks
-        length = blocks * self._per_block
-        self._n_spans = -(-sampler.per_epoch // length)
-        self._spans: Iterator[Span] = inputs.evaluation_spans(split, sampler, length=length)
+        self._per_epoch, self._batch_size = sampler.per_epoch, sampler.batch_size
+        length, bounds = blocks * self._per_block, None
+        self._pieces = 1
+        if length * bytes_of_minibatch > span_bytes:  # Of a single block.
+            self._pieces = -(-self._per_block // max(1, span_bytes // bytes_of_minibatch))
+            length = -(-self._per_block // self._pieces)
+            bounds = [*self._bounds_of_pieces(length)]
+        self._length = length
+        self._n_spans = len(bounds) if bounds else -(-sampler.per_epoch // length)
+        self._spans: Iterator[Span] = inputs.evaluation_spans(split, sampler, length=length, bounds=bounds)
         self._whole = next(self._spans) if self._n_spans == 1 else None
+
+    def _bounds_of_pieces(self, length: int) -> Iterator[tuple[int, int]]:
+        """Where pieces of `length` minibatches begin, and how many count: in turn those of a block for each thread."""
+        starts = range(0, self._per_epoch, self._per_block)
+        for begin in range(0, len(starts), self._n_threads):
+            for piece in range(self._pieces):
+                for start in starts[begin : begin + self._n_threads]:
+                    end = min(start + self._per_block, self._per_epoch)
+                    first = min(start + piece * length, end)
+                    yield first, min(length, end - first)
+
+    @property
+    def _n_threads(self) -> int:
+        """As many as work side by side: a power of two."""
+        return 1 << (self.workers.device.programs.bit_length() - 1)
 
     def sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> Sums:
         """The sums for heads with parameters `[H, K, D]` and `[H, K]`, and columns of weights `[H]` int32."""
-        arguments = *_parameters(objective, W, b), tf.constant(column)
-        branches: list[list[np.ndarray]] = []
-        for _ in range(self._n_spans):
-            parts = self._parts(self._whole or next(self._spans))
-            shape = self._blocks // len(parts), tf.constant(self._per_block)
-            calls = self.workers.map(lambda part, of=shape: _sums(part, *of, objective, *arguments), parts)
-            branches += [[_tree(array.numpy()) for array in call] for call in calls]
+        arguments = objective, *_parameters(objective, W, b), tf.constant(column)
+        branches = self._of_pieces(*arguments) if self._pieces > 1 else self._of_blocks(*arguments)
         return Sums(*(_tree(np.stack(of_branches)) for of_branches in zip(*branches, strict=True)))
+
+    def _of_blocks(self, *arguments: Any) -> list[list[np.ndarray]]:
+        """The sums of branches of the tree, one after the other."""
+        branches: list[list[np.ndarray]] = []
+        for parts in self._rounds():
+            shape = self._blocks // len(parts), tf.constant(self._per_block)
+            calls = self.workers.map(lambda part, of=shape: _sums(part, *of, None, *arguments), parts)
+            branches += [[_tree(array.numpy()) for array in call] for call in calls]
+        return branches
+
+    def _of_pieces(self, *arguments: Any) -> list[list[np.ndarray]]:
+        """The sums of blocks, one after the other: of each piece by piece."""
+        _, W, b, _ = arguments
+        shape = 1, tf.constant(self._length)
+        nothing = [tf.zeros((1, *of), tf.float64) for of in (b.shape[:1], W.shape, b.shape)]
+        found: list[Any] = []
+        calls: list[Future[Any]] = []
+        for number, parts in enumerate(self._rounds()):
+            before = [call.result() for call in calls]  # Only here: the next rows have come meanwhile.
+            if number % self._pieces == 0:
+                found += before
+                before = [nothing] * len(parts)
+            calls = [
+                self.workers.start(_sums, part, *shape, sums, *arguments)
+                for part, sums in zip(parts, before, strict=True)
+            ]
+        found += [call.result() for call in calls]
+        return [[array[0].numpy() for array in sums] for sums in found]
+
+    def _rounds(self) -> Iterator[list[Span]]:
+        """All rows: spans, or parts of one, that the threads have side by side."""
+        if self._pieces == 1:
+            for _ in range(self._n_spans):
+                yield self._parts(self._whole or next(self._spans))
+            return
+        blocks = -(-self._per_epoch // self._per_block)
+        for begin in range(0, blocks, self._n_threads):
+            for _ in range(self._pieces):
+                yield [next(self._spans) for _ in range(min(self._n_threads, blocks - begin))]
 
     def compile_sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> None:
         """Has XLA begin with the program of `sums` for such heads, beside what follows.
@@ -101,7 +163,7 @@ class Passes:
         """
         if self._whole:
             shape = self._blocks // len(self._parts(self._whole)), tf.constant(self._per_block)
-            self._begin(_sums, *shape, objective, *_parameters(objective, W, b), tf.constant(column))
+            self._begin(_sums, *shape, None, objective, *_parameters(objective, W, b), tf.constant(column))
 
     def compile_losses(self, objective: Objective, W: np.ndarray, b: np.ndarray) -> None:
         """As `compile_sums`, for `losses`."""
@@ -121,19 +183,20 @@ class Passes:
           `[H, n]` float32 log losses, NaN for a class that the head leaves out; `[H, n]` bool.
         """
         arguments = _parameters(objective, W, b)
-        found: list[tuple[np.ndarray, ...]] = []
-        for _ in range(self._n_spans):
-            parts = self._parts(self._whole or next(self._spans))
+        n = self._per_epoch * self._batch_size
+        loss, wrong = np.empty((len(W), n), np.float32), np.empty((len(W), n), bool)
+        for parts in self._rounds():
             calls = self.workers.map(lambda part: _losses(part, objective, *arguments), parts)
             for part, arrays in zip(parts, calls, strict=True):
-                counted = slice(int(part.begin), int(part.end))
-                found.append(tuple(np.moveaxis(array.numpy()[counted], 1, 0).reshape(len(W), -1) for array in arrays))
-        loss, wrong = (np.concatenate(arrays, axis=1)[:, : self._n] for arrays in zip(*found, strict=True))
-        return loss, wrong
+                begin, end = int(part.begin), int(part.end)
+                of_part = slice(*((int(part.first) + i) * self._batch_size for i in (begin, end)))
+                for found, array in zip((loss, wrong), arrays, strict=True):
+                    found[:, of_part] = np.moveaxis(array.numpy()[begin:end], 1, 0).reshape(len(W), -1)
+        return loss[:, : self._n], wrong[:, : self._n]
 
     def _parts(self, span: Span) -> list[Span]:
         """The span in branches of the tree, one for each thread."""
-        n_parts = min(1 << (self.workers.device.programs.bit_length() - 1), self._blocks)
+        n_parts = min(self._n_threads, self._blocks)
         length = self._blocks // n_parts * self._per_block
         end = int(span.end)
         return [span.part(min(i * length, end), min((i + 1) * length, end)) for i in range(n_parts)]
@@ -144,12 +207,13 @@ def _sums(
     span: Span,
     n_blocks: int,
     per_block: tf.Tensor,
+    before: list[tf.Tensor] | None,
     objective: Objective,
     W: tf.Tensor,
     b: tf.Tensor,
     column: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    """Of each block, `[n_blocks, ...]`: loss, and its gradients in W and b."""
+    """Of each block, `[n_blocks, ...]`: loss, and its gradients in W and b; added to those of a piece `before`."""
 
     def of_minibatch(i: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with tf.GradientTape() as tape:
@@ -163,12 +227,15 @@ def _sums(
         _, *sums = tf.while_loop(
             lambda i, *_: i < end,
             lambda i, *sums: (i + 1, *(a + b for a, b in zip(sums, of_minibatch(i), strict=True))),
-            (begin, *nothing),
+            (begin, *start),
         )
         return j + 1, *(a.write(j, tf.cast(b, tf.float64)) for a, b in zip(found, sums, strict=True))
 
-    nothing = tf.zeros(b.shape[:1], W.dtype), W * 0, b * 0
-    arrays = [tf.TensorArray(tf.float64, size=n_blocks, element_shape=part.shape) for part in nothing]
+    if before is None:
+        start = tf.zeros(b.shape[:1], W.dtype), W * 0, b * 0
+    else:
+        start = tuple(tf.cast(part[0], W.dtype) for part in before)
+    arrays = [tf.TensorArray(tf.float64, size=n_blocks, element_shape=part.shape) for part in start]
     _, *found = tf.while_loop(lambda j, *_: j < n_blocks, block, (tf.constant(0), *arrays))
     return tuple(array.stack() for array in found)
 

@@ -1,7 +1,7 @@
 """The rows that heads are fitted to, as L-BFGS takes them: on their device, scaled, in columns of weights."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import residency
 from tfpipe.pipeline.residency import Resident
+from tfpipe.solvers import row_space
 from tfpipe.solvers.few_rows import FewRows
 from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
@@ -18,6 +19,8 @@ from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.optimum import Descent, Exactness, Sample, sampled
 from tfpipe.solvers.passes import SMALL, Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
+from tfpipe.solvers.row_space import RowSpace
+from tfpipe.solvers.scaled_rows import ScaledRows
 
 _BLOCK_BYTES = 32 << 20
 
@@ -73,10 +76,10 @@ class Fit:
         weights = weights / weights.max()
         counted = np.flatnonzero(weights.any(axis=0))
         self._scaling = _coordinates(splits, examples if len(counted) == len(examples) else examples.take(counted))
-        self._examples, self._weights = examples, weights
+        self._rows, self._weights = ScaledRows(examples, self._scaling), weights
         self._precision, self._most_heads, self._workers = precision, most_heads, workers
         self._validating = examples if validation is None else validation
-        self.moments = Moments.of(self._rows(), examples.labels, weights, splits.n_out)
+        self.moments = Moments.of(self._rows.blocks(), examples.labels, weights, splits.n_out)
 
     @property
     def _n_columns(self) -> int:
@@ -94,7 +97,7 @@ class Fit:
     @functools.cached_property
     def _placed(self) -> list[Resident]:
         """Its rows, and those for validation if they are others."""
-        return residency.place(dict.fromkeys((self._examples, self._validating)))
+        return residency.place(dict.fromkeys((self._rows.examples, self._validating)))
 
     @functools.cached_property
     def _measured_on(self) -> tuple[Passes, Objective]:
@@ -108,18 +111,16 @@ class Fit:
     @functools.cached_property
     def _sample(self) -> Sample:
         chosen, n_all = sampled(self._weights, self._splits.n_in, self._splits.n_out)
-        x = self._scaling.apply(np.asarray(self._examples.take(chosen).images))
+        x = self._scaling.apply(np.asarray(self._rows.examples.take(chosen).images))
         return Sample(x, self._weights[:, chosen], n_all)
 
     @functools.cached_property
     def _deviations(self) -> np.ndarray:
-        return self.moments.deviations(self._rows(), self._weights)
+        return self.moments.deviations(self._rows.blocks(), self._weights)
 
-    def _rows(self, examples: Examples | None = None) -> Iterator[np.ndarray]:
-        """The rows, or others, in pieces `[n, D]` float64, in order, scaled."""
-        examples = self._examples if examples is None else examples
-        for block in examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize):
-            yield self._scaling.apply(residency.rounded(block))
+    @functools.cached_property
+    def _row_space(self) -> RowSpace:
+        return RowSpace(self._rows.columns, self._splits.n_in, self._rows.examples.labels, self._weights)
 
     def problems(self, scale: str, l2: Sequence[float] | np.ndarray, column: np.ndarray) -> Problems:
         """Of heads with `l2` and columns of weights `[H]`, whose columns are measured at this scale."""
@@ -148,24 +149,22 @@ class Fit:
     def descent(self, problems: Problems, start: np.ndarray, exactness: Exactness, pairs: int) -> Descent:
         """Heads on their way from `start`, `[H, K, D + 1]`, each with so many pairs of L-BFGS."""
         start = problems.centred(start)
+        if row_space.pays(self.n, self._splits.n_in) and (problems.l2 > 0).all():
+            return self._row_space.descent(problems, start, exactness, pairs)
         error = self._measures.error(problems, start)
         return Descent(
-            problems, start, self._sample, error,
+            self._measures, problems, start, self._sample, error,
             tolerance=exactness.tolerance, most_iterations=exactness.most_iterations, pairs=pairs,
         )  # fmt: skip
 
     def few_rows(self, problems: Problems) -> FewRows:
         """Its rows, all of which have weight under the first column, as a single head measures them."""
         (weights,) = self._weights
-        return FewRows.of(np.concatenate([*self._rows()]), self._examples.labels, weights, problems)
+        return FewRows.of(np.concatenate([*self._rows.blocks()]), self._rows.examples.labels, weights, problems)
 
     def compile(self) -> None:
         """Has XLA begin with the programs of a search, beside what follows: see `Measures.compile`."""
         self._measures.compile(*self._measured_on, self._splits.n_out, self._splits.n_in)
-
-    def step(self, descent: Descent) -> None:
-        """Evaluates all heads that are on their way, once."""
-        descent.step(self._measures)
 
     def losses(self, problems: Problems, v: np.ndarray) -> list[np.ndarray]:
         """What heads at v, `[H, K, D + 1]`, lose on each row, and whether they are wrong: see `Passes.losses`.
@@ -185,7 +184,7 @@ class Fit:
         W, b = problems.parameters(v)
         found = np.empty((len(self._validating), v.shape[1]))
         begin = 0
-        for x in self._rows(self._validating):
+        for x in ScaledRows(self._validating, self._scaling).blocks():
             rows = slice(begin, begin + len(x))
             for number in np.unique(head[rows]):
                 of_head = head[rows] == number

@@ -15,9 +15,10 @@ from tfpipe.memory import available_memory
 from tfpipe.monitor import warn
 from tfpipe.pipeline import residency
 from tfpipe.pipeline.spans import SPAN_BYTES
+from tfpipe.solvers import lbfgs, row_space
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.optimum import sample_rows
-from tfpipe.solvers.passes import BLOCKS, FEWEST_IN_A_MINIBATCH, LOGITS_BYTES, MINIBATCH_BYTES
+from tfpipe.solvers.passes import FEWEST_IN_A_MINIBATCH, LOGITS_BYTES, MINIBATCH_BYTES
 from tfpipe.statistics.figures import MOST_SCORES
 
 _MIB = 1 << 20
@@ -45,6 +46,7 @@ class Sizes(NamedTuple):
       n_out: K.
       copied: bytes of images of which a copy is made.
       travelling: bytes of an image that travels with its span, for memory cannot hold the file; 0: none does.
+      in_span: whether a search goes down in the span of the rows.
     """
 
     rows: int
@@ -53,6 +55,7 @@ class Sizes(NamedTuple):
     n_out: int
     copied: int = 0
     travelling: int = 0
+    in_span: bool = False
 
     @classmethod
     def of(cls, splits: Splits) -> "Sizes":
@@ -62,15 +65,35 @@ class Sizes(NamedTuple):
         copied = residency.copied_bytes(parts)
         return cls(sum(map(len, parts)), len(splits.test), splits.n_in, splits.n_out, copied, travelling)
 
+    @classmethod
+    def of_search(cls, splits: Splits, l2: Sequence[float] | None, *, joins: bool) -> "Sizes":
+        """Those of a data set, as a search takes it: at these values of l2, if they are known.
+
+        What it `joins` to fit it again is copied, and once more where TensorFlow takes it.
+        """
+        parts = [part for part in (splits.train, splits.validation) if len(part)]
+        n = sum(map(len, parts))
+        copied = 0
+        if joins and parts[0].stored is not parts[-1].stored:
+            copied = 2 * sum(len(part) * part.stored[0].nbytes for part in parts)
+        own = cls.of(splits)
+        in_span = row_space.pays(n, splits.n_in) and (l2 is None or 0 not in l2)
+        return own._replace(copied=own.copied + copied, in_span=in_span)
+
+    def head_bytes(self, pairs: int) -> int:
+        """Bytes that a head of a search with so many pairs of changes takes, and its evaluation."""
+        if self.in_span:
+            return row_space.head_bytes(self.rows - self.test, self.n_in, self.n_out, pairs)
+        return lbfgs.head_bytes(self.n_out * (self.n_in + 1), pairs)
+
     @property
     def of_data(self) -> int:
         """Bytes that any run takes beside its training."""
         return _BASE + self.copied + _ROW * self.rows
 
-    def of_spans(self, blocks: int = 1 << 20) -> int:
-        """Bytes of three spans: one that is trained, one ahead, and one on its way; of one of so many blocks each."""
-        whole = self.travelling * self.rows
-        return 3 * max(min(SPAN_BYTES, whole), whole // blocks)
+    def of_spans(self, used: int = 1) -> int:
+        """Bytes of spans: `used` side by side, one ahead, and one on its way."""
+        return (used + 2) * min(SPAN_BYTES, self.travelling * self.rows)
 
     @property
     def of_test(self) -> int:
@@ -106,7 +129,8 @@ def of_search(sizes: Sizes, n_heads: int, n_columns: int, pairs: int, programs: 
 
     Of heads of P numbers in float64 m pairs of changes, each kept and copied, the sums of sixteen blocks of a pass, and
     what else is on its way; the sample, and either what its metric takes, rows scaled, their basis and probabilities,
-    or a minibatch of each program with its logits; weights and losses of each row.
+    or a minibatch of each program with its logits; weights and losses of each row. In the span of the rows, in the
+    place of pairs and sample, what `row_space` says of a head, the bases of two scales, and pieces of the columns.
 
     Args:
       sizes: of the data.
@@ -116,15 +140,20 @@ def of_search(sizes: Sizes, n_heads: int, n_columns: int, pairs: int, programs: 
       programs: that make a pass side by side.
     """
     n_in, n_out = sizes.n_in, sizes.n_out
-    heads = ((4 * pairs + 95) * n_heads + 80) * _FLOAT64 * n_out * (n_in + 1)
-    few = min(sizes.rows - sizes.test, sample_rows(n_in, n_out))
-    sample = _FLOAT64 * few * n_in
-    metric = _FLOAT64 * (few * (3 * n_in + 5 * n_out) + 4 * min(few, n_in) ** 2)
+    fitted = sizes.rows - sizes.test
+    if sizes.in_span:
+        heads, sample = n_heads * sizes.head_bytes(pairs) + 50 * _FLOAT64 * n_out * (n_in + 1), 0
+        metric = 2 * n_columns * _FLOAT64 * fitted**2 + programs * row_space.piece_bytes(fitted, n_in)
+    else:
+        few = min(fitted, sample_rows(n_in, n_out))
+        heads = ((4 * pairs + 95) * n_heads + 80) * _FLOAT64 * n_out * (n_in + 1)
+        sample = _FLOAT64 * few * n_in
+        metric = _FLOAT64 * (few * (3 * n_in + 5 * n_out) + 4 * min(few, n_in) ** 2)
     few = max(FEWEST_IN_A_MINIBATCH, MINIBATCH_BYTES // (_FLOAT32 * n_in))
     passing = 3 * programs * (min(LOGITS_BYTES, _FLOAT64 * few * n_heads * n_out) + _FLOAT64 * few * n_in)
     of_rows = sizes.rows * (4 * _FLOAT64 * n_columns + 5 * _FLOAT32 * n_heads)
     searching = heads + sample + max(metric, passing) + of_rows
-    return sizes.of_data + sizes.of_spans(BLOCKS) + max(searching, sizes.of_test)
+    return sizes.of_data + sizes.of_spans(programs) + max(searching, sizes.of_test)
 
 
 class Way(NamedTuple):

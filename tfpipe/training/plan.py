@@ -44,7 +44,7 @@ class Pace(NamedTuple):
       clock: seconds, from any time on, never backwards.
       span_bytes, span_flops: bounds of a span.
       flops_inside: an interval between validations of at most so many operations, with its validation, is trained and
-        validated in one program, many at a time: an epoch of the digits, 6 heads, takes 0.6 ms in the place of 5 (Xeon).
+        validated in one program, many at a time: an epoch of the digits, 6 heads, 0.6 ms in the place of 5 (Xeon).
       inside_full: whether all validate so where every core trains, and none is idle to validate beside.
       flops_worth_leaving: heads that stopped leave if that saves so many: new programs take 1.3 s to compile on a CPU
         that computes 200 to 500e9 a second. By this rule, and no clock, a run that is repeated does the same again.

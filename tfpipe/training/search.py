@@ -95,7 +95,7 @@ def _search(
             problems = last.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
             if run.fitted is None:
                 way = run.begun(_last_descent(run, last, problems))
-                run.descend(last, way, "the one that is taken, to the end")
+                run.descend(way, "the one that is taken, to the end")
                 run.fitted = way.optimum()
             if resampling and not run.interrupted:
                 _resample(run, resampling, last.raw(problems, run.fitted.v), workers)
@@ -108,8 +108,8 @@ def _try(run: SearchRun, fit: Fit) -> bool:
     while task := settings.next():
         problems = settings.problems(task)
         way = run.begun(fit.descent(problems, settings.start(task, problems), plan.rough_exactness, plan.pairs))
-        arrived = run.descend(fit, way, task.words)
-        run.validate(fit, task, way)
+        arrived = run.descend(way, task.words)
+        run.validate(fit, task, problems, way.optimum())
         if not arrived:
             return False
     return True
@@ -131,7 +131,7 @@ def _resample(run: SearchRun, resampling: Resampling, model: tuple[np.ndarray, n
         else:
             run.meter.examples_per_step = fits.fit.n
             way = run.begun(fits.fit.descent(problems, start, plan.exactness, plan.pairs))
-            optimum = way.optimum() if run.descend(fits.fit, way, task.words) else None
+            optimum = way.optimum() if run.descend(way, task.words) else None
         if optimum is None:
             return
         run.take(resampling.measured(task, fits, problems, optimum, run.drawn), optimum)
@@ -167,7 +167,7 @@ def _finish(run: SearchRun, fit: Fit, fitted: Optimum | None, calibration: Calib
     refitted = fitted is not None and plan.refits
     if fitted is None:  # It ends before a setting was taken for good: the best one so far, as it is.
         way = _last_descent(run, fit, problems)
-        fit.step(way)
+        way.step()
         fitted = way.optimum()
     temperature = None if calibration is None else calibration.temperature
     saved = fit.saved(problems, fitted.v, plan.config.precision, plan.exactness.tolerance, temperature or 1.0)

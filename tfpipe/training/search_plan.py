@@ -189,17 +189,12 @@ class SearchPlan(NamedTuple):
         return next(fit, lbfgs.PAIRS[-1])
 
     def _most_heads(self, pairs: int) -> int:
-        of_head = lbfgs.head_bytes(self.splits.n_out * (self.splits.n_in + 1), pairs)
-        return int(max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES) / of_head)
+        return int(max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES) / self._sizes.head_bytes(pairs))
 
     @property
     def _sizes(self) -> footprint.Sizes:
-        """What is joined to be fitted again is copied, and once more where TensorFlow takes it."""
-        parts = [part for part in (self.splits.train, self.splits.validation) if len(part)]
-        joins = not self.n_folds and self.refits and parts[0].stored is not parts[1].stored
-        copied = 2 * sum(len(part) * part.stored[0].nbytes for part in parts) if joins else 0
-        own = footprint.Sizes.of(self.splits)
-        return own._replace(copied=own.copied + copied)
+        joins = not self.n_folds and self.refits
+        return footprint.Sizes.of_search(self.splits, self.config.l2, joins=joins)
 
     def bytes_in(self, n_folds: int) -> int:
         """Bytes of memory that it takes at most, in so many folds."""

@@ -10,6 +10,7 @@ from tfpipe.config import known
 from tfpipe.disk.workdir import Workdir
 from tfpipe.monitor import Monitor, Validated
 from tfpipe.solvers.optimum import Descent, Optimum
+from tfpipe.solvers.problem import Problems
 from tfpipe.training import search_events
 from tfpipe.training.drawn import Drawn, chosen, finished
 from tfpipe.training.fit import Fit
@@ -96,12 +97,12 @@ class SearchRun:
             self._on_the_way = {}
         return way
 
-    def descend(self, fit: Fit, way: Descent, words: str) -> bool:
+    def descend(self, way: Descent, words: str) -> bool:
         """Steps until all heads have arrived; whether they have, or the run is to end before."""
         while way.active.size:
             if self._ends(way):
                 return False
-            fit.step(way)
+            way.step()
             self._tell(1, words, way.cost, len(way.active))
             if self.saving:
                 self.saving.save_state_if_due(functools.partial(self.state, way))
@@ -153,10 +154,9 @@ class SearchRun:
         speed = self.meter.lap("span", self.steps)
         self.monitor.trained(search_events.trained(words, cost, on_the_way, self.steps, speed))
 
-    def validate(self, fit: Fit, task: Task, way: Descent) -> None:
-        """Measures the heads where they are, and takes in what that says of their settings."""
+    def validate(self, fit: Fit, task: Task, problems: Problems, optimum: Optimum) -> None:
+        """Measures the heads of a task where they are, and takes in what that says of their settings."""
         settings = self.settings
-        optimum, problems = way.optimum(), way.problems
         loss, wrong = fit.losses(problems, optimum.v)
         speed = self.meter.lap("validation", self.steps)
         is_new = self.steps > settings.validated
