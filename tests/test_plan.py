@@ -26,12 +26,11 @@ class ThreadsTest(parameterized.TestCase):
         (1, (28, 28), 600, np.float32, True, False),
         (1, (28, 28), 100, np.float32, True, True),
         (1, (200, 200), 100, np.uint8, True, False),
-        # Of each of four programs: 1.6, 2 x 9.4, 4 x 9.4.
-        (4, (28, 28), 100, np.uint8, True, True),
-        (8, (28, 28), 600, np.uint8, True, True),
-        (16, (28, 28), 600, np.uint8, True, False),
+        # Several programs would take turns.
+        (2, (28, 28), 100, np.uint8, True, False),
+        (4, (28, 28), 100, np.float32, True, False),
     )
-    def test_small_programs_have_one_each(self, heads, shape, batch_size, dtype, multiplies_int8, expected):
+    def test_a_small_program_has_one(self, heads, shape, batch_size, dtype, multiplies_int8, expected):
         rates = tuple(np.linspace(0.1, 0.2, heads))
         config = TrainConfig(learning_rate=rates, batch_size=batch_size)
         device = Device("/CPU:0", "cpu", programs=4, multiplies_int8=multiplies_int8)

@@ -29,6 +29,7 @@ from tfpipe.exceptions import OptionError, WorkdirError
 from tfpipe.monitor import metrics
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import loop
+from tfpipe.training.evaluation import Evaluation
 
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 # Validations inside epochs, minibatches that are not full, several spans between validations.
@@ -58,10 +59,10 @@ def config(**options):
 
 
 # Spans of three minibatches, and validations beside them; or two intervals with their validations in one program.
-BESIDE = loop.Pace(span_bytes=3 * 10 * 16, flops_inside=0.0, inside_full=False)
+BESIDE = loop.Pace(span_bytes=3 * 10 * 16, flops_inside=0.0, inside_where_no_core_is_idle=False)
 INSIDE = loop.Pace(span_bytes=2 * 7 * 10 * 16)
-# Such spans, the last before a validation with that inside: where heads train on every core.
-FULL = BESIDE._replace(inside_full=True)
+# Spans of four minibatches, each second one with a validation inside: where heads train on every core.
+FULL = loop.Pace(span_bytes=4 * 10 * 16, flops_inside=0.0)
 TWO_CORES = Device("/CPU:0", "cpu", programs=2)
 
 
@@ -126,7 +127,12 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         self.pace = pace
         self.device = TWO_CORES if pace is FULL else None
         spans = 2 if pace is INSIDE else 9
-        expected = self.train(workdir=self.folder / "whole", **options)
+        with (
+            mock.patch.object(cpu, "threads", return_value=2),
+            mock.patch.object(Evaluation, "measure", autospec=True, side_effect=Evaluation.measure) as measure,
+        ):
+            expected = self.train(workdir=self.folder / "whole", **options)
+        self.assertEqual(measure.called, pace is BESIDE)
         parts = [result := self.train(after(spans), **options)]
         while result.report["interrupted"]:
             parts.append(result := self.train(after(spans), **options))

@@ -14,6 +14,7 @@ from absl.testing import parameterized
 
 from tests import made, oracle, problems
 from tfpipe import Examples, Splits, TrainConfig
+from tfpipe.compute import cpu
 from tfpipe.compute.device import Device
 from tfpipe.compute.workers import Workers
 from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
@@ -27,7 +28,7 @@ from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Parameters
 
 # Validations beside the training, one at a time, as of large splits.
-BESIDE = loop.Pace(flops_inside=0.0, inside_full=False)
+BESIDE = loop.Pace(flops_inside=0.0, inside_where_no_core_is_idle=False)
 
 
 def config(**options):
@@ -437,18 +438,31 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             learning_rate=(1e38, 1e-4, 0.13, 0.02, 0.3), l2=(0.0, 0.01), **({"patience": 30, "epochs": 40} | options)
         )
         whole = loop.train(grid, splits, pace=BESIDE)
-        # Validated inside as long as there is a head for each core, then beside.
-        pace = BESIDE._replace(inside_full=True, flops_worth_leaving=1.0)
         with self.assertLogs("absl", "INFO") as log:
+            compacted = loop.train(grid, splits, pace=BESIDE._replace(flops_worth_leaving=1.0))
+        self.assertLen(self.leavings(log), times)
+        self.assert_compacted(compacted, whole)
+        # Validated inside as long as there is a head for each core, then beside.
+        pace = loop.Pace(flops_inside=0.0, flops_worth_leaving=1.0)
+        with mock.patch.object(cpu, "threads", return_value=2), self.assertLogs("absl", "INFO") as log:
             compacted = loop.train(grid, splits, pace=pace, device=Device("/CPU:0", "cpu", programs=2))
+        self.assertNotEmpty(self.leavings(log))
+        self.assert_compacted(compacted, whole)
+
+    def leavings(self, log):
+        """Of how many of the 10 heads it was said that they have stopped, each time."""
         said = re.findall(r"(\d+) of (\d+) heads have stopped: the others go on", "\n".join(log.output))
-        self.assertLen(said, times)
         left = 10
         for stopped, before in said:
             self.assertEqual(int(before), left)
             left -= int(stopped)
             self.assertLessEqual(2 * left, int(before))
+        return said
+
+    def assert_compacted(self, compacted, whole):
+        """The figures of a run that some heads left are those of `whole`, which none left."""
         for row, expected in zip(compacted.report["grid"], whole.report["grid"], strict=True):
+            row, expected = dict(row), dict(expected)
             self.assertAllClose(row.pop("validation_cost") or 0, expected.pop("validation_cost") or 0, rtol=1e-6)
             self.assertEqual(row, expected)
         for name in ("selected", "confusion_matrix", "iterations", "validation_error", "test_error"):
@@ -464,10 +478,13 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     def test_heads_are_validated_beside_where_a_core_is_left(self, heads, is_beside):
         device = Device("/CPU:0", "cpu", programs=2)
         pace = loop.Pace(flops_inside=0.0)
-        with mock.patch.object(Evaluation, "measure", autospec=True, side_effect=Evaluation.measure) as measure:
+        with (
+            mock.patch.object(cpu, "threads", return_value=2),
+            mock.patch.object(Evaluation, "measure", autospec=True, side_effect=Evaluation.measure) as measure,
+        ):
             result = loop.train(config(learning_rate=(0.1, 0.2)[:heads]), made.splits(), pace=pace, device=device)
         self.assertEqual(measure.called, is_beside)
-        self.assertLen(result.history, 6)
+        self.assertLen(result.history, 5)
 
     def test_training_goes_on_while_the_heads_are_validated(self):
         splits = made.splits()

@@ -26,10 +26,11 @@ from tfpipe.training.plan import Plan
 from tfpipe.training.record import Record
 from tfpipe.training.saving import CheckpointManager
 from tfpipe.training.state import State
-from tfpipe.training.validation import Validation
+from tfpipe.training.validation import InsideWhen, Validation
 
-# So many validations are made in one program at most: enough that the call costs nothing beside them.
-_MOST_INSIDE = 64
+# So many validations are made in one call at most, with so many bytes of numbers of images: enough that the call, 3 to
+# 7 ms, costs little beside them.
+_MOST_INSIDE, _MOST_BYTES_OF_NUMBERS = 64, 8 << 20
 
 
 class Parts(NamedTuple):
@@ -68,11 +69,11 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     validation, test = _evaluations(plan, others, left_out, workers)
 
     may_be_inside = solver.validates_inside and train.is_resident and bool(validation.whole and test.whole)
-    inside = _validations_inside(plan) if may_be_inside else 0
-    period = solver.frequency * max(1, inside)
-    # A span that validates several times is one period. The spans come after the evaluations: of a page of a mapped
-    # file that holds rows of both, the kernel believes what it is told last.
-    length = period if inside else _length(plan, period, solver.batch_size, train.bytes_per_image)
+    inside = _inside(plan) if may_be_inside else "never"
+    period = solver.frequency * (1 if inside == "never" else _validations_of_a_call(plan))
+    # The spans come after the evaluations: of a page of a mapped file that holds rows of both, the kernel believes what
+    # it is told last.
+    length = _length(plan, period, solver.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
     sizes = plan.n_heads, splits.n_out, splits.n_in
     heads = Heads(solver, plan.column, sizes, left_out, plan.begins, dtype, state, workers)
@@ -82,7 +83,7 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
         frequency=solver.frequency,
         validated=state.validated,
         select=known(plan.config.select),
-        inside="always" if inside else "full" if may_be_inside and pace.inside_full else "never",
+        inside=inside,
         workers=workers,
     )
     saving = (
@@ -131,16 +132,27 @@ def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int)
     return span_length(minibatches, batch_size, bytes_per_image, plan.n_parameters, *most)
 
 
-def _validations_inside(plan: Plan) -> int:
-    """How many validations one program makes, because they and the intervals between them are small; else 0."""
-    solver, pace = plan.solver, plan.pace
+def _inside(plan: Plan) -> InsideWhen:
+    if _flops_of_interval(plan) <= plan.pace.flops_inside:
+        return "always"
+    return "where no core is idle" if plan.pace.inside_where_no_core_is_idle else "never"
+
+
+def _flops_of_interval(plan: Plan) -> float:
+    """Of the steps between two validations, and of a validation and a test."""
+    solver = plan.solver
     examples = solver.frequency * solver.examples / solver.per_epoch
     measured = plan.validation.examples + plan.test.examples
-    flops = (4 * examples + 2 * measured) * plan.n_parameters
-    if flops > pace.flops_inside:
-        return 0
-    by_size = _length(plan, _MOST_INSIDE * solver.frequency, solver.batch_size, 0) // solver.frequency
-    return min(_MOST_INSIDE, int(pace.span_flops / flops), by_size)
+    return (4 * examples + 2 * measured) * plan.n_parameters
+
+
+def _validations_of_a_call(plan: Plan) -> int:
+    """How many validations one call of the training's program makes at most."""
+    solver, pace = plan.solver, plan.pace
+    most_bytes, minibatches = min(pace.span_bytes, _MOST_BYTES_OF_NUMBERS), _MOST_INSIDE * solver.frequency
+    length = span_length(minibatches, solver.batch_size, 0, plan.n_parameters, most_bytes, pace.span_flops)
+    by_size = length // solver.frequency
+    return max(1, min(_MOST_INSIDE, int(pace.span_flops / _flops_of_interval(plan)), by_size))
 
 
 def _describe(plan: Plan, heads: Heads, state: State) -> None:

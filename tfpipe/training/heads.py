@@ -104,8 +104,7 @@ class Heads:
     def fill_cores(self) -> bool:
         """Whether every core trains some of them, and none is left to validate beside.
 
-        Not where all programs share one thread: validating inside, XLA ran them by turns there, and 64 heads on MNIST
-        took 1.3 times as long.
+        Not where the programs share one thread: validating inside they would take turns, see `wants_one_thread`.
         """
         device = self._workers.device
         return not device.is_gpu and self.n_groups == device.programs <= cpu.threads()

@@ -31,7 +31,7 @@ OF_A_HEAD = (
 )  # fmt: skip
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 # Products of fewer operations are faster with one thread: to wake a second one takes 35 microseconds on an Intel Xeon,
-# and what each multiplies lies in the other's cache. Microseconds a step of one head, with one thread and with two:
+# and what each multiplies lies in the other's cache. Microseconds a step, with one thread and with two:
 # bytes, 9e6 operations 151 and 221, 28e6 327 and 386, 38e6 558 and 450; float32, 0.13e6 24 and 40, 9e6 584 and 454.
 _FLOPS_OF_ONE_THREAD = {"int8": 30e6}
 _FLOPS_OF_ONE_THREAD_OTHERWISE = 3e6
@@ -44,8 +44,8 @@ class Pace(NamedTuple):
       clock: seconds, from any time on, never backwards.
       span_bytes, span_flops: bounds of a span.
       flops_inside: an interval between validations of at most so many operations, with its validation, is trained and
-        validated in one program, many at a time: an epoch of the digits, 6 heads, 0.6 ms in the place of 5 (Xeon).
-      inside_full: whether all validate so where every core trains, and none is idle to validate beside.
+        validated in one program, many at a time.
+      inside_where_no_core_is_idle: whether others are too where every core trains, and none is left to validate beside.
       flops_worth_leaving: heads that stopped leave if that saves so many: new programs take 1.3 s to compile on a CPU
         that computes 200 to 500e9 a second. By this rule, and no clock, a run that is repeated does the same again.
       monitor: of pictures.
@@ -54,8 +54,8 @@ class Pace(NamedTuple):
     clock: Callable[[], float] = time.monotonic
     span_bytes: int = spans.SPAN_BYTES
     span_flops: float = spans.SPAN_FLOPS
-    flops_inside: float = 100e6
-    inside_full: bool = True
+    flops_inside: float = 2.5e9
+    inside_where_no_core_is_idle: bool = True
     flops_worth_leaving: float = 250e9
     monitor: DrawingPace = DrawingPace()
 
@@ -191,17 +191,17 @@ class Plan(NamedTuple):
 
 
 def wants_one_thread(splits: Splits, solver: Solver, device: Device) -> bool:
-    """Whether the programs of a run on `device` are so small that they do best with one thread each.
+    """Whether the single program of a run on `device` is so small that it does best with one thread.
 
-    The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52.
+    The tutorial's run on two cores of an Intel Xeon: 1.16 s, with two threads 1.52. Several programs would take turns
+    on that thread: 64 heads on MNIST, on two cores of an AMD EPYC, 157 head-epochs a second instead of 206.
     """
-    n_heads = len(solver.settings)
-    heads = -(-n_heads // min(device.programs, n_heads))
-    flops = 2.0 * solver.batch_size * splits.n_in * splits.n_out * heads
+    flops = 2.0 * solver.batch_size * splits.n_in * splits.n_out * len(solver.settings)
     kind = _arithmetic(solver.config, splits, device, solver.batch_size)
     most = _FLOPS_OF_ONE_THREAD.get(kind, _FLOPS_OF_ONE_THREAD_OTHERWISE)
     # Rows of a file that memory cannot hold come faster by several threads.
-    return not device.is_gpu and flops <= most and not residency.is_too_large(splits.train)
+    is_alone = min(device.programs, len(solver.settings)) == 1
+    return is_alone and not device.is_gpu and flops <= most and not residency.is_too_large(splits.train)
 
 
 def _arithmetic(config: TrainConfig, splits: Splits, device: Device, batch_size: int) -> str:
