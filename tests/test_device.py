@@ -1,4 +1,5 @@
 import contextlib
+import multiprocessing
 import os
 import pathlib
 import threading
@@ -95,6 +96,31 @@ class CpuTest(tf.test.TestCase, parameterized.TestCase):
     def test_one_thread_unless_it_is_too_late(self):
         self.assertEqual(in_a_process(use_one_thread), (True, 1, 1))
         self.assertEqual(in_a_process(compute_and_use_one_thread), (False, 0, cpu.cores()))
+
+    def test_the_threads_of_calls_are_the_same(self):
+        with cpu.a_thread_a_core() as first, cpu.a_thread_a_core() as second:
+            self.assertIs(first, second)
+        # Also where the same calls all want them, as many as there are, and none may wait for itself.
+        self.assertEqual(sums_of_sums(), [0, 10, 20, 30] * cpu.cores())
+        # The threads of a parent are none of its child's.
+        self.assertEqual(in_a_process(sums_in_a_child), [[0, 10, 20, 30] * cpu.cores()] * 2)
+
+
+def sums_of_sums():
+    """The sums of products that threads have threads find."""
+
+    def found(number):
+        with cpu.a_thread_a_core() as threads:
+            return sum(threads.map(lambda other: number * other, range(5)))
+
+    with cpu.a_thread_a_core() as threads:
+        return list(threads.map(found, [0, 1, 2, 3] * cpu.cores()))
+
+
+def sums_in_a_child():
+    of_parent = sums_of_sums()
+    with multiprocessing.get_context("fork").Pool(1) as child:
+        return [of_parent, child.apply_async(sums_of_sums).get(timeout=60)]
 
 
 def cores_of_one():

@@ -94,13 +94,18 @@ class EstimateTest(parameterized.TestCase):
         found = footprint.of_search(sizes, n_heads=5, n_columns=6, pairs=3, programs=2)
         head = 8 * (90**2 + 102 * 10 * 91 + 12 * 10 * 1001)
         minibatches = 3 * 2 * (8 * (2 * MIB // 4000) * 5 * 10 + 8 * (2 * MIB // 4000) * 1000)
-        bases = 2 * 6 * 8 * 90**2 + 2 * 5 * 8 * 90 * 1000
+        bases = 2 * 6 * 8 * 90**2 + 2 * 8 * (5 * 90 * 1000 + 4 * 90**2)
         searching = 5 * head + 50 * 8 * 10 * 1001 + max(bases, minibatches) + 100 * (4 * 8 * 6 + 5 * 4 * 5)
         self.assertEqual(found, BASE + 80 * 100 + searching)
         data = splits(80, (10, 100), 10, n_other=10)
-        for l2, in_span in ((None, True), ((1e-2, 0.0), False)):
-            expected = footprint.of_search(Sizes.of(data)._replace(in_span=in_span), 20, 6, 10, 2)
-            self.assertEqual(plan(data, folds=5, l2=l2).bytes_in(5), expected)
+        # On a GPU, and where a value is 0, in all columns; of two values, ten heads.
+        gpu = Device("/GPU:0", "gpu", programs=2)
+        for l2, device, n_heads, in_span in (
+            (None, CPU, 20, True), ((1e-2, 1e-3), CPU, 10, True), ((1e-2, 0.0), CPU, 10, False), (None, gpu, 20, False),
+        ):  # fmt: skip
+            expected = footprint.of_search(Sizes.of(data)._replace(in_span=in_span), n_heads, 6, 10, 2)
+            found = plan(data, device, folds=5, l2=l2)
+            self.assertEqual((found.in_span, found.bytes_in(5)), (in_span, expected))
 
     def test_spans_of_a_file_that_memory_cannot_hold(self):
         # 1,600 rows of 1 MiB: spans of 32 MiB, one ahead, one on its way, and one for each program of a search.

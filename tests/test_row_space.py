@@ -11,7 +11,6 @@ import tfpipe
 from tests import problems
 from tests.problems import Data
 from tfpipe import Examples, Splits, TrainConfig
-from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.solvers import row_space
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.optimum import Exactness
@@ -176,19 +175,6 @@ class SearchTest(parameterized.TestCase):
             self.assertTrue(self.run_(parts, after).report["interrupted"])
         self.run_(parts)
         self.assertEqual(self.left(parts), self.left(whole))
-
-    def test_a_state_from_before_goes_on(self):
-        # Its heads were on their way in all columns.
-        whole, parts = (pathlib.Path(self.create_tempdir().full_path) / name for name in ("whole", "parts"))
-        expected = self.run_(whole).report
-        self.run_(parts, after=3)
-        states = Checkpoints(parts / "checkpoints")
-        saved = states.load()
-        x = saved.arrays["descent.lbfgs.x"]
-        arrays = saved.arrays | {"descent.lbfgs.x": np.zeros((len(x), 3 * 301))}
-        states.save(saved.facts["steps"], saved._replace(arrays=arrays))
-        found = self.run_(parts).report
-        self.assertEqual((found["l2"], found["train_cost"]), (expected["l2"], expected["train_cost"]))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import os
 import pathlib
 import platform
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +18,7 @@ from tfpipe.compute import host
 # TensorFlow is imported by what asks it: readers of data count cores too, and need none.
 
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
+_of_thread = threading.local()
 
 
 def cores() -> int:
@@ -86,9 +89,25 @@ def one_blas_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def a_thread_a_core() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as cores, and products inside have no others: so the bits of a call do not depend on how many."""
-    with one_blas_thread(), ThreadPoolExecutor(cores()) as threads:
-        yield threads
+    """As many threads as cores, and products inside have no others: so the bits of a call do not depend on how many.
+
+    They are the same for all calls: of each new thread glibc keeps what it has freed. A call by one of them has threads
+    of its own, or it would wait for itself.
+    """
+    with one_blas_thread():
+        if not getattr(_of_thread, "is_of_a_core", False):
+            yield _threads(cores())
+            return
+        with _threads.__wrapped__(cores()) as threads:
+            yield threads
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, initializer=lambda: setattr(_of_thread, "is_of_a_core", True))
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # Threads stay with the parent.
 
 
 @functools.cache

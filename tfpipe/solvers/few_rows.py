@@ -5,7 +5,7 @@ classes on a core of an AMD EPYC: 12 ms an evaluation with all that follows from
 XLA's programs on both cores, 27 ms. 100 rows: 0.7 and 7 ms.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,29 +13,48 @@ import scipy.linalg
 import scipy.special
 
 from tfpipe.compute import cpu
+from tfpipe.solvers import metric
 from tfpipe.solvers.moments import Moments
-from tfpipe.solvers.optimum import Descent, Exactness, Optimum, Sample
+from tfpipe.solvers.optimum import Descent, Exactness, Optimum
 from tfpipe.solvers.passes import Sums
 from tfpipe.solvers.problem import Problems
 
 
 class Rotated(NamedTuple):
-    """Rows in the basis of their covariance, and what heads lose on them: in the place of passes.
+    """Rows in the basis of their covariance, and what heads lose on them: in the place of passes, and of a sample.
 
     Attributes:
-      rows: under each column of weights x `[n, R]`, of mean 0.
+      x: under each of C columns of weights `[n, R]`, of mean 0.
+      values: under each `[R]`, their covariance, a diagonal.
+      weights: `[C, n]`.
       labels: `[n]` integers, in [0, K).
     """
 
-    rows: Sample
+    x: Sequence[np.ndarray]
+    values: Sequence[np.ndarray]
+    weights: np.ndarray
     labels: np.ndarray
+
+    @property
+    def is_all(self) -> bool:
+        """These are all rows."""
+        return True
+
+    def under(self, column: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `optimum.Sample`."""
+        return self.x[column], self.weights[column]
+
+    def metric(self, problems: Problems, head: int, z: np.ndarray) -> metric.Spectrum:
+        """See `optimum.Sample`: a diagonal."""
+        column = problems.column[head]
+        return metric.diagonal(self.values[column], self.weights[column], z)
 
     def sums(self, problems: Problems, v: np.ndarray, *, rough: bool = False) -> Sums:
         """The sums at v, `[h, K, R + 1]`; never `rough`."""
         W, b = problems.parameters(v)
 
         def of_head(head: int) -> Sums:
-            x, weights = self.rows.under(problems.column[head])
+            x, weights = self.under(problems.column[head])
             return _sums(x, self.labels, weights, W[head], b[head])
 
         if len(W) == 1:
@@ -74,8 +93,8 @@ class FewRows(NamedTuple):
             values, basis = np.linalg.eigh(_gram(x * root))
         rotated = x @ basis
         moments = Moments.of([rotated], labels, weights[np.newaxis], problems.shares.shape[1])
-        rows = Sample([rotated], weights[np.newaxis], len(x), [np.maximum(values, 0)])
-        return cls(Rotated(rows, labels), moments, basis)
+        rows = Rotated([rotated], [np.maximum(values, 0)], weights[np.newaxis], labels)
+        return cls(rows, moments, basis)
 
     def minimize(
         self,
@@ -91,7 +110,7 @@ class FewRows(NamedTuple):
         """
         own = Problems.of(self.moments, problems.l2, np.zeros(1, np.int32), np.ones((1, self.basis.shape[1])))
         way = Descent(
-            self.rows, own, _turned(start, self.basis), self.rows.rows, np.zeros(1),
+            self.rows, own, _turned(start, self.basis), self.rows, np.zeros(1),
             tolerance=exactness.tolerance, most_iterations=exactness.most_iterations, pairs=pairs,
         )  # fmt: skip
         while way.active.size and not ends():

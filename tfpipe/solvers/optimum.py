@@ -1,7 +1,7 @@
 """The way of H heads to their optimum: by L-BFGS, with a proof of how near each one is."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -35,24 +35,44 @@ _OF_A_DESCENT = (
 _SAMPLE_ROWS, _SAMPLE_ROWS_OF_WIDE, _WIDE = 5000, 1000, 2000
 
 
+class Sampled(Protocol):
+    """From what the curvature is estimated: `Sample`, or all rows where these are few."""
+
+    @property
+    def is_all(self) -> bool:
+        """Whether these are all rows that have weight."""
+
+    def under(self, column: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows `[n, D]`, and their weights `[n]`, as a head with this column of weights has them."""
+
+    def metric(self, problems: Problems, head: int, z: np.ndarray) -> metric.Blocks | metric.Spectrum:
+        """The metric of all heads, where the logits of one, on these rows, are z `[n, K]`."""
+
+
 class Sample(NamedTuple):
     """A few rows, from which the curvature is estimated.
 
     Attributes:
-      x: `[n, D]` float64, inputs as the objective has them; with `values` such an array for each column of weights.
+      x: `[n, D]` float64, inputs as the objective has them.
       weights: `[C, n]`, under each column of weights.
       n_all: how many rows have weight.
-      values: under each column of weights `[D]`, their covariance, where it is a diagonal; None: it is not.
     """
 
-    x: np.ndarray | Sequence[np.ndarray]
+    x: np.ndarray
     weights: np.ndarray
     n_all: int
-    values: Sequence[np.ndarray] | None = None
 
     def under(self, column: int) -> tuple[np.ndarray, np.ndarray]:
-        """The rows, and their weights `[n]`, as a head with this column of weights has them."""
-        return np.asarray(self.x if self.values is None else self.x[column]), self.weights[column]
+        """See `Sampled`."""
+        return self.x, self.weights[column]
+
+    def metric(self, problems: Problems, head: int, z: np.ndarray) -> metric.Blocks | metric.Spectrum:
+        """See `Sampled`."""
+        x = self.x - problems.mean[head]
+        x /= problems.scale[head]
+        evaluation = 2 * max(self.n_all * z.shape[1] * x.shape[1] * len(problems.l2), SMALL)
+        saved = (_REFRESH if self.is_all else _SAVED_BY_A_METRIC) * evaluation
+        return metric.of(x, self.weights[problems.column[head]], z, problems.l2, saved=saved)
 
     @property
     def is_all(self) -> bool:
@@ -96,7 +116,7 @@ class Optimum(NamedTuple):
       certificate: `[H]`, how far above the least F it is at most; infinity where l2 is 0.
       gradient: `[H]`, the largest magnitude in the gradient of F.
       iterations: `[H]`, how many steps were made.
-      evaluations: `[H]`, how many passes over the rows that took.
+      evaluations: `[H]`, how many evaluations that took.
       converged: `[H]` bool, whether the tolerance was reached.
     """
 
@@ -134,7 +154,7 @@ class Descent:
         measures: Measuring,
         problems: Problems,
         start: np.ndarray,
-        sample: Sample,
+        sample: Sampled,
         error: np.ndarray,
         *,
         tolerance: float,
@@ -247,15 +267,8 @@ class Descent:
 
     def _look(self) -> metric.Blocks | metric.Spectrum:
         head = int(self._seen_by[0])
-        x, weights = self._sample.under(self.problems.column[head])
         z = self._logits(self._seen_at.reshape(self._shape), head)
-        if self._sample.values is not None:
-            return metric.diagonal(self._sample.values[self.problems.column[head]], weights, z)
-        x = x - self.problems.mean[head]
-        x /= self.problems.scale[head]
-        evaluation = 2 * max(self._sample.n_all * z.shape[1] * x.shape[1] * len(self.problems.l2), SMALL)
-        saved = (_REFRESH if self._sample.is_all else _SAVED_BY_A_METRIC) * evaluation
-        return metric.of(x, weights, z, self.problems.l2, saved=saved)
+        return self._sample.metric(self.problems, head, z)
 
     def _leave_rough(self, heads: np.ndarray) -> None:
         """Has heads evaluated in float64 from now on for which float32 is too coarse, or which seem to have arrived."""

@@ -90,21 +90,24 @@ class Passes:
         if length * bytes_of_minibatch > span_bytes:  # Of a single block.
             self._pieces = -(-self._per_block // max(1, span_bytes // bytes_of_minibatch))
             length = -(-self._per_block // self._pieces)
-            bounds = [*self._bounds_of_pieces(length)]
+            bounds = [self._bounds_of_piece(*piece, length) for piece in self._order()]
         self._length = length
         self._n_spans = len(bounds) if bounds else -(-sampler.per_epoch // length)
         self._spans: Iterator[Span] = inputs.evaluation_spans(split, sampler, length=length, bounds=bounds)
         self._whole = next(self._spans) if self._n_spans == 1 else None
 
-    def _bounds_of_pieces(self, length: int) -> Iterator[tuple[int, int]]:
-        """Where pieces of `length` minibatches begin, and how many count: in turn those of a block for each thread."""
-        starts = range(0, self._per_epoch, self._per_block)
-        for begin in range(0, len(starts), self._n_threads):
+    def _order(self) -> Iterator[tuple[int, int]]:
+        """Blocks and their pieces: in turn those of a block for each thread."""
+        blocks = range(-(-self._per_epoch // self._per_block))
+        for begin in range(0, len(blocks), self._n_threads):
             for piece in range(self._pieces):
-                for start in starts[begin : begin + self._n_threads]:
-                    end = min(start + self._per_block, self._per_epoch)
-                    first = min(start + piece * length, end)
-                    yield first, min(length, end - first)
+                yield from ((block, piece) for block in blocks[begin : begin + self._n_threads])
+
+    def _bounds_of_piece(self, block: int, piece: int, length: int) -> tuple[int, int]:
+        """Where a piece of `length` minibatches begins, and how many of them count."""
+        end = min((block + 1) * self._per_block, self._per_epoch)
+        first = min(block * self._per_block + piece * length, end)
+        return first, min(length, end - first)
 
     @property
     def _n_threads(self) -> int:
@@ -127,34 +130,33 @@ class Passes:
         return branches
 
     def _of_pieces(self, *arguments: Any) -> list[list[np.ndarray]]:
-        """The sums of blocks, one after the other: of each piece by piece."""
+        """The sums of blocks: of each piece by piece."""
         _, W, b, _ = arguments
         shape = 1, tf.constant(self._length)
         nothing = [tf.zeros((1, *of), tf.float64) for of in (b.shape[:1], W.shape, b.shape)]
-        found: list[Any] = []
-        calls: list[Future[Any]] = []
-        for number, parts in enumerate(self._rounds()):
-            before = [call.result() for call in calls]  # Only here: the next rows have come meanwhile.
-            if number % self._pieces == 0:
-                found += before
-                before = [nothing] * len(parts)
-            calls = [
-                self.workers.start(_sums, part, *shape, sums, *arguments)
-                for part, sums in zip(parts, before, strict=True)
-            ]
-        found += [call.result() for call in calls]
-        return [[array[0].numpy() for array in sums] for sums in found]
+        calls: dict[int, Future[Any]] = {}  # Of each block, for the last of its pieces so far.
+        for block, piece in self._order():
+            # Rows come when the thread that takes them has ended: no more are held than threads work with.
+            sums = nothing
+            if piece:
+                sums = calls[block].result()
+            elif block >= self._n_threads:
+                calls[block - self._n_threads].result()
+            calls[block] = self.workers.start(_sums, next(self._spans), *shape, sums, *arguments)
+        return [[array[0].numpy() for array in call.result()] for call in calls.values()]
 
     def _rounds(self) -> Iterator[list[Span]]:
         """All rows: spans, or parts of one, that the threads have side by side."""
-        if self._pieces == 1:
-            for _ in range(self._n_spans):
-                yield self._parts(self._whole or next(self._spans))
-            return
-        blocks = -(-self._per_epoch // self._per_block)
-        for begin in range(0, blocks, self._n_threads):
-            for _ in range(self._pieces):
-                yield [next(self._spans) for _ in range(min(self._n_threads, blocks - begin))]
+        left = self._n_spans
+        while left:
+            if self._pieces > 1:
+                parts = [next(self._spans) for _ in range(min(self._n_threads, left))]
+                left -= len(parts)
+            else:
+                parts = self._parts(self._whole or next(self._spans))
+                left -= 1
+            yield parts
+            parts.clear()  # Not held while the next ones come.
 
     def compile_sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> None:
         """Has XLA begin with the program of `sums` for such heads, beside what follows.
@@ -185,13 +187,15 @@ class Passes:
         arguments = _parameters(objective, W, b)
         n = self._per_epoch * self._batch_size
         loss, wrong = np.empty((len(W), n), np.float32), np.empty((len(W), n), bool)
+
+        def take(part: Span) -> None:
+            begin, end = int(part.begin), int(part.end)
+            of_part = slice(*((int(part.first) + i) * self._batch_size for i in (begin, end)))
+            for found, array in zip((loss, wrong), _losses(part, objective, *arguments), strict=True):
+                found[:, of_part] = np.moveaxis(array.numpy()[begin:end], 1, 0).reshape(len(W), -1)
+
         for parts in self._rounds():
-            calls = self.workers.map(lambda part: _losses(part, objective, *arguments), parts)
-            for part, arrays in zip(parts, calls, strict=True):
-                begin, end = int(part.begin), int(part.end)
-                of_part = slice(*((int(part.first) + i) * self._batch_size for i in (begin, end)))
-                for found, array in zip((loss, wrong), arrays, strict=True):
-                    found[:, of_part] = np.moveaxis(array.numpy()[begin:end], 1, 0).reshape(len(W), -1)
+            self.workers.map(take, parts)
         return loss[:, : self._n], wrong[:, : self._n]
 
     def _parts(self, span: Span) -> list[Span]:

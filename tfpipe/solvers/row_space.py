@@ -7,7 +7,8 @@ measure, so each has a basis of its own. The basis is never made: V is a sum of 
 by passes over the columns.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import scipy.linalg
 from tfpipe.compute import cpu
 from tfpipe.solvers.few_rows import Rotated
 from tfpipe.solvers.moments import Moments
-from tfpipe.solvers.optimum import Descent, Exactness, Optimum, Sample
+from tfpipe.solvers.optimum import Descent, Exactness, Optimum
 from tfpipe.solvers.problem import Problems
 
 # Columns for each row, and rows, with which it takes less than in the columns as they are: a search of 2,000 rows of
@@ -24,7 +25,8 @@ from tfpipe.solvers.problem import Problems
 _LEAST_COLUMNS, _MOST_ROWS = 4, 2500
 # Of a piece of columns, in float64; and so many for each row, of which the QR decomposition takes one for its own.
 _PIECE_BYTES, _COLUMNS_OF_A_PIECE = 32 << 20, 4
-# Parts of the columns that are decomposed side by side, however many cores there are.
+# The pieces go in so many lanes, however many cores there are: lanes are decomposed side by side. Some have no piece
+# where there are few; a single one is not cut, for of fewer columns than rows a decomposition gains little.
 _LANES = 4
 # Singular values below, relative to the largest, are rounding.
 _FLOOR = 1e-14
@@ -42,8 +44,11 @@ def head_bytes(n: int, n_in: int, n_out: int, pairs: int) -> int:
 
 
 def piece_bytes(n: int, n_in: int) -> int:
-    """What a thread takes of N rows of D columns for a piece of them: as it is, about the mean, decomposed."""
-    return 5 * 8 * n * min(n_in, _width(n))
+    """What a thread takes of N rows of D columns: a piece, as it is, about the mean, decomposed; and R of each lane.
+
+    It has the piece, or else the singular values of what is left of a head, which take no more.
+    """
+    return np.dtype(np.float64).itemsize * n * (5 * min(n_in, _width(n)) + _LANES * n)
 
 
 def _width(n: int) -> int:
@@ -95,12 +100,18 @@ class RowSpace:
         keys = [(int(column), scale.tobytes()) for column, scale in zip(problems.column, problems.scale, strict=True)]
         distinct = list(dict.fromkeys(keys))
         missing = [key for key in distinct if key not in self._bases]
-        heads = [problems.take(np.array([keys.index(key)])) for key in missing]
         with cpu.a_thread_a_core() as threads:
-            lanes = [[threads.submit(self._lower, head, lane) for lane in range(_LANES)] for head in heads]
-            lowers = [[lower.result() for lower in of_head] for of_head in lanes]
-            self._bases |= zip(missing, threads.map(self._basis, heads, lowers), strict=True)
+            for begin in range(0, len(missing), step := cpu.cores()):
+                some = missing[begin : begin + step]
+                heads = [problems.take(np.array([keys.index(key)])) for key in some]
+                self._bases |= zip(some, self._side_by_side(heads, threads), strict=True)
         return [self._bases[key] for key in distinct], np.array([distinct.index(key) for key in keys], np.int32)
+
+    def _side_by_side(self, heads: Sequence[Problems], threads: ThreadPoolExecutor) -> list[Basis]:
+        """The bases of single heads, as many as there are threads: each takes a few matrices `[N, N]` beside."""
+        lanes = [[threads.submit(self._lower, head, lane) for lane in range(_LANES)] for head in heads]
+        lowers = [[lower.result() for lower in of_head] for of_head in lanes]
+        return list(threads.map(self._basis, heads, lowers))
 
     def _roots(self, head: Problems) -> tuple[np.ndarray, np.ndarray]:
         """The rows that have weight for a single head, and the square roots of what they count, `[n, 1]`."""
@@ -186,17 +197,11 @@ class _Descent(Descent):
         _, first = np.unique(which, return_index=True)
         own = Problems.of(moments, problems.l2, which, np.ones((len(which), space.n)))
         weights = space.weights[problems.column[first]]
-        rows = Sample([basis.x for basis in bases], weights, space.n, [basis.values for basis in bases])
+        rows = Rotated([basis.x for basis in bases], [basis.values for basis in bases], weights, space.labels)
         super().__init__(
-            Rotated(rows, space.labels), own, space.within(problems, start), rows, np.zeros(len(which)),
+            rows, own, space.within(problems, start), rows, np.zeros(len(which)),
             tolerance=exactness.tolerance, most_iterations=exactness.most_iterations, pairs=pairs,
         )  # fmt: skip
-
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `arrays` gave; in the columns as they are, as before there were bases, it begins again."""
-        x, n_heads = arrays.get("lbfgs.x"), len(self._in_columns.l2)
-        if x is None or x.shape != (n_heads, self._in_columns.cross[0].size + self._in_columns.shares[0].size):
-            super().restore(arrays)
 
     def optimum(self) -> Optimum:
         """Where they are."""

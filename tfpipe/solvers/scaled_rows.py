@@ -10,7 +10,8 @@ from tfpipe.data.rows import chosen
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import residency
 
-_BLOCK_BYTES = 32 << 20
+# Of a part, in float64.
+BLOCK_BYTES = 32 << 20
 
 
 class ScaledRows(NamedTuple):
@@ -26,7 +27,7 @@ class ScaledRows(NamedTuple):
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All of them in pieces `[n, D]` float64, in order."""
-        for images in self.examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize):
+        for images in self.examples.blocks(BLOCK_BYTES, np.dtype(np.float64).itemsize):
             yield self.scaling.apply(residency.rounded(images))
 
     def columns(self, part: slice) -> np.ndarray:

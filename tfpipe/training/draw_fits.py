@@ -97,9 +97,13 @@ class Apart:
 
         with cpu.a_thread_a_core() as threads:
             calls = [threads.submit(minimized, head) for head in range(len(each))]
-            while not ended.is_set() and futures.wait(calls, _LOOK_SECONDS).not_done:
-                if stops():
-                    ended.set()
+            try:
+                while not ended.is_set() and futures.wait(calls, _LOOK_SECONDS).not_done:
+                    if stops():
+                        ended.set()
+            except BaseException:  # As Ctrl-C is: the threads outlive it.
+                ended.set()
+                raise
             found = [call.result() for call in calls]
         return None if ended.is_set() else Optimum(*map(np.concatenate, zip(*found, strict=True)))
 

@@ -11,7 +11,6 @@ from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import residency
 from tfpipe.pipeline.residency import Resident
-from tfpipe.solvers import row_space
 from tfpipe.solvers.few_rows import FewRows
 from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
@@ -20,9 +19,7 @@ from tfpipe.solvers.optimum import Descent, Exactness, Sample, sampled
 from tfpipe.solvers.passes import SMALL, Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.row_space import RowSpace
-from tfpipe.solvers.scaled_rows import ScaledRows
-
-_BLOCK_BYTES = 32 << 20
+from tfpipe.solvers.scaled_rows import BLOCK_BYTES, ScaledRows
 
 
 class Saved(NamedTuple):
@@ -53,6 +50,7 @@ class Fit:
       most_heads: that are measured side by side.
       workers: who compute.
       validation: other rows on which heads are measured; None: there are none.
+      in_span: whether heads go down in what the rows span; then every l2 is above 0.
 
     Attributes:
       n: N.
@@ -69,6 +67,8 @@ class Fit:
         most_heads: int,
         workers: Workers,
         validation: Examples | None = None,
+        *,
+        in_span: bool = False,
     ):
         self.n = len(examples)
         self.total_weight = float(weights[0].sum(dtype=np.float64))
@@ -78,6 +78,7 @@ class Fit:
         self._scaling = _coordinates(splits, examples if len(counted) == len(examples) else examples.take(counted))
         self._rows, self._weights = ScaledRows(examples, self._scaling), weights
         self._precision, self._most_heads, self._workers = precision, most_heads, workers
+        self._in_span = in_span
         self._validating = examples if validation is None else validation
         self.moments = Moments.of(self._rows.blocks(), examples.labels, weights, splits.n_out)
 
@@ -149,7 +150,7 @@ class Fit:
     def descent(self, problems: Problems, start: np.ndarray, exactness: Exactness, pairs: int) -> Descent:
         """Heads on their way from `start`, `[H, K, D + 1]`, each with so many pairs of L-BFGS."""
         start = problems.centred(start)
-        if row_space.pays(self.n, self._splits.n_in) and (problems.l2 > 0).all():
+        if self._in_span:
             return self._row_space.descent(problems, start, exactness, pairs)
         error = self._measures.error(problems, start)
         return Descent(
@@ -238,5 +239,5 @@ def _coordinates(splits: Splits, examples: Examples) -> Scaling:
     """In what columns are computed: rows of features at mean 0 and variance 1, in which float32 loses little."""
     if len(splits.image_shape) > 1 or splits.standardization is not None:
         return splits.scaling
-    mean, deviation = scaling.moments(examples.blocks(_BLOCK_BYTES, np.dtype(np.float64).itemsize))
+    mean, deviation = scaling.moments(examples.blocks(BLOCK_BYTES, np.dtype(np.float64).itemsize))
     return scaling.by_moments(mean, deviation)

@@ -66,18 +66,16 @@ class Sizes(NamedTuple):
         return cls(sum(map(len, parts)), len(splits.test), splits.n_in, splits.n_out, copied, travelling)
 
     @classmethod
-    def of_search(cls, splits: Splits, l2: Sequence[float] | None, *, joins: bool) -> "Sizes":
-        """Those of a data set, as a search takes it: at these values of l2, if they are known.
+    def of_search(cls, splits: Splits, *, joins: bool, in_span: bool) -> "Sizes":
+        """Those of a data set, as a search takes it.
 
         What it `joins` to fit it again is copied, and once more where TensorFlow takes it.
         """
         parts = [part for part in (splits.train, splits.validation) if len(part)]
-        n = sum(map(len, parts))
         copied = 0
         if joins and parts[0].stored is not parts[-1].stored:
             copied = 2 * sum(len(part) * part.stored[0].nbytes for part in parts)
         own = cls.of(splits)
-        in_span = row_space.pays(n, splits.n_in) and (l2 is None or 0 not in l2)
         return own._replace(copied=own.copied + copied, in_span=in_span)
 
     def head_bytes(self, pairs: int) -> int:

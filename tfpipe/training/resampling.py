@@ -145,7 +145,7 @@ class Resampling:
         rows = np.flatnonzero(columns.any(axis=0))
         examples = self._pool if len(rows) == len(self._pool) else self._pool.take(rows)
         weights = plan.counted(columns[:, rows], examples)
-        return Fit(examples, weights, plan.splits, plan.config.precision, len(draws_), workers)
+        return Fit(examples, weights, plan.splits, plan.config.precision, len(draws_), workers, in_span=plan.in_span)
 
     def _choices(
         self, draws_: Sequence[Draw], fits: Together | Apart, problems: Problems, v: np.ndarray

@@ -79,7 +79,10 @@ def _search(
     with plan.device.scope(), Workers(plan.device) as workers:
         n_heads = plan.at_once * len(plan.columns)
         validation = None if plan.n_folds else plan.splits.validation
-        fit = Fit(plan.examples, plan.weights, plan.splits, plan.config.precision, n_heads, workers, validation)
+        fit = Fit(
+            plan.examples, plan.weights, plan.splits, plan.config.precision, n_heads, workers, validation,
+            in_span=plan.in_span,
+        )  # fmt: skip
         settings = Settings(plan, fit)
         settings.restore(state)
         with _monitor(plan, files, settings, state) as monitor:
@@ -150,7 +153,7 @@ def _last_fit(plan: SearchPlan, fit: Fit, n_heads: int, workers: Workers) -> Fit
     splits = plan.splits
     examples = splits.train.joined(splits.validation)
     weights = plan.counted(np.ones((1, len(examples))), examples)
-    return Fit(examples, weights, splits, plan.config.precision, n_heads, workers)
+    return Fit(examples, weights, splits, plan.config.precision, n_heads, workers, in_span=plan.in_span)
 
 
 def _last_descent(run: SearchRun, fit: Fit, problems: Problems) -> Descent:

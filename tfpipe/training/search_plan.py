@@ -14,7 +14,7 @@ from tfpipe.data.folds import folds
 from tfpipe.exceptions import ConfigError
 from tfpipe.memory import total_memory
 from tfpipe.pipeline import residency
-from tfpipe.solvers import lbfgs, path
+from tfpipe.solvers import lbfgs, path, row_space
 from tfpipe.solvers.optimum import Exactness
 from tfpipe.solvers.weights import balanced, measured_weights
 from tfpipe.statistics.units import Units
@@ -192,9 +192,15 @@ class SearchPlan(NamedTuple):
         return int(max(_SHARE_OF_MEMORY * total_memory(), _SMALL_BYTES) / self._sizes.head_bytes(pairs))
 
     @property
+    def in_span(self) -> bool:
+        """Whether heads go down in what the rows span, those of the last fit and of draws too."""
+        n = len(self.splits.train) + len(self.splits.validation)
+        may_be = not self.device.is_gpu and 0 not in (self.config.l2 or ())  # On a GPU it was not measured.
+        return may_be and row_space.pays(n, self.splits.n_in)
+
+    @property
     def _sizes(self) -> footprint.Sizes:
-        joins = not self.n_folds and self.refits
-        return footprint.Sizes.of_search(self.splits, self.config.l2, joins=joins)
+        return footprint.Sizes.of_search(self.splits, joins=not self.n_folds and self.refits, in_span=self.in_span)
 
     def bytes_in(self, n_folds: int) -> int:
         """Bytes of memory that it takes at most, in so many folds."""
