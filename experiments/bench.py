@@ -19,13 +19,13 @@ HERE = pathlib.Path(__file__).parent
 OF_ONE, OF_SHOTS = (f"--tolerances={HERE / 'peers' / f'tolerances_{name}.json'}" for name in ("one", "shots"))
 # Seconds on two cores of an AMD EPYC.
 ALL = {
-    ("roofline.py", "--publish"): 20,
-    ("benchmark_peers.py", "--rounds=2", "--publish"): 300,
-    ("benchmark_grid.py", "--rounds=1", "--publish"): 180,
-    ("benchmark_optimum.py", "--values=one", "--rounds=1", OF_ONE, "--publish"): 90,
-    ("benchmark_resampling.py", OF_SHOTS, "--publish"): 200,
+    ("roofline.py", "--publish"): 15,
+    ("benchmark_peers.py", "--rounds=2", "--publish"): 270,
+    ("benchmark_grid.py", "--rounds=1", "--publish"): 120,
+    ("benchmark_optimum.py", "--values=one", "--rounds=1", OF_ONE, "--publish"): 50,
+    ("benchmark_resampling.py", OF_SHOTS, "--publish"): 180,
     ("benchmark_start.py", "--rounds=3", "--publish"): 70,
-    ("benchmark_scaling.py", "--rounds=1", "--publish"): 480,
+    ("benchmark_scaling.py", "--rounds=1", "--publish"): 300,
 }
 QUICK = {
     ("roofline.py",): 15,

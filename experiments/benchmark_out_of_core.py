@@ -75,20 +75,20 @@ def seconds_to_read(path: pathlib.Path) -> float:
 def train(solver: str, *arguments: str) -> dict[str, float]:
     """Runs the command and watches its memory."""
     begin, peak = time.perf_counter(), 0
-    with tempfile.TemporaryDirectory() as folder:
+    # What it logs goes to a file: a pipe that is not read would stop it at 64 KiB.
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         command = [sys.executable, "-m", "tfpipe", "train", f"--workdir={folder}/run", *EACH, *arguments]
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=measuring.environment()
-        )
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=measuring.environment())
         try:
             while process.poll() is None:
                 peak = max(peak, measuring.held("RssAnon", "RssShmem", pid=process.pid))
                 time.sleep(0.05)
         finally:
             process.kill()
-        assert process.stderr
         if process.returncode:
-            raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}\n{process.stderr.read()}")
+            log.seek(0)
+            message = log.read().decode(errors="replace")
+            raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}\n{message}")
         report = json.loads(pathlib.Path(folder, "run", "report.json").read_text())
     passes = report[PASSES[solver]]
     return {

@@ -9,6 +9,7 @@ from absl.testing import absltest, parameterized
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "experiments"))
 
+import benchmark_scaling
 import measuring
 import roofline
 
@@ -122,6 +123,42 @@ class FloorTest(absltest.TestCase):
                 self.assertGreater(min(one[dtype].values()), 0)
                 self.assertCountEqual(one[dtype], ("one_core", "all_cores"))
         self.assertEqual(roofline.table(measured).count("\n"), 3)
+
+
+class ScalingTest(absltest.TestCase):
+    def row(self, run, *, in_span, dtype, rate):
+        one = {"peak": 3e6, "estimate": 2e6, "products": dtype, "in_span": in_span, "evaluations": 15}
+        rates = {"rates": [{"sizes": list(run.products(in_span)), dtype: {"all_cores": rate}}]}
+        found = [one | {"nanoseconds": nanoseconds} for nanoseconds in (500.0, 9000.0, 1000.0)]
+        return benchmark_scaling.as_row("D", run, found, {dtype: rates})
+
+    def test_the_floor_of_rows_in_their_span_is_that_of_as_many_coordinates(self):
+        run = benchmark_scaling.Run("lbfgs", N=600, D=200_704)
+        self.assertEqual(run.products(True), (10, 600, 600))
+        self.assertEqual(run.products(False), (10, 200_704, 32))
+        # 10 classes and 600 coordinates, each a multiplication and an addition in both products.
+        self.assertEqual(self.row(run, in_span=True, dtype="float64", rate=2.4e11)["floor"], 100)
+        self.assertEqual(self.row(run, in_span=False, dtype="float32", rate=200_704e6)["floor"], 40_000)
+
+    def test_a_table_tells_rounds_and_estimate_as_they_were(self):
+        run = benchmark_scaling.Run("lbfgs", N=600, D=200_704)
+        one = self.row(run, in_span=True, dtype="float64", rate=2.4e11)
+        other = one | {"size": 49, "images": 20_000, "nanoseconds_of_rounds": [7.0]}
+        one["floor"] = 9.9
+        table = benchmark_scaling.table("lbfgs", "D", [other, one])
+        lines = [line.strip("| ").split(" | ") for line in table.split("\n")]
+        expected = [
+            ["lbfgs: pixels of an image", "49", "200,704"],
+            ["images", "20,000", "600"],
+            ["ns for an image and evaluation", "1,000", "1,000"],
+            ["of the floor", "10%", "under 1%"],
+            ["evaluations", "15", "15"],
+            ["memory, MB", "3", "3"],
+            ["estimate, MB", "2", "2"],
+            ["memory for an image, kB", "0.1", "5.0"],
+            ["rounds", "1", "3"],
+        ]
+        self.assertEqual([lines[0], *lines[2:]], expected)
 
 
 if __name__ == "__main__":
