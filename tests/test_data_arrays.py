@@ -291,6 +291,20 @@ class ArraysTest(tf.test.TestCase, parameterized.TestCase):
             with self.subTest(form=form):
                 self.assert_trains_alike(*form)
 
+    def test_npy_larger_than_memory(self):
+        path, rows, last = self.folder / "images.npy", 1 << 32, np.arange(256, dtype=np.uint8)
+        self.addCleanup(path.unlink)
+        with open(path, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, 256)})
+            file.seek((rows - 1) * 256, os.SEEK_CUR)  # A terabyte that is not there.
+            file.write(last.tobytes())
+        images = arrays.mapped(path)
+        self.assertIsInstance(images, np.memmap)
+        self.assertEqual((images.shape, images.dtype), ((rows, 256), np.uint8))
+        np.testing.assert_array_equal(images[[0, -1]], [np.zeros(256), last])
+        images[0] = 1  # Of the process alone.
+        np.testing.assert_array_equal(arrays.mapped(path)[0], np.zeros(256))
+
     def test_npy_whose_values_begin_anywhere(self):
         images_path, labels_path = self.pair(self.pixels)
         data = images_path.read_bytes()

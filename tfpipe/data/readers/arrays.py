@@ -1,9 +1,12 @@
 """NumPy's own files: an `.npz` with images and labels, or a pair of `.npy`, whose images may be larger than memory."""
 
 import functools
+import mmap
 import os
 import pathlib
+import sys
 import zipfile
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +20,9 @@ from tfpipe.disk import npz
 from tfpipe.exceptions import ConfigError, DataError
 from tfpipe.log import log
 from tfpipe.memory import check_fits_memory
+
+# Linux's; Python has a name for it from 3.13 on.
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 
 
 def recognise_npz(dataset: str, path: pathlib.Path) -> pathlib.Path | None:
@@ -133,10 +139,13 @@ def mapped(path: pathlib.Path) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             header = npz.read_header(str(path), file, os.fstat(file.fileno()).st_size)
-        order = "F" if header.fortran_order else "C"
-        array = np.memmap(path, header.dtype, mode="c", offset=header.size, shape=header.shape, order=order)  # type: ignore[call-overload]
+            # np.memmap's own private mapping reserves memory: of a file larger than that Linux refuses it.
+            kept = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | _MAP_NORESERVE)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    order: Literal["F", "C"] = "F" if header.fortran_order else "C"
+    array = np.ndarray.__new__(np.memmap, header.shape, header.dtype, kept, header.size, order=order)
+    array._mmap = kept  # type: ignore[attr-defined]
     if header.fortran_order or not header.dtype.isnative or header.size % memory.ALIGNMENT:
         check_fits_memory(str(path), header.nbytes)
         log.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
