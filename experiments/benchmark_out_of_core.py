@@ -82,7 +82,7 @@ def train(solver: str, *arguments: str) -> dict[str, float]:
         try:
             while process.poll() is None:
                 peak = max(peak, measuring.held("RssAnon", "RssShmem", pid=process.pid))
-                time.sleep(0.05)
+                time.sleep(0.05)  # Until the next look at its memory.
         finally:
             process.kill()
         if process.returncode:

@@ -96,18 +96,18 @@ def a_thread_a_core() -> Iterator[ThreadPoolExecutor]:
     """
     with one_blas_thread():
         if not getattr(_of_thread, "is_of_a_core", False):
-            yield _threads(cores())
+            yield _kept_threads(cores())
             return
-        with _threads.__wrapped__(cores()) as threads:
+        with _threads(cores()) as threads:
             yield threads
 
 
-@functools.lru_cache(maxsize=1)
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, initializer=lambda: setattr(_of_thread, "is_of_a_core", True))
 
 
-os.register_at_fork(after_in_child=_threads.cache_clear)  # Threads stay with the parent.
+_kept_threads = functools.lru_cache(maxsize=1)(_threads)
+os.register_at_fork(after_in_child=_kept_threads.cache_clear)  # Threads stay with the parent.
 
 
 @functools.cache

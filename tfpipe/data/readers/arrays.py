@@ -145,7 +145,7 @@ def mapped(path: pathlib.Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     order: Literal["F", "C"] = "F" if header.fortran_order else "C"
     array = np.ndarray.__new__(np.memmap, header.shape, header.dtype, kept, header.size, order=order)
-    array._mmap = kept  # type: ignore[attr-defined]
+    array._mmap = kept  # type: ignore[attr-defined]  # As np.memmap has it: by it the kernel is told of rows.
     if header.fortran_order or not header.dtype.isnative or header.size % memory.ALIGNMENT:
         check_fits_memory(str(path), header.nbytes)
         log.info("%s: is brought into memory; what numpy.save writes of a C-ordered array need not be", path)
