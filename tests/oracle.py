@@ -23,6 +23,19 @@ def step(W, b, x, y, learning_rate, l2=0.0, class_weight=None):
     return cost, W - learning_rate * (x.T @ delta + l2 * W), b - learning_rate * delta.sum(axis=0)
 
 
+def path(x, y, learning_rate, l2=0.0):
+    """Costs before each step on x `[T, B, D]`, the norms of the gradients in W, and the parameters after each."""
+    W, b = np.zeros((x.shape[2], y.max() + 1)), np.zeros(y.max() + 1)
+    costs, norms, after = [], [], []
+    for minibatch, labels in zip(x, y, strict=True):
+        cost, new_W, b = step(W, b, minibatch, labels, learning_rate, l2)
+        costs.append(cost)
+        norms.append(np.linalg.norm((W - new_W) / learning_rate))
+        W = new_W
+        after.append((W, b))
+    return np.array(costs), np.array(norms), after
+
+
 def measure(W, b, x, y):
     """The number of wrong predictions and the mean cost."""
     log_p = log_probabilities(W, b, x)

@@ -11,10 +11,10 @@ from tfpipe import TrainConfig
 from tfpipe.compute.device import Device
 from tfpipe.compute.programs import Program
 from tfpipe.compute.workers import Workers
-from tfpipe.solvers.base import Inside
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training.heads import Heads, joined
+from tfpipe.training.measurement import Measurement
 from tfpipe.training.state import State
 
 FOREVER = 10**9
@@ -33,16 +33,16 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         self.x, self.y = minibatches.examples()
         self.span, self.objective = span(self.x), objective(self.y)
 
-    def heads(self, programs, rates=RATES, state=None):
+    def heads(self, programs, rates=RATES, state=None, column=None):
         workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=programs)))
         return Heads(
-            solver(rates), np.zeros(len(rates), np.int32), (len(rates), 3, 24), np.zeros(3, bool),
-            np.ones(len(rates), bool), np.float32, state or State(), workers,
+            solver(rates), np.zeros(len(rates), np.int32) if column is None else column, (len(rates), 3, 24),
+            np.zeros(3, bool), np.ones(len(rates), bool), np.float32, state or State(), workers,
         )  # fmt: skip
 
-    def advance(self, heads, last=FOREVER, on=None, first=0, inside=None, begin=0, end=4):
+    def advance(self, heads, last=FOREVER, on=None, first=0, by=None, begin=0, end=4):
         last = np.broadcast_to(last, len(heads))
-        return heads.advance(span(self.x, first=first).part(begin, end), on or self.objective, last, inside)
+        return heads.advance(span(self.x, first=first).part(begin, end), on or self.objective, last, 2, by)()
 
     def assert_same(self, ours, theirs, **error):
         """Everything that is kept of heads; to the bit unless `error` says otherwise."""
@@ -86,7 +86,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(kept["W"], np.zeros((5, 3, 24), np.float32))
         self.assertAllEqual(kept["slots"]["cost_sum"], np.zeros(5))
         self.assertAllEqual(np.isnan(kept["reports"]["cost"]), [True] * 5)
-        heads.compile(self.span.part(0, 0), self.objective, None)
+        heads.compile(self.span.part(0, 0), self.objective, 1)
         self.assert_same(heads.arrays(), kept)  # Nothing was trained.
 
     def test_only_what_counts_of_a_span_is_found(self):
@@ -162,31 +162,31 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
             parts.append(heads.arrays())
         self.assert_same(*parts, rtol=1e-6, atol=1e-8)
 
-    def test_validations_inside(self):
+    def test_groups_are_measured_as_one_would_be(self):
         validation, test = minibatches.examples(3, 4, seed=4), minibatches.examples(2, 4, seed=2)
-        inside = Inside(
+        masks, column = np.array([[1] * 12, [0, 1, 1] * 4]), np.array([0, 1, 0, 1, 0], np.int32)
+        by = Measurement(
             span(validation[0]),
-            objective(validation[1], weights=np.array([[1] * 12, [0, 1, 1] * 4])),
+            objective(validation[1], weights=masks),
             span(test[0]),
             objective(test[1]),
-            np.array([0, 1, 0, 1, 0], np.int32),
-            np.array(0, np.int32),
+            tf.constant(0),
             np.array([np.inf, np.inf, 0.0, -np.inf, 0.7]),
         )
         found = []
         for programs in (1, 5):
-            heads = self.heads(programs)
-            heads.compile(self.span.part(0, 0), self.objective, inside)
-            found.append(self.advance(heads, inside=inside))
+            heads = self.heads(programs, column=column)
+            heads.compile(self.span.part(0, 0), self.objective, 2)
+            found.append(self.advance(heads, on=objective(self.y, weights=np.ones((2, 40))), by=by).findings)
         together, alone = found
         kept = heads.arrays()
-        last = sums_of(inside.of_validation, inside.validation, kept["W"], kept["b"], tf.constant(inside.column))
+        last = sums_of(by.of_validation, by.validation, kept["W"], kept["b"], tf.constant(column))
         self.assertAllEqual(alone.sums[-1, 0], last[0])
         self.assertAllClose(alone.sums[-1, 1], last[1], rtol=1e-6)
-        self.assertEqual((together.sums.shape, together.best_W.shape), ((4, 2, 5), (5, 3, 24)))
-        self.assertAllEqual(alone.sums[1::2, 0], together.sums[1::2, 0])
+        self.assertEqual((together.sums.shape, together.best_W.shape), ((2, 2, 5), (5, 3, 24)))
+        self.assertAllEqual(alone.sums[:, 0], together.sums[:, 0])
         for name in ("sums", "norm"):
-            self.assertAllClose(getattr(alone, name)[1::2], getattr(together, name)[1::2], rtol=1e-6)
+            self.assertAllClose(getattr(alone, name), getattr(together, name), rtol=1e-6)
         better = np.array([0, 1, 4])
         for name in ("best_W", "best_b"):
             ours, theirs = getattr(alone, name)[better], getattr(together, name)[better]
@@ -194,8 +194,8 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllGreater(np.abs(ours).reshape(3, -1).max(axis=1), 1e-3)
         # Of one group all are tested if one is better than ever: at the first validation three are.
         for figures, tested in ((together, [True] * 5), (alone, [True, True, False, False, True])):
-            self.assertAllEqual(np.isfinite(figures.test_sums[1]), [tested] * 2)
-        self.assertAllEqual(alone.test_sums[1, 0, better], together.test_sums[1, 0, better])
+            self.assertAllEqual(np.isfinite(figures.test_sums[0]), [tested] * 2)
+        self.assertAllEqual(alone.test_sums[0, 0, better], together.test_sums[0, 0, better])
 
     def test_the_graph_of_a_step(self):
         graph = tf.compat.v1.GraphDef.FromString(self.heads(2).graph(self.span, self.objective))

@@ -39,9 +39,7 @@ from tfpipe.training import loop
 PER_HEAD = ("W_norm", "patience_left", "validation_error", "validation_cost", "test_error")
 OF_SOLVER = ("cost", "gradient_norm")
 # A picture of every model that is better than all before, and a validation at a time.
-WATCHED = loop.Pace(
-    flops_inside=0.0, inside_where_no_core_is_idle=False, monitor=monitor.DrawingPace(pause=0.0, share=1e9, growth=0.0)
-)
+WATCHED = loop.Pace(span_validations=1, monitor=monitor.DrawingPace(pause=0.0, share=1e9, growth=0.0))
 
 
 def is_number(value):

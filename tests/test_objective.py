@@ -247,7 +247,7 @@ class BytesTest(tf.test.TestCase):
         for kind in ("float32", "int8"):
             heads, last = minibatches.group(settings, 784, 10), tf.constant([FOREVER] * 2, tf.int64)
             for _ in range(20):
-                minibatches.sgd().advance(span(x), objective(y, arithmetic=kind), heads, last, None)
+                minibatches.sgd().advance(span(x), objective(y, arithmetic=kind), heads, last, 1)
             found[kind] = heads.W.numpy()
         exact = []
         for setting in settings:

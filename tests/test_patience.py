@@ -30,22 +30,34 @@ def tutorial(errors, n_batches, epochs, patience, patience_increase, improvement
     return iter_ + 1, best_validation_loss, best_iter
 
 
-def ours(errors, n_batches, epochs, span, validation_frequency, *, inside, **patience):
-    """The same by Patience, several heads at once, in spans as a run makes them.
+def ours(errors, n_batches, epochs, span, validation_frequency, *, beside, **patience):
+    """The same by Patience, several heads at once, in spans with several validations, as a run makes them.
 
-    `inside`: as where one program makes several validations, of which the host hears at its end.
+    `beside`: a span is measured while the next one trains, unless that depends on what is found.
     """
     heads = Patience(len(errors), **patience)
     last = n_batches * epochs
     steps = 0
     validations = iter(list(zip(*errors, strict=True)))
-    while steps < last and not heads.over(steps):
-        following = steps // validation_frequency * validation_frequency + validation_frequency
-        until = min(steps + span, heads.certain(steps, following), last)
-        done = until if inside else min(until, following)
-        for validated in range(following, done + 1, validation_frequency):
+    under_way = range(0)
+
+    def observe():
+        nonlocal under_way
+        for validated in under_way:
             heads.observe(validated, np.array(next(validations)), np.zeros(len(errors)))
+        under_way = range(0)
+
+    while True:
+        following = steps // validation_frequency * validation_frequency + validation_frequency
+        if not beside or not (heads.allowed[heads.active(steps)] >= following).all():
+            observe()
+        if steps == last or heads.over(steps):
+            break
+        done = min(steps + span, heads.certain(steps, following), last)
+        observe()
+        under_way = range(following, done + 1, validation_frequency)
         steps = done
+    observe()
     return [
         (int(min(heads.allowed[h], steps)), heads.best_error[h], int(heads.best_steps[h]) - 1)
         for h in range(len(errors))
@@ -71,8 +83,8 @@ class PatienceTest(absltest.TestCase):
         span = data.draw(st.integers(1, 40), "span")
 
         expected = [tutorial(of_head, n_batches, epochs, **options) for of_head in errors]
-        for inside in (False, True):
-            self.assertEqual(ours(errors, n_batches, epochs, span, inside=inside, **options), expected)
+        for beside in (False, True):
+            self.assertEqual(ours(errors, n_batches, epochs, span, beside=beside, **options), expected)
 
     def test_the_stop_inside_an_epoch_of_the_tutorials_own_run(self):
         patience = Patience(1, patience=5000, patience_increase=2, improvement_threshold=0.995)

@@ -23,6 +23,8 @@ class ThreadsTest(parameterized.TestCase):
         (1, (28, 28), 600, np.uint8, True, True),
         (1, (200, 200), 10, np.uint8, True, False),  # 8 million, but of floats: the minibatch is too small.
         (1, (28, 28), 600, np.uint8, False, False),  # Bytes that are multiplied as floats.
+        (1, (28, 28), 600, np.uint8, False, True, False),  # In order.
+        (1, (28, 28), 1000, np.uint8, False, False, False),
         (1, (28, 28), 600, np.float32, True, False),
         (1, (28, 28), 100, np.float32, True, True),
         (1, (200, 200), 100, np.uint8, True, False),
@@ -30,9 +32,9 @@ class ThreadsTest(parameterized.TestCase):
         (2, (28, 28), 100, np.uint8, True, False),
         (4, (28, 28), 100, np.float32, True, False),
     )
-    def test_a_small_program_has_one(self, heads, shape, batch_size, dtype, multiplies_int8, expected):
+    def test_a_small_program_has_one(self, heads, shape, batch_size, dtype, multiplies_int8, expected, shuffle=True):
         rates = tuple(np.linspace(0.1, 0.2, heads))
-        config = TrainConfig(learning_rate=rates, batch_size=batch_size)
+        config = TrainConfig(learning_rate=rates, batch_size=batch_size, shuffle=shuffle)
         device = Device("/CPU:0", "cpu", programs=4, multiplies_int8=multiplies_int8)
         data = splits(shape, dtype)
         self.assertEqual(wants_one_thread(data, Sgd(config, data), device), expected)

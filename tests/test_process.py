@@ -21,7 +21,7 @@ from tfpipe.compute import programs
 from tfpipe.exceptions import WorkdirError
 from tfpipe.training import loop, run_report
 
-BESIDE = loop.Pace(flops_inside=0.0, inside_where_no_core_is_idle=False)
+BESIDE = loop.Pace(span_validations=1)
 MANY_RUNS = """
 import json, pathlib
 import tfpipe

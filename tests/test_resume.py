@@ -29,7 +29,7 @@ from tfpipe.exceptions import OptionError, WorkdirError
 from tfpipe.monitor import metrics
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import loop
-from tfpipe.training.evaluation import Evaluation
+from tfpipe.training.validation import Validation
 
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 # Validations inside epochs, minibatches that are not full, several spans between validations.
@@ -58,12 +58,14 @@ def config(**options):
     return TrainConfig(**(OPTIONS | options))
 
 
-# Spans of three minibatches, and validations beside them; or two intervals with their validations in one program.
-BESIDE = loop.Pace(span_bytes=3 * 10 * 16, flops_inside=0.0, inside_where_no_core_is_idle=False)
+# Spans of three minibatches, and a validation after the last of an interval; or spans of two intervals.
+BESIDE = loop.Pace(span_bytes=3 * 10 * 16, span_validations=1)
 INSIDE = loop.Pace(span_bytes=2 * 7 * 10 * 16)
-# Spans of four minibatches, each second one with a validation inside: where heads train on every core.
-FULL = loop.Pace(span_bytes=4 * 10 * 16, flops_inside=0.0)
+# Spans of four minibatches, measured by the core that trains.
+FULL = loop.Pace(span_bytes=4 * 10 * 16)
 TWO_CORES = Device("/CPU:0", "cpu", programs=2)
+# Of which one is left to measure heads beside the training.
+MANY_CORES = Device("/CPU:0", "cpu", programs=8)
 
 
 class ResumeTest(tf.test.TestCase, parameterized.TestCase):
@@ -125,14 +127,11 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
     def assert_goes_on_again_and_again(self, options, pace):
         self.pace = pace
-        self.device = TWO_CORES if pace is FULL else None
+        self.device = TWO_CORES if pace is FULL else MANY_CORES
         spans = 2 if pace is INSIDE else 9
-        with (
-            mock.patch.object(cpu, "threads", return_value=2),
-            mock.patch.object(Evaluation, "measure", autospec=True, side_effect=Evaluation.measure) as measure,
-        ):
+        with mock.patch.object(Validation, "start", autospec=True, side_effect=Validation.start) as start:
             expected = self.train(workdir=self.folder / "whole", **options)
-        self.assertEqual(measure.called, pace is BESIDE)
+        self.assertEqual(start.called, pace is not FULL)
         parts = [result := self.train(after(spans), **options)]
         while result.report["interrupted"]:
             parts.append(result := self.train(after(spans), **options))

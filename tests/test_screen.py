@@ -20,7 +20,7 @@ from tfpipe.training import loop
 DEVICE = Device("/CPU:0", "cpu", programs=2, multiplies_bfloat16=True)  # Any processor can, if slowly.
 RATES = (0.01, 1.0, 2.0, 3.0, 5.0, 8.0)
 TIMES = ("seconds", "epochs_per_second", "examples_per_second", "workdir")
-BESIDE = loop.Pace(span_bytes=3 * 10 * 16, flops_inside=0.0, inside_where_no_core_is_idle=False)
+BESIDE = loop.Pace(span_bytes=3 * 10 * 16, span_validations=1)
 
 
 class Died(BaseException):

@@ -13,10 +13,8 @@ from absl.testing import parameterized
 from tests import made, minibatches, oracle
 from tests.minibatches import group, objective, sgd, span
 from tfpipe import TrainConfig
-from tfpipe.compute.programs import Program
 from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import ConfigError
-from tfpipe.solvers.base import Inside
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.sgd import Sgd
 
@@ -25,19 +23,6 @@ FOREVER = 10**9
 
 def last(*steps):
     return tf.constant(steps, tf.int64)
-
-
-def by_numpy(x, y, learning_rate, l2=0.0):
-    """Costs before each step on x `[T, B, D]`, the norms of the gradients in W, and the parameters after each."""
-    W, b = np.zeros((x.shape[2], y.max() + 1)), np.zeros(y.max() + 1)
-    costs, norms, after = [], [], []
-    for minibatch, labels in zip(x, y, strict=True):
-        cost, new_W, b = oracle.step(W, b, minibatch, labels, learning_rate, l2)
-        costs.append(cost)
-        norms.append(np.linalg.norm((W - new_W) / learning_rate))
-        W = new_W
-        after.append((W, b))
-    return np.array(costs), np.array(norms), after
 
 
 class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
@@ -49,7 +34,7 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
     def advanced(self, heads, part=None, stop=None, *, data=None, on=None, frequency=1):
         stop = last(*[FOREVER] * len(heads.column)) if stop is None else stop
         return sgd(frequency).advance(
-            (data or self.span) if part is None else part, on or self.objective, heads, stop, None
+            (data or self.span) if part is None else part, on or self.objective, heads, stop, 1
         )
 
     def test_one_step_by_hand(self):
@@ -88,7 +73,7 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue((x > 0).any(axis=(0, 1)).all())  # Every pixel is in use.
         heads = group([(0.013, 0.01)], 24 * 48, 10)
         found = self.advanced(heads, data=span(x.astype(dtype)), on=objective(y, arithmetic=arithmetic))
-        costs, _, after = by_numpy(x / 255.0, y, 0.013, 0.01)
+        costs, _, after = oracle.path(x / 255.0, y, 0.013, 0.01)
         W, b = after[-1]
         self.assertLess(np.abs(W).max(), 0.004)
         # A logit sums 1,152 products, of magnitudes that add up to less than 2: it is off by 1152 2^-24 2 = 1.4e-4 at
@@ -111,7 +96,7 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
             (found.costs, found_beside_garbage.costs), (heads.W, others.W), (heads.b, others.b)
         ):  # fmt: skip
             self.assertAllEqual(ours, theirs)
-        costs, _, ((W, b),) = by_numpy(self.x[:1, :3] / 255.0, self.y[:1, :3], 0.13)
+        costs, _, ((W, b),) = oracle.path(self.x[:1, :3] / 255.0, self.y[:1, :3], 0.13)
         # From zero on the logits are exact: what is rounded are the softmax and sums of three terms, below 0.13.
         self.assertAllClose(found.costs[:1, 0], costs, rtol=1e-6)
         self.assertAllClose(heads.W[0], W.T, rtol=0, atol=1e-7)
@@ -169,7 +154,7 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
             found = self.advanced(heads, self.span.part(begin, end))
             self.assertEqual(found.costs.shape, (4, 1))
         order = [0, 1, 2, 1, 3]
-        _, _, after = by_numpy(self.x[order] / 255.0, self.y[order], 0.1)
+        _, _, after = oracle.path(self.x[order] / 255.0, self.y[order], 0.1)
         # W is below 0.1, and the product of a step with 24 columns in [0, 1] off by sqrt(24) 2^-24: 5 steps, 0.1.
         self.assertAllClose(heads.W[0], after[-1][0].T, rtol=0, atol=1e-6)
         self.assertAllEqual(heads.slots["cost_steps"], [0.0])  # A validation after each step: none since then.
@@ -191,8 +176,8 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
             heads, factor = group([(rate, l2)]), np.array(1 / (100 + 50 * number))
             on = Traced(*objective(y, Scaling(None, factor)))
             data = span(x, first=7 * number)
-            found = solvers[number % 2].advance(data.part(0, 4 - number), on, heads, last(FOREVER), None)
-            costs, _, after = by_numpy(x[: 4 - number] * factor, y[: 4 - number], rate, l2)
+            found = solvers[number % 2].advance(data.part(0, 4 - number), on, heads, last(FOREVER), 1)
+            costs, _, after = oracle.path(x[: 4 - number] * factor, y[: 4 - number], rate, l2)
             self.assertAllClose(found.costs[: 4 - number, 0], costs, rtol=1e-6)
             self.assertAllClose(heads.W[0], after[-1][0].T, rtol=0, atol=1e-6)
         self.assertLen(traces, 2)  # In one program: the last step before a validation is apart.
@@ -214,7 +199,7 @@ class AdvanceTest(tf.test.TestCase, parameterized.TestCase):
         x, y = np.tile(self.x, (3, 1, 1)), np.tile(self.y, (3, 1))
         settings = [(0.1, 0.0), (0.3, 0.2), (0.1, 0.1)]
         heads, stop = group(settings), last(FOREVER, FOREVER, 5)
-        expected = [by_numpy(x / 255.0, y, *setting) for setting in settings]
+        expected = [oracle.path(x / 255.0, y, *setting) for setting in settings]
         found = {}
         # A validation every 5 steps, on both sides of the borders of spans.
         for first, begin, end in ((0, 0, 4), (4, 0, 2), (4, 2, 4), (8, 0, 3)):
@@ -246,12 +231,12 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
         settings = [(0.13, 0.0), (0.7, 0.01)]
         heads = group(settings, 45, 10, np.float64)
         found = sgd().advance(
-            span(self.x), objective(self.y, scaling, "float64"), heads, last(FOREVER, FOREVER), None
+            span(self.x), objective(self.y, scaling, "float64"), heads, last(FOREVER, FOREVER), 1
         )  # fmt: skip
         self.assertEqual(found.costs.dtype, tf.float64)
         x = (self.x - scaling.shift) * scaling.factor
         for number, setting in enumerate(settings):
-            costs, norms, after = by_numpy(x, self.y, *setting)
+            costs, norms, after = oracle.path(x, self.y, *setting)
             self.assertAllClose(found.costs[:, number], costs, rtol=1e-14)
             self.assertAllClose(found.reports["gradient_norm"][:, number], norms, rtol=1e-13)
             self.assertAllClose(heads.W[number], after[-1][0].T, rtol=0, atol=1e-15)
@@ -267,7 +252,7 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
         heads = group([(0.13, 0.01)], 45, 10)
         heads.W.assign(start[np.newaxis])
         on = objective(self.y, Scaling(shift, np.array(1 / 255)), "bfloat16")
-        cost = sgd().advance(span(images[np.newaxis]), on, heads, last(FOREVER), None).costs[0, 0]
+        cost = sgd().advance(span(images[np.newaxis]), on, heads, last(FOREVER), 1).costs[0, 0]
         # Without a shift images are as they are stored, and W is scaled in their place: bytes are exact.
         factor, exact, y = np.float32(1 / 255), (images - (0 if shift is None else shift)) / 255, self.y[0]
         x = rounded(images) * factor if shift is None else rounded(exact)
@@ -284,135 +269,6 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLess(off(rounded(dz).T @ x).mean(), 1e-7)
         self.assertGreater(off(dz.T @ x).mean(), 3e-6)
         self.assertEqual(off(rounded(dz).T @ exact).mean() < 1e-7, dtype == np.uint8 and shift is None)
-
-
-sums_of = Program(Objective.sums)
-
-
-class InsideTest(tf.test.TestCase, parameterized.TestCase):
-    """Validations inside the program: every second step of eight, on masks of twelve examples."""
-
-    MASKS = np.array([[1] * 12, [0, 1, 1] * 4])
-
-    def setUp(self):
-        super().setUp()
-        self.x, self.y = minibatches.examples(8, 5)
-        self.validation = minibatches.examples(3, 4, seed=4)
-        self.test = minibatches.examples(2, 4, seed=2)
-
-    def inside(self, to_beat, column=(0, 0, 0), figure=0):
-        return Inside(
-            span(self.validation[0]),
-            objective(self.validation[1], weights=self.MASKS),
-            span(self.test[0]),
-            objective(self.test[1]),
-            tf.constant(column, tf.int32),
-            tf.constant(figure),
-            tf.constant(to_beat, tf.float64),
-        )
-
-    def advanced(self, heads, stop, inside, begin=0, end=8):
-        return sgd(2).advance(span(self.x).part(begin, end), objective(self.y), heads, last(*stop), inside)
-
-    def test_as_the_same_run_validated_beside_it(self):
-        settings = [(0.02, 0.0), (0.1, 0.1), (0.5, 0.0)]
-        stop = (FOREVER, FOREVER, 5)
-        heads, beside = group(settings), group(settings)
-        inside = self.inside([np.inf, 0.6, np.inf])
-        best_error, expected = inside.to_beat.numpy(), {}
-        found = self.advanced(heads, stop, inside)
-        for steps in (2, 4, 6, 8):
-            reports = self.advanced(beside, stop, None, steps - 2, steps).reports
-            W, b = tf.convert_to_tensor(beside.W), tf.convert_to_tensor(beside.b)
-            sums = sums_of(inside.of_validation, inside.validation, W, b, inside.column).numpy()
-            test_sums = sums_of(inside.of_test, inside.test, W, b, inside.column).numpy()
-            better = (sums[0] / 12 < best_error) & (steps <= np.array(stop))
-            best_error = np.where(better, sums[0] / 12, best_error)
-            expected |= {head: (W[head], b[head]) for head in np.flatnonzero(better)}
-            row = steps - 1
-            self.assertAllEqual(found.sums[row, 0], sums[0])
-            self.assertAllClose(found.sums[row, 1], sums[1], rtol=1e-6)
-            test_sums = test_sums if better.any() else np.full((2, 3), np.nan)
-            self.assertAllEqual(found.test_sums[row, 0], test_sums[0])
-            self.assertAllClose(found.test_sums[row, 1], test_sums[1], rtol=1e-6)
-            self.assertAllClose(found.norm[row], np.linalg.norm(W.numpy().reshape(3, -1), axis=1), rtol=1e-6)
-            for name in ("cost", "gradient_norm"):
-                self.assertAllClose(found.reports[name][row], reports[name][steps - 1], rtol=1e-6)
-        self.assertAllClose(heads.W, beside.W, rtol=0, atol=1e-7)
-        self.assertAllClose(heads.slots["cost_sum"], beside.slots["cost_sum"], rtol=1e-6)
-        self.assertNotEmpty(expected)
-        for head, (W, b) in expected.items():
-            self.assertAllClose(found.best_W[head], W, rtol=0, atol=1e-7)
-            self.assertAllClose(found.best_b[head], b, rtol=0, atol=1e-7)
-
-    def test_against_numpy_with_masks(self):
-        settings, column = [(0.02, 0.0), (0.1, 0.1), (0.5, 0.0)], (1, 0, 1)
-        found = self.advanced(group(settings), (FOREVER, 4, FOREVER), self.inside([np.inf, np.inf, 0.0], column))
-        x, y = self.validation[0].reshape(12, -1) / 255.0, self.validation[1].ravel()
-        test = self.test[0].reshape(8, -1) / 255.0, self.test[1].ravel()
-        bests = []
-        for head, setting in enumerate(settings):
-            mask, best_error = self.MASKS[column[head]] == 1, np.inf
-            _, _, after = by_numpy(self.x / 255.0, self.y, *setting)
-            for steps in (2, 4, 6, 8):
-                W, b = after[(min(steps, 4) if head == 1 else steps) - 1]
-                wrong, cost = oracle.measure(W, b, x[mask], y[mask])
-                self.assertEqual(found.sums[steps - 1, 0, head].numpy(), wrong)
-                # Sums of 24 products: see above.
-                self.assertAllClose(found.sums[steps - 1, 1, head], cost * mask.sum(), rtol=1e-6)
-                self.assertAllClose(found.norm[steps - 1, head], np.linalg.norm(W), rtol=1e-6)
-                if wrong / mask.sum() < best_error and head < 2 and steps <= (8, 4)[head]:
-                    best_error = wrong / mask.sum()
-                    bests.append((steps, head))
-                    best = W, b
-            if head < 2:
-                self.assertAllClose(found.best_W[head], best[0].T, rtol=0, atol=1e-6)
-                self.assertAllClose(found.best_b[head], best[1], rtol=0, atol=1e-6)
-        tested = {steps for steps, _ in bests}
-        self.assertGreater(len(bests), 2)
-        for steps in (2, 4, 6, 8):
-            for head, setting in enumerate(settings):
-                W, b = by_numpy(self.x / 255.0, self.y, *setting)[2][(min(steps, 4) if head == 1 else steps) - 1]
-                wrong = oracle.measure(W, b, *test)[0] if steps in tested else np.nan
-                self.assertAllEqual(found.test_sums[steps - 1, 0, head], wrong)
-
-    def test_by_costs(self):
-        # The first has no cost yet, the second a smaller one than it will have, the third had one that it falls below.
-        begin = [np.inf, 0.2, 1.05]
-        heads = group([(0.1, 0.0)] * 3)
-        found = self.advanced(heads, (FOREVER,) * 3, self.inside(begin, figure=1))
-        costs = found.sums[1::2, 1].numpy() / 12
-        path = np.minimum.accumulate(np.vstack([begin, costs]))
-        better = costs < path[:-1]
-        self.assertEqual(better.any(axis=0).tolist(), [True, False, True])
-        self.assertFalse(better.all(axis=1).any())
-        self.assertAllEqual(np.isfinite(found.test_sums[1::2, 0]).all(axis=1), better.any(axis=1))
-        for head in (0, 2):
-            steps = 2 * (int(np.flatnonzero(better[:, head])[-1]) + 1)
-            alone = group([(0.1, 0.0)] * 3)
-            self.advanced(alone, (FOREVER,) * 3, None, 0, steps)
-            self.assertAllClose(found.best_W[head], alone.W[head], rtol=0, atol=1e-7)
-
-    def test_a_head_that_has_ended_or_is_as_good_as_ever_is_not_better(self):
-        heads = group([(0.1, 0.0)] * 3)
-        # The first ends before the first validation, the second is known to have ended, the third is as good as ever.
-        found = self.advanced(heads, (1, FOREVER, FOREVER), self.inside([np.inf, -np.inf, 0.5]))
-        self.assertAllEqual(found.sums[1::2, 0, 2], [10, 8, 6, 10])
-        self.assertAllEqual(np.isnan(found.test_sums[1::2]), np.ones((4, 2, 3), bool))
-
-    def test_a_head_that_diverged_in_the_span_is_never_better_afterwards(self):
-        # The losses of a minibatch, about 1e38 each, add up to infinity; then the decay, 0.125 * 8 W, takes all of W
-        # away, and the head trains like any other.
-        settings = [(0.125, 8.0), (0.125, 8.0), (0.125, 8.0)]
-        start = np.zeros((3, 3, 24), np.float32)
-        start[0, 0] = 1e37
-        for first, is_better in ((start, False), (np.zeros_like(start), True)):
-            heads = group(settings)
-            heads.W.assign(first)
-            found = self.advanced(heads, (FOREVER,) * 3, self.inside([np.inf, 0.0, 0.0]))
-            self.assertAllEqual(np.isfinite(found.costs[:, 0]), [is_better] + [True] * 7)
-            self.assertAllLess(found.sums[1::2, 0, 0], 12)
-            self.assertEqual(np.isfinite(found.test_sums[1::2]).any(), is_better)
 
 
 class RunTest(parameterized.TestCase):

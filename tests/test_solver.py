@@ -39,7 +39,7 @@ class Momentum(Solver):
         everything = Sampler(self.examples, self.examples, drop_remainder=False)
         return inputs.training_spans(train, everything, steps=self.steps, period=period, length=1, first=first)
 
-    def advance(self, span, objective, group, last, inside):
+    def advance(self, span, objective, group, last, room):
         return Advance(*_descend(span, objective, group, last))
 
 

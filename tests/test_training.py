@@ -14,7 +14,6 @@ from absl.testing import parameterized
 
 from tests import made, oracle, problems
 from tfpipe import Examples, Splits, TrainConfig
-from tfpipe.compute import cpu
 from tfpipe.compute.device import Device
 from tfpipe.compute.workers import Workers
 from tfpipe.exceptions import ConfigError, DeviceError, DivergedError, WorkdirError
@@ -26,9 +25,11 @@ from tfpipe.training import loop
 from tfpipe.training import report as table
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Parameters
+from tfpipe.training.measurement import Points
+from tfpipe.training.validation import Validation
 
 # Validations beside the training, one at a time, as of large splits.
-BESIDE = loop.Pace(flops_inside=0.0, inside_where_no_core_is_idle=False)
+BESIDE = loop.Pace(span_validations=1)
 
 
 def config(**options):
@@ -442,9 +443,9 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             compacted = loop.train(grid, splits, pace=BESIDE._replace(flops_worth_leaving=1.0))
         self.assertLen(self.leavings(log), times)
         self.assert_compacted(compacted, whole)
-        # Validated inside as long as there is a head for each core, then beside.
-        pace = loop.Pace(flops_inside=0.0, flops_worth_leaving=1.0)
-        with mock.patch.object(cpu, "threads", return_value=2), self.assertLogs("absl", "INFO") as log:
+        # Measured by the core that trains as long as there is a head for each, then beside.
+        pace = loop.Pace(flops_worth_leaving=1.0)
+        with self.assertLogs("absl", "INFO") as log:
             compacted = loop.train(grid, splits, pace=pace, device=Device("/CPU:0", "cpu", programs=2))
         self.assertNotEmpty(self.leavings(log))
         self.assert_compacted(compacted, whole)
@@ -477,13 +478,9 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((1, True), (2, False))
     def test_heads_are_validated_beside_where_a_core_is_left(self, heads, is_beside):
         device = Device("/CPU:0", "cpu", programs=2)
-        pace = loop.Pace(flops_inside=0.0)
-        with (
-            mock.patch.object(cpu, "threads", return_value=2),
-            mock.patch.object(Evaluation, "measure", autospec=True, side_effect=Evaluation.measure) as measure,
-        ):
-            result = loop.train(config(learning_rate=(0.1, 0.2)[:heads]), made.splits(), pace=pace, device=device)
-        self.assertEqual(measure.called, is_beside)
+        with mock.patch.object(Validation, "start", autospec=True, side_effect=Validation.start) as start:
+            result = loop.train(config(learning_rate=(0.1, 0.2)[:heads]), made.splits(), device=device)
+        self.assertEqual(start.called, is_beside)
         self.assertLen(result.history, 5)
 
     def test_training_goes_on_while_the_heads_are_validated(self):
@@ -493,14 +490,14 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         answers = iter(asked)
         following = iter(asked[1:])
         went_on = []
-        measure = Evaluation.measure
+        measured = Points.measured
 
-        def wait_for_the_next_epoch(evaluation, groups):
-            if len(evaluation.labels) == 40:
+        def wait_for_the_next_epoch(points, by):
+            if points.kept.count == 1:  # Not to compile the program.
                 went_on.extend(event.wait(timeout=600) for event in itertools.islice(following, 1))
-            return measure(evaluation, groups)
+            return measured(points, by)
 
-        with mock.patch.object(Evaluation, "measure", wait_for_the_next_epoch):
+        with mock.patch.object(Points, "measured", wait_for_the_next_epoch):
             result = loop.train(
                 config(), splits, should_stop=lambda: next(answers, threading.Event()).set(), pace=BESIDE
             )

@@ -659,7 +659,7 @@ def _epoch(
         length = span_length(period, solver.batch_size, split.bytes_per_image, W.size, SPAN_BYTES, SPAN_FLOPS)
         last = tf.constant([solver.steps], tf.int64)
         for span in solver.spans(split, first=number * period, period=period, length=length):
-            solver.advance(span, objective, group, last, None)
+            solver.advance(span, objective, group, last, 1)
         return group.W[0].numpy().astype(np.float64), group.b[0].numpy().astype(np.float64), period
 
 

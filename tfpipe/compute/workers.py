@@ -39,4 +39,9 @@ class Workers:
 
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         """As the built-in function, but the calls side by side. If one raises, so does this; the others go on."""
-        return [future.result() for future in [self.start(function, *each) for each in zip(*arguments, strict=True)]]
+        return self.start_all(function, *arguments)()
+
+    def start_all(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> Callable[[], list[Any]]:
+        """Begins with what `map` does: the result waits for it."""
+        futures = [self.start(function, *each) for each in zip(*arguments, strict=True)]
+        return lambda: [future.result() for future in futures]

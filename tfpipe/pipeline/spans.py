@@ -83,6 +83,10 @@ class Spans:
         """A span of which no minibatch counts, to compile programs on; None: no minibatch is left."""
         return None if self._span is None else self._span.part(0, 0)
 
+    def prepare(self, steps: int) -> None:
+        """Has what follows so many steps ready."""
+        self._read(steps)
+
     def take(self, steps: int, until: int) -> Span:
         """The minibatches after `steps`, up to `until` steps at most; there must be one."""
         self._read(steps)

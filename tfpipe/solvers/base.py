@@ -33,52 +33,19 @@ class Group(NamedTuple):
     slots: dict[str, tf.Variable]
 
 
-class Inside(NamedTuple):
-    """What a solver needs to validate heads inside its program, where both splits are small.
+class Kept(NamedTuple):
+    """The parameters of H heads after those steps of a span that a validation follows.
 
     Attributes:
-      validation, test: all minibatches of both splits.
-      of_validation, of_test: how heads are measured on them.
-      column: `[H]` int32, the columns of validation rows of the heads.
-      figure: `[]` int32, by which of FIGURES models are chosen.
-      to_beat: `[H]` float64, below which that of a head is better than ever: minus infinity for one that has ended.
+      W: `[V, H, K, D]`, b: `[V, H, K]`: of which the first `count` are made.
+      may_improve: `[V, H]` bool, the heads that did that step, and whose costs in the span were finite until then.
+      count: scalar int32.
     """
 
-    validation: Span
-    of_validation: Objective
-    test: Span
-    of_test: Objective
-    column: tf.Tensor
-    figure: tf.Tensor
-    to_beat: tf.Tensor
-
-    def measure(self, W: tf.Tensor, b: tf.Tensor, may_improve: tf.Tensor, best: Tensors) -> tuple[Tensors, Tensors]:
-        """Measures heads, and tests them if one is better than ever.
-
-        Args:
-          W: `[H, K, D]`, of the heads.
-          b: `[H, K]`, likewise.
-          may_improve: `[H]` bool: those that still train, and have not diverged.
-          best: the figure `[H]` float64, W and b, of each head at its best.
-
-        Returns:
-          `sums`, `test_sums` and `norm` as Advance has them, of this validation; and what is the best now.
-        """
-        to_beat, best_W, best_b = best
-        sums = self.of_validation.sums(self.validation, W, b, self.column)
-        figures = sums / tf.gather(self.of_validation.total, self.column)
-        figure = tf.gather(figures, self.figure)
-        improved = may_improve & tf.math.is_finite(figures[1]) & (figure < to_beat)
-        test_sums = tf.cond(
-            tf.reduce_any(improved),
-            lambda: self.of_test.sums(self.test, W, b, tf.zeros_like(self.column)),
-            lambda: tf.fill([self.of_test.n_figures, b.shape[0]], tf.constant(np.nan, tf.float64)),
-        )
-        norm = tf.norm(tf.cast(W, tf.float64), axis=(1, 2))
-        to_beat = tf.where(improved, figure, to_beat)
-        best_W = tf.where(improved[:, tf.newaxis, tf.newaxis], W, best_W)
-        best_b = tf.where(improved[:, tf.newaxis], b, best_b)
-        return (sums, test_sums, norm), (to_beat, best_W, best_b)
+    W: tf.Tensor
+    b: tf.Tensor
+    may_improve: tf.Tensor
+    count: tf.Tensor
 
 
 class Advance(NamedTuple):
@@ -88,21 +55,12 @@ class Advance(NamedTuple):
       costs: `[T, H]`, the cost that was minimized, before each step, without any penalty. XLA drops assertions, so
         whether a cost is finite is the caller's to look at.
       reports: what the solver reports, by name: `[T, H]`, of which the rows at validations count.
-      sums: `[T, F, H]` float64, see `Objective.sums`, on the validation split; of which the rows at validations count.
-        None if they were not made inside.
-      test_sums: the same on the test split, where a head was better than ever; elsewhere NaN.
-      norm: `[T, H]` float64, the norm of W there.
-      best_W: `[H, K, D]` at the last validation at which a head was better than ever, if there was one.
-      best_b: `[H, K]` likewise.
+      kept: what validations measure; None from a solver that keeps nothing: it is the parameters as they are then.
     """
 
     costs: tf.Tensor
     reports: Mapping[str, tf.Tensor]
-    sums: tf.Tensor | None = None
-    test_sums: tf.Tensor | None = None
-    norm: tf.Tensor | None = None
-    best_W: tf.Tensor | None = None
-    best_b: tf.Tensor | None = None
+    kept: Kept | None = None
 
 
 class Solver(abc.ABC):
@@ -114,7 +72,7 @@ class Solver(abc.ABC):
       name: as the report calls it.
       config: the hyper-parameters, settled: what they leave to the data has its value.
       reports: the names of what it reports of each head at a validation.
-      validates_inside: whether `advance` can validate.
+      keeps: whether `advance` keeps what several validations of a span measure: else a span ends where one is due.
       remarks: lines for the log when a run begins: what was settled, and why.
       settings: what each head is trained with: mappings with the same names, in one order.
       batch_size: B, of its minibatches.
@@ -126,7 +84,7 @@ class Solver(abc.ABC):
 
     name: ClassVar[str]
     reports: ClassVar[Sequence[str]] = ()
-    validates_inside: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
     remarks: Sequence[str] = ()
     config: TrainConfig
     settings: Sequence[Mapping[str, float]]
@@ -145,9 +103,7 @@ class Solver(abc.ABC):
         """The spans from step `first` on, of at most `length` minibatches, which end at multiples of `period` steps."""
 
     @abc.abstractmethod
-    def advance(
-        self, span: Span, objective: Objective, group: Group, last: tf.Tensor, inside: Inside | None
-    ) -> Advance:
+    def advance(self, span: Span, objective: Objective, group: Group, last: tf.Tensor, room: int) -> Advance:
         """Advances the heads of `group` over the minibatches of `span` that count, one step each.
 
         Args:
@@ -155,7 +111,7 @@ class Solver(abc.ABC):
           objective: on the training examples.
           group: whose W, b and slots are updated.
           last: `[H]` int64; after so many steps from the beginning of the run a head stands still.
-          inside: to validate inside the program, if the solver can; else None.
+          room: V of what it keeps, if it does; no span has more validations.
         """
 
     def graph(self, span: Span, objective: Objective, group: Group) -> bytes:

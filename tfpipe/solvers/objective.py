@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.compute import int8
+from tfpipe.compute import cpu, int8
 from tfpipe.compute.programs import padded
 from tfpipe.data.scaling import Scaling
 from tfpipe.model import softmax
@@ -198,8 +198,9 @@ class Objective(NamedTuple):
         """In how many parts a minibatch trains with `n_rows` rows of W."""
         batch_size = span.rows.shape[1]
         is_large = batch_size * span.images.shape[1] * parameter_type(self.arithmetic).size > _LARGEST_WHOLE
-        # Bytes that stay bytes need no parts: 10.7 ms an epoch of MNIST, shuffled 12.1.
-        in_parts = is_large and n_rows <= _MOST_ROWS_IN_PARTS and self.arithmetic != "int8"
+        # Bytes that stay bytes need no parts: 10.7 ms an epoch of MNIST, shuffled 12.1. Nor does what a single thread
+        # takes in order: 12.2 ms, in parts 14.5 (EPYC).
+        in_parts = is_large and n_rows <= _MOST_ROWS_IN_PARTS and self.arithmetic != "int8" and cpu.threads() > 1
         return min(3, batch_size) if in_parts else 1
 
     def _minibatch(

@@ -19,7 +19,7 @@ from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.sampler import Sampler
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers import curvature
-from tfpipe.solvers.base import Advance, Group, Inside, Solver, Tensors
+from tfpipe.solvers.base import Advance, Group, Kept, Solver
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.weights import example_weights
 
@@ -42,7 +42,7 @@ class Sgd(Solver):
     # The mean cost of the minibatches since the last validation; and the norm of the gradient in W of the last of them,
     # weight decay included.
     reports: ClassVar = ("cost", "gradient_norm")
-    validates_inside = True
+    keeps = True
 
     def __init__(self, config: TrainConfig, splits: Splits):
         config = config.settled("sgd")
@@ -119,10 +119,8 @@ class Sgd(Solver):
     def spans(self, train: Resident, *, first: int, period: int, length: int) -> Iterator[Span]:
         return inputs.training_spans(train, self._sampler, steps=self.steps, period=period, length=length, first=first)
 
-    def advance(
-        self, span: Span, objective: Objective, group: Group, last: tf.Tensor, inside: Inside | None
-    ) -> Advance:
-        return _advance(span, objective, group, last, tf.constant(self.frequency, tf.int64), inside)
+    def advance(self, span: Span, objective: Objective, group: Group, last: tf.Tensor, room: int) -> Advance:
+        return _advance(span, objective, group, last, tf.constant(self.frequency, tf.int64), room)
 
     def graph(self, span: Span, objective: Objective, group: Group) -> bytes:
         nothing = tf.zeros(group.b.shape[:1], tf.int64)
@@ -166,22 +164,17 @@ def _step(span: Span, i: tf.Tensor, objective: Objective, group: Group, last: tf
 
 @Program
 def _advance(
-    span: Span, objective: Objective, group: Group, last: tf.Tensor, frequency: tf.Tensor, inside: Inside | None
+    span: Span, objective: Objective, group: Group, last: tf.Tensor, frequency: tf.Tensor, room: int
 ) -> Advance:
     """A step on each minibatch of `span` that counts, up to one validation after the other; see `Solver.advance`."""
     n_heads, dtype = group.b.shape[0], group.W.dtype
-    heads = (dtype, [n_heads])
-    of_validations: list[tuple[tf.DType, list[int]]] = []
-    best: Tensors = ()
-    if inside is not None:
-        figures_of = [one.n_figures for one in (inside.of_validation, inside.of_test)]
-        of_validations = [(tf.float64, shape) for shape in (*([n, n_heads] for n in figures_of), [n_heads])]
-        best = inside.to_beat, tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)
-    costs, *found = (
-        tf.TensorArray(of, size=span.rows.shape[0], element_shape=shape) for of, shape in [heads] * 3 + of_validations
-    )
-
-    numbers = tf.range(span.rows.shape[0])[:, tf.newaxis]
+    length = span.rows.shape[0]
+    costs, *reported = (tf.TensorArray(dtype, size=length, element_shape=[n_heads]) for _ in range(3))
+    kept = [
+        tf.TensorArray(of, size=room, element_shape=shape)
+        for of, shape in ((dtype, group.W.shape), (dtype, group.b.shape), (tf.bool, [n_heads]))
+    ]
+    numbers = tf.range(length)[:, tf.newaxis]
     trains = span.first + tf.cast(numbers, tf.int64) < last
 
     def take(i: tf.Tensor, costs: tf.TensorArray) -> tuple[Any, ...]:
@@ -189,9 +182,14 @@ def _advance(
         return i + 1, costs.write(i, cost), gradient
 
     def interval(
-        begin: tf.Tensor, sound: tf.Tensor, best: Tensors, costs: tf.TensorArray, found: Sequence[tf.TensorArray]
+        begin: tf.Tensor,
+        count: tf.Tensor,
+        sound: tf.Tensor,
+        costs: tf.TensorArray,
+        reported: Sequence[tf.TensorArray],
+        kept: Sequence[tf.TensorArray],
     ) -> tuple[Any, ...]:
-        """The steps up to the next validation, or to the end of the span, and the validation."""
+        """The steps up to the next validation, or to the end of the span."""
         before = span.first + tf.cast(begin, tf.int64)
         end = tf.minimum(begin + tf.cast(frequency - before % frequency, tf.int32), span.end)
         # The last step is taken apart: the norm of its gradient is wanted. At every step it took 7 % of a grid's time.
@@ -207,18 +205,15 @@ def _advance(
         cost_steps = slots["cost_steps"] + tf.math.count_nonzero(counts, axis=0, dtype=tf.float64)
         slots["cost_sum"].assign(tf.where(validates, tf.zeros_like(cost_sum), cost_sum))
         slots["cost_steps"].assign(tf.where(validates, tf.zeros_like(cost_steps), cost_steps))
-        figures: Tensors = (tf.cast(cost_sum / cost_steps, dtype), tf.norm(gradient, axis=(1, 2)))
-        if inside is not None:
-            nothing = tuple(tf.zeros(shape, of) for of, shape in of_validations)
-            W, b = tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b)
-            measured, best = tf.cond(
-                validates, lambda: inside.measure(W, b, sound & (done <= last), best), lambda: (nothing, best)
-            )
-            figures += measured
-        written = [array.write(end - 1, figure) for array, figure in zip(found, figures, strict=True)]
-        return end, sound, best, costs, written
+        figures = tf.cast(cost_sum / cost_steps, dtype), tf.norm(gradient, axis=(1, 2))
+        reported = [array.write(end - 1, figure) for array, figure in zip(reported, figures, strict=True)]
+        # Where none is due, the next one takes its place: so there is room for this one too.
+        now = tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b), sound & (done <= last)
+        kept = [array.write(count, part) for array, part in zip(kept, now, strict=True)]
+        return end, count + tf.cast(validates, tf.int32), sound, costs, reported, kept
 
-    start = (span.begin, tf.ones([n_heads], tf.bool), best, costs, found)
-    *_, best, costs, found = tf.while_loop(lambda i, *_: i < span.end, interval, start)
-    mean, norm, *measured = (array.stack() for array in found)
-    return Advance(costs.stack(), {"cost": mean, "gradient_norm": norm}, *measured, *best[1:])
+    start = (span.begin, tf.constant(0), tf.ones([n_heads], tf.bool), costs, reported, kept)
+    _, count, _, costs, reported, kept = tf.while_loop(lambda i, *_: i < span.end, interval, start)
+    mean, norm = (array.stack() for array in reported)
+    W, b, may_improve = (array.stack() for array in kept)
+    return Advance(costs.stack(), {"cost": mean, "gradient_norm": norm}, Kept(W, b, may_improve, count))

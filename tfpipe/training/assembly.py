@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.compute.programs import between_traces
+from tfpipe.compute.programs import between_traces, padded
 from tfpipe.compute.workers import Workers
 from tfpipe.config import known
 from tfpipe.data import Examples
@@ -26,11 +26,10 @@ from tfpipe.training.plan import Plan
 from tfpipe.training.record import Record
 from tfpipe.training.saving import CheckpointManager
 from tfpipe.training.state import State
-from tfpipe.training.validation import InsideWhen, Validation
+from tfpipe.training.validation import Validation
 
-# So many validations are made in one call at most, with so many bytes of numbers of images: enough that the call, 3 to
-# 7 ms, costs little beside them.
-_MOST_INSIDE, _MOST_BYTES_OF_NUMBERS = 64, 8 << 20
+# Of a span with several validations: bytes of numbers of images, and of the parameters that are kept for them.
+_MOST_BYTES_OF_NUMBERS, _MOST_BYTES_KEPT = 8 << 20, 16 << 20
 
 
 class Parts(NamedTuple):
@@ -68,29 +67,29 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     left_out = plan.left_out
     validation, test = _evaluations(plan, others, left_out, workers)
 
-    may_be_inside = solver.validates_inside and train.is_resident and bool(validation.whole and test.whole)
-    inside = _inside(plan) if may_be_inside else "never"
-    period = solver.frequency * (1 if inside == "never" else _validations_of_a_call(plan))
+    sizes = plan.n_heads, splits.n_out, splits.n_in
+    heads = Heads(solver, plan.column, sizes, left_out, plan.begins, dtype, state, workers)
+    keeps = solver.keeps and train.is_resident and bool(validation.whole and test.whole)
+    room = _validations_of_a_span(plan, heads) if keeps else 1
+    period = solver.frequency * room
     # The spans come after the evaluations: of a page of a mapped file that holds rows of both, the kernel believes what
     # it is told last.
     length = _length(plan, period, solver.batch_size, train.bytes_per_image)
     spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
-    sizes = plan.n_heads, splits.n_out, splits.n_in
-    heads = Heads(solver, plan.column, sizes, left_out, plan.begins, dtype, state, workers)
     steering = Validation(
         validation,
         test,
         frequency=solver.frequency,
         validated=state.validated,
         select=known(plan.config.select),
-        inside=inside,
+        room=padded(room),
         workers=workers,
     )
     saving = (
         CheckpointManager(files, plan.identity, plan.config.checkpoint_every, workers, pace.clock) if files else None
     )
     _describe(plan, heads, state)
-    _compile(plan, spans, objective, heads, steering, test, monitor, workers)
+    _compile(plan, spans, objective, heads, steering, monitor, workers)
     meter = Meter(pace.clock, solver.examples / solver.per_epoch, state.steps, state.seconds)
     record = Record(plan, state, dtype, monitor, meter)
     pictures = Pictures(plan, test, monitor, workers)
@@ -132,12 +131,6 @@ def _length(plan: Plan, minibatches: int, batch_size: int, bytes_per_image: int)
     return span_length(minibatches, batch_size, bytes_per_image, plan.n_parameters, *most)
 
 
-def _inside(plan: Plan) -> InsideWhen:
-    if _flops_of_interval(plan) <= plan.pace.flops_inside:
-        return "always"
-    return "where no core is idle" if plan.pace.inside_where_no_core_is_idle else "never"
-
-
 def _flops_of_interval(plan: Plan) -> float:
     """Of the steps between two validations, and of a validation and a test."""
     solver = plan.solver
@@ -146,13 +139,16 @@ def _flops_of_interval(plan: Plan) -> float:
     return (4 * examples + 2 * measured) * plan.n_parameters
 
 
-def _validations_of_a_call(plan: Plan) -> int:
-    """How many validations one call of the training's program makes at most."""
+def _validations_of_a_span(plan: Plan, heads: Heads) -> int:
+    """How many validations a span has at most."""
     solver, pace = plan.solver, plan.pace
-    most_bytes, minibatches = min(pace.span_bytes, _MOST_BYTES_OF_NUMBERS), _MOST_INSIDE * solver.frequency
-    length = span_length(minibatches, solver.batch_size, 0, plan.n_parameters, most_bytes, pace.span_flops)
-    by_size = length // solver.frequency
-    return max(1, min(_MOST_INSIDE, int(pace.span_flops / _flops_of_interval(plan)), by_size))
+    # Beside the validations of the last span nothing trains any more.
+    most_flops = pace.span_flops if heads.fill_cores else pace.span_flops / 10
+    most_bytes, minibatches = min(pace.span_bytes, _MOST_BYTES_OF_NUMBERS), pace.span_validations * solver.frequency
+    length = span_length(minibatches, solver.batch_size, 0, plan.n_parameters, most_bytes, most_flops)
+    by_time = int(most_flops / _flops_of_interval(plan))
+    by_memory = _MOST_BYTES_KEPT // (parameter_type(plan.arithmetic).size * plan.n_parameters)
+    return max(1, min(pace.span_validations, length // solver.frequency, by_time, by_memory))
 
 
 def _describe(plan: Plan, heads: Heads, state: State) -> None:
@@ -181,7 +177,6 @@ def _compile(
     objective: Objective,
     heads: Heads,
     validation: Validation,
-    test: Evaluation,
     monitor: Monitor,
     workers: Workers,
 ) -> None:
@@ -192,11 +187,9 @@ def _compile(
         return
     # Side by side: the tutorial's run is ready after 1.5 s, and after 2.2 if one is made after the other.
     programs = [
-        workers.start(heads.compile, nothing, objective, inside := validation.inside(heads, np.zeros(len(heads)))),
+        workers.start(heads.compile, nothing, objective, validation.room),
+        workers.start(validation.compile, heads),
     ]
-    if not inside:
-        groups = heads.parameters()
-        programs += [workers.start(test.compile, groups), workers.start(validation.compile, groups)]
     monitor.started(Started(plan.flags, plan.data, lambda: heads.graph(nothing, objective)))
     with between_traces():
         monitor.prepare()

@@ -5,19 +5,20 @@ the threads of one program meet after each product. 64 heads on MNIST, two cores
 two groups, 300 in one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.compute import cpu
 from tfpipe.compute.programs import padded
 from tfpipe.compute.workers import Workers
 from tfpipe.pipeline.spans import Span
-from tfpipe.solvers.base import Advance, Group, Inside, Solver
+from tfpipe.solvers.base import Advance, Group, Kept, Solver
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.problem import FAR_BELOW
+from tfpipe.training.measurement import Findings, Measurement, Points, Stretch
+from tfpipe.training.measurement import joined as joined_findings
 from tfpipe.training.state import State
 
 
@@ -102,12 +103,9 @@ class Heads:
 
     @property
     def fill_cores(self) -> bool:
-        """Whether every core trains some of them, and none is left to validate beside.
-
-        Not where the programs share one thread: validating inside they would take turns, see `wants_one_thread`.
-        """
+        """Whether every core trains some of them, and none is left to validate beside."""
         device = self._workers.device
-        return not device.is_gpu and self.n_groups == device.programs <= cpu.threads()
+        return not device.is_gpu and self.n_groups == device.programs
 
     @property
     def column(self) -> np.ndarray:
@@ -130,43 +128,71 @@ class Heads:
         }
         return {"numbers": self.numbers, "reports": self.reports, "W": W, "b": b, "slots": slots}
 
-    def advance(self, span: Span, objective: Objective, last: np.ndarray, inside: Inside | None) -> Advance:
-        """Advances all heads over `span`, each to its `last` step, `[h]`: see Solver.
+    def advance(
+        self, span: Span, objective: Objective, last: np.ndarray, room: int, by: Measurement | None = None
+    ) -> Callable[[], Stretch]:
+        """Has all heads advanced over `span`, each to its `last` step, `[h]`, beside what follows: see Solver.
+
+        Args:
+          span: see there.
+          objective: likewise.
+          last: likewise.
+          room: V, of which the span has as many validations at most.
+          by: measures each group as soon as it is there; None: nothing is measured.
 
         Returns:
-          What was found in the steps that count, as arrays, of all heads in their order.
+          What waits for the end; to be called before anything else is asked of the heads.
         """
-        found = self._advance(span, objective, last, inside)
-        steps = slice(int(span.begin), int(span.end))
+        under_way = self._advance(span, objective, last, room, by)
+        begin, end = int(span.begin), int(span.end)
 
-        def rows(parts: Sequence[tf.Tensor | None]) -> Any:
-            return None if parts[0] is None else _of_all(parts, self._places, axis=-1)[steps]
+        def rows(parts: Sequence[tf.Tensor]) -> np.ndarray:
+            return _of_all(parts, self._places, axis=-1)[begin:end]
 
-        reports = {name: rows([one.reports[name] for one in found]) for name in self._solver.reports}
-        self.reports = {name: array[-1] for name, array in reports.items()}
-        best = [] if inside is None else [
-            _of_all([getattr(one, name) for one in found], self._places) for name in ("best_W", "best_b")
-        ]  # fmt: skip
-        figures = (rows([getattr(one, name) for one in found]) for name in ("sums", "test_sums", "norm"))
-        return Advance(rows([one.costs for one in found]), reports, *figures, *best)
+        def wait() -> Stretch:
+            found = under_way()
+            reports = {name: rows([one.reports[name] for one, _, _ in found]) for name in self._solver.reports}
+            self.reports = {name: array[-1] for name, array in reports.items()}
+            points = [own for _, own, _ in found]
+            findings = [one for *_, one in found if one is not None]
+            return Stretch(
+                int(span.first) + begin,
+                self.numbers,
+                self.column,
+                rows([one.costs for one, _, _ in found]),
+                reports,
+                points,
+                joined_findings(points, findings) if findings else None,
+            )
 
-    def _advance(self, span: Span, objective: Objective, last: np.ndarray, inside: Inside | None) -> list[Advance]:
-        def run(group: Group, places: np.ndarray) -> Advance:
-            # Who fills up does no step, and is never better.
-            room = (0, len(group.column) - len(places))
-            stop = tf.constant(np.pad(last[places], room))
-            if inside is None:
-                return self._solver.advance(span, objective, group, stop, None)
-            to_beat = tf.constant(np.pad(inside.to_beat[places], room))
-            column = tf.constant(np.pad(inside.column[places], room))
-            own = inside._replace(to_beat=to_beat, column=column)
-            return self._solver.advance(span, objective, group, stop, own)
+        return wait
 
-        return self._workers.map(run, self._groups, self._places)
+    def _advance(
+        self, span: Span, objective: Objective, last: np.ndarray, room: int, by: Measurement | None
+    ) -> Callable[[], list[tuple[Advance, Points, Findings | None]]]:
+        def run(group: Group, places: np.ndarray) -> tuple[Advance, Points, Findings | None]:
+            # Who fills up does no step.
+            stop = tf.constant(np.pad(last[places], (0, len(group.column) - len(places))))
+            advance = self._solver.advance(span, objective, group, stop, room)
+            kept = _as_it_is(group, room) if advance.kept is None else advance.kept
+            points = Points(kept, group.column, places)
+            return advance, points, None if by is None else points.measured(by)
 
-    def compile(self, nothing: Span, objective: Objective, inside: Inside | None) -> None:
+        return self._workers.start_all(run, self._groups, self._places)
+
+    def now(self, steps: int, room: int) -> Stretch:
+        """No step, after so many, and the heads as they are: to be measured."""
+        points = [
+            Points(_as_it_is(group, room), group.column, places)
+            for group, places in zip(self._groups, self._places, strict=True)
+        ]
+        reports = {name: array[np.newaxis] for name, array in self.reports.items()}
+        nothing = np.zeros((0, len(self)))
+        return Stretch(steps, self.numbers, self.column, nothing, reports, points, None)
+
+    def compile(self, nothing: Span, objective: Objective, room: int) -> None:
         """Has the programs made that `advance` needs, on a span of which no minibatch counts."""
-        self._advance(nothing, objective, np.zeros(len(self), np.int64), inside)
+        self._advance(nothing, objective, np.zeros(len(self), np.int64), room, None)()
 
     def graph(self, nothing: Span, objective: Objective) -> bytes:
         """TensorFlow's graph of one step; see Solver."""
@@ -178,6 +204,12 @@ class Heads:
         arrays = {"W": kept["W"], "b": kept["b"], **kept["slots"]}
         reports = {name: array[places] for name, array in self.reports.items()}
         self._begin(self.numbers[places], reports, {name: array[places] for name, array in arrays.items()})
+
+
+def _as_it_is(group: Group, room: int) -> Kept:
+    """What a single validation measures of a group: it holds `room` of them, so that programs for many serve."""
+    W, b = (tf.repeat(part[tf.newaxis], room, axis=0) for part in (group.W, group.b))
+    return Kept(W, b, tf.ones([room, len(group.column)], tf.bool), tf.constant(1))
 
 
 def _of_all(parts: Sequence[tf.Tensor | tf.Variable], places: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:

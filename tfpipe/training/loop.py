@@ -1,7 +1,6 @@
 """A training run, from top to bottom: as in the Theano tutorial, for one head or for many of them."""
 
 import functools
-import math
 import pathlib
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ from tfpipe.training import coefficients, report, run_report
 from tfpipe.training.assembly import Parts, assembled
 from tfpipe.training.certificate import certificate
 from tfpipe.training.interrupts import asked_to_stop
+from tfpipe.training.measurement import Stretch
 from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.result import Result, in_workdir
 from tfpipe.training.run_warnings import warnings
@@ -124,14 +124,11 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
         parts = assembled(plan, files, state, monitor, workers)
         validation, record, saving = parts.validation, parts.record, parts.saving
         steps = state.steps
-        while True:
-            # Here, before a validation, the state is saved: to go on from it does what is done here, and nothing else.
-            if interrupted := should_stop():
-                break
-            if validation.is_due(steps):
-                _start_validation(parts, steps)
+        if validation.is_due(steps):  # After the last step of the state.
+            _measure(parts, parts.heads.now(steps, validation.room))
+        while not (interrupted := should_stop()):
             if not record.is_certain(steps, validation.following(steps)):
-                _take_validation(parts)  # It may prolong the patience of a head, or else the run is over.
+                _take_measured(parts)  # It may prolong the patience of a head, or else the run is over.
             if steps == solver.steps or record.patience.over(steps):
                 break
             steps = _advance(parts, steps)
@@ -142,39 +139,44 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
         return _finish(plan, parts, monitor, steps, files, interrupted=interrupted)
 
 
-def _start_validation(parts: Parts, steps: int) -> None:
-    """Has the heads validated as they are, beside what follows."""
-    to_beat = parts.record.to_beat(parts.heads.numbers, steps)
-    parts.validation.start(steps, parts.heads, to_beat, parts.meter.lap("validation", steps))
+def _measure(parts: Parts, stretch: Stretch) -> None:
+    """Has a stretch measured, beside what follows."""
+    to_beat = parts.record.to_beat(stretch.numbers, stretch.before + 1)
+    parts.validation.start(stretch, to_beat, parts.meter.lap("validation", stretch.done))
 
 
-def _take_validation(parts: Parts) -> None:
-    """Takes in what the validation that is under way finds, if there is one."""
-    if found := parts.validation.wait():
-        parts.record.take_validation(found)
+def _take_measured(parts: Parts) -> None:
+    """Takes in the stretch that is being measured, if there is one."""
+    if under_way := parts.validation.wait():
+        parts.record.take_stretch(*under_way)
 
 
 def _advance(parts: Parts, steps: int) -> int:
-    """Trains the next span, as far as it is known which heads go on, and takes in what was found: the steps done."""
+    """Trains the next span, as far as it is known which heads go on: the steps done."""
     heads, validation, record, patience = parts.heads, parts.validation, parts.record, parts.record.patience
-    following = validation.following(steps)
-    until = patience.certain(steps, following)
-    numbers, column, begin = heads.numbers, heads.column, parts.meter.seconds
-    inside = validation.inside(heads, record.to_beat(numbers, steps + 1))
-    span = parts.spans.take(steps, until if inside else min(until, following))
-    found = heads.advance(span, parts.objective, patience.allowed[numbers], inside)
-    _take_validation(parts)  # It may find that a head had diverged which this span took along.
-    done = steps + len(found.costs)
-    speed = parts.meter.lap("validation", done) if inside else math.nan
-    measured = validation.take_inside(numbers, column, steps, found, speed)
-    record.take_span(steps, numbers, found.costs, measured, begin)
-    if (remain := record.worth_going_on_with(numbers, done)) is not None:
+    until = patience.certain(steps, validation.following(steps))
+    numbers = heads.numbers
+    in_turn = validation.by(record.to_beat(numbers, steps + 1)) if heads.fill_cores else None
+    span = parts.spans.take(steps, until)
+    wait = heads.advance(span, parts.objective, patience.allowed[numbers], validation.room, in_turn)
+    _take_measured(parts)  # It may find that a head had diverged which this span takes along.
+    parts.spans.prepare(int(span.first) + int(span.end))
+    stretch = wait()
+    if not validation.due(stretch):
+        record.take_stretch(stretch, [])
+    elif stretch.findings is None:
+        _measure(parts, stretch)
+    else:
+        speed = parts.meter.lap("validation", stretch.done)
+        record.take_stretch(stretch, validation.in_turn(stretch, speed))
+    if (remain := record.worth_going_on_with(numbers, stretch.done)) is not None:
         heads.leave_only(remain)
-    return done
+    return stretch.done
 
 
 def _state(parts: Parts, monitor: Monitor, steps: int, *, finished: bool = False) -> State:
-    """What the run is now, and stays when training goes on."""
+    """What the run is now, and stays when training goes on: after the validations so far."""
+    _take_measured(parts)
     return State(
         steps,
         parts.validation.validated,
@@ -192,15 +194,10 @@ def _finish(
 ) -> Result:
     """Saves the last state and the selected head, and reports on all heads."""
     record, saving = parts.record, parts.saving
-    if interrupted:
-        if saving:
-            saving.save_last_state(_state(parts, monitor, steps))
-        if parts.validation.is_due(steps):  # Not of the state: it will be made again, and the same.
-            _start_validation(parts, steps)
-    _take_validation(parts)
+    _take_measured(parts)
     seconds = parts.meter.seconds
-    if saving and not interrupted:
-        saving.save_last_state(_state(parts, monitor, steps, finished=True))
+    if saving:
+        saving.save_last_state(_state(parts, monitor, steps, finished=not interrupted))
     parts.pictures.wait()
     model = selected = distance = test = None
     if (leader := record.leader) is not None:

@@ -11,6 +11,7 @@ from tfpipe.log import log
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.monitor import Monitor, Trained, Validated, warn
 from tfpipe.training.best import Best
+from tfpipe.training.measurement import Stretch
 from tfpipe.training.meter import Meter
 from tfpipe.training.patience import Patience
 from tfpipe.training.plan import Plan
@@ -97,41 +98,27 @@ class Record:
         log.info("%d of %d heads have stopped: the others go on without them", (~remain).sum(), len(remain))
         return np.flatnonzero(remain)
 
-    def take_validation(self, found: Measured) -> None:
-        """Takes in one that was made beside the training."""
-        self._tell_validated([self._validated(found, self._meter.seconds)])
-
-    def take_span(
-        self, before: int, numbers: np.ndarray, costs: np.ndarray, found: Sequence[Measured], begin: float
-    ) -> None:
-        """Takes in a span and the validations inside it, in the order in which all that happened.
-
-        Args:
-          before: how many steps were done before it.
-          numbers: `[h]`, the heads that trained.
-          costs: `[steps, h]`, of each step.
-          found: the validations.
-          begin: when it began, in seconds of the loop.
-        """
-        taken, events = 0, []
+    def take_stretch(self, stretch: Stretch, found: Sequence[Measured]) -> None:
+        """Takes in a stretch and the validations that were due in it, in the order in which all that happened."""
+        before, numbers, costs = stretch.before, stretch.numbers, stretch.costs
+        begin = self.history[-1].seconds if self.history else 0.0
         share = (self._meter.seconds - begin) / max(1, len(found))
+        taken, events = 0, []
         for number, one in enumerate(found, start=1):
             self._take_costs(before + taken, numbers, costs[taken : one.steps - before])
             taken = one.steps - before
             events.append(self._validated(one, begin + number * share))
         self._take_costs(before + taken, numbers, costs[taken:])
         if events:
-            self._tell_validated(events)
-        self._tell_trained(before, numbers, costs)
+            self.history += events
+            self._monitor.validated(events)
+        if len(costs):
+            self._tell_trained(before, numbers, costs)
 
     def _take_costs(self, before: int, numbers: np.ndarray, costs: np.ndarray) -> None:
         """Stops the heads that diverged in the steps after `before`, by their costs `[steps, h]`."""
         done = np.arange(before + 1, before + 1 + len(costs))[:, np.newaxis]
         self._stop_diverged(before, numbers, (done <= self.patience.allowed[numbers]) & ~np.isfinite(costs))
-
-    def _tell_validated(self, events: list[Validated]) -> None:
-        self.history += events
-        self._monitor.validated(events)
 
     def _validated(self, found: Measured, seconds: float) -> Validated:
         patience, steps, numbers = self.patience, found.steps, found.numbers

@@ -1,18 +1,18 @@
-"""The validation of the heads, which steers a run: inside the solver's program, or beside the training."""
+"""The validation of the heads, which steers a run: in turn with the training, or beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from tfpipe.compute.workers import Workers
-from tfpipe.solvers.base import Advance, Inside
 from tfpipe.solvers.objective import FIGURES
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Heads, Parameters, joined
-
-InsideWhen = Literal["always", "where no core is idle", "never"]
+from tfpipe.training.measurement import Findings, Measurement, Stretch
+from tfpipe.training.measurement import joined as joined_findings
 
 
 class Measured(NamedTuple):
@@ -48,19 +48,21 @@ class Measured(NamedTuple):
 class Validation:
     """Measures the heads on the validation split, and those that are better than ever on the test split.
 
-    Small splits are measured inside the solver's program, many times in one call; so are others where every core
-    trains. Else they are measured beside the training of the next span, which need not wait for what is found as long
-    as patience lasts. A core that trains and one that validates leave each other in peace, but a call for each takes
-    3 to 7 ms beyond. Milliseconds an epoch on two cores of an AMD EPYC, validated, beside and inside: 40,000 images,
-    one head 19.4 and 12.1; 20,000, one head 11.9 and 6.1; 5,000, 4 heads 10.2 and 3.5; the digits, 6 heads 5.2 and 0.4.
+    Where every core trains heads, each measures its own when it has trained them. Else a core that is idle measures
+    them, beside the training of the next span, which need not wait for what is found as long as patience lasts.
+    Splits that memory cannot hold are measured beside, one validation at a time.
 
     Args:
       validation, test: both splits.
       frequency: steps between two validations.
       validated: after how many steps the last one was made.
       select: the figure by which models are chosen, one of FIGURES.
-      inside: when the solver's program validates.
+      room: how many validations a span has at most.
       workers: who measure beside.
+
+    Attributes:
+      room: likewise.
+      validated: likewise, by those that were taken in.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Validation:
         frequency: int,
         validated: int,
         select: str,
-        inside: InsideWhen,
+        room: int,
         workers: Workers,
     ):
         self._validation = validation
@@ -79,13 +81,19 @@ class Validation:
         self._frequency = frequency
         self._figure = FIGURES.index(select)
         self._workers = workers
-        self._under_way: Future[Measured] | None = None
-        self._inside = inside
+        self._under_way: tuple[Stretch, Future[list[Measured]]] | None = None
+        self.room = room
         self.validated = validated
 
-    def compile(self, groups: Sequence[Parameters]) -> None:
-        """Has the programs made that measure such groups."""
-        self._validation.compile(groups)
+    def compile(self, heads: Heads) -> None:
+        """Has the programs made that measure such heads."""
+        nothing, by = heads.now(0, self.room), self.by(np.zeros(len(heads)))
+        if by is None:
+            self._workers.map(lambda split: split.compile(_parameters(nothing)), (self._validation, self._test))
+            return
+        for points in nothing.points:
+            kept = points.kept._replace(count=tf.constant(0))
+            points._replace(kept=kept).measured(by)
 
     def following(self, steps: int) -> int:
         """After how many steps the next one is due, if so many are done."""
@@ -95,63 +103,78 @@ class Validation:
         """Whether one follows the last of `steps`, and has not been made."""
         return steps % self._frequency == 0 and self.validated < steps
 
-    def start(self, steps: int, heads: Heads, to_beat: np.ndarray, examples_per_second: float) -> None:
-        """Has the heads measured in the background, and tested if the figure of one is below its `to_beat`, `[h]`."""
-        self.validated = steps
-        numbers, reports, parameters = heads.numbers, heads.reports, heads.parameters()
-
-        def measure() -> Measured:
-            W, b = joined(parameters)
-            norm = np.linalg.norm(W.astype(np.float64).reshape(len(W), -1), axis=1)
-            figures = self._validation.measure(parameters)
-            test_error = np.full(len(W), np.nan)
-            if (figures[self._figure] < to_beat).any():
-                test_error, _ = self._test.measure(parameters)
-            return Measured(steps, numbers, examples_per_second, reports, test_error, norm, W, b, *figures)
-
-        self._under_way = self._workers.start(measure)
-
-    def wait(self) -> Measured | None:
-        """What the one that is under way finds, if there is one: waits for it."""
-        under_way, self._under_way = self._under_way, None
-        return under_way.result() if under_way else None
-
-    def inside(self, heads: Heads, to_beat: np.ndarray) -> Inside | None:
-        """What it takes to validate heads inside the program, see Inside; None: they are validated beside."""
-        is_inside = self._inside == "always" or (self._inside == "where no core is idle" and heads.fill_cores)
+    def by(self, to_beat: np.ndarray) -> Measurement | None:
+        """How to measure heads whose figure is to be below `to_beat`, `[h]`; None: a split is measured span by span."""
         validation, test = self._validation, self._test
-        if not is_inside or validation.whole is None or test.whole is None:
+        if validation.whole is None or test.whole is None:
             return None
         own = validation.whole, validation.objective, test.whole, test.objective
-        return Inside(*own, heads.column, np.array(self._figure, np.int32), to_beat)
+        return Measurement(*own, tf.constant(self._figure), to_beat)
 
-    def take_inside(
-        self, numbers: np.ndarray, column: np.ndarray, first: int, advance: Advance, examples_per_second: float
-    ) -> list[Measured]:
-        """What the program found while it advanced these heads, one validation after the other.
+    def start(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> None:
+        """Has a stretch measured in the background."""
+        by = self.by(to_beat)
 
-        Args:
-          numbers: `[h]`, which heads.
-          column: `[h]`, the column of weights of each.
-          first: how many steps were done before.
-          advance: over the steps that follow, all of which count.
-          examples_per_second: that were trained.
-        """
-        if advance.sums is None:
-            return []
-        assert advance.test_sums is not None
-        assert advance.norm is not None
-        measured = []
-        for row in range(self.following(first) - first - 1, len(advance.costs), self._frequency):
-            figures = self._validation.figures(advance.sums[row], column)
-            test_error, _ = self._test.figures(advance.test_sums[row], column)
-            reports = {name: array[row] for name, array in advance.reports.items()}
-            measured.append(
-                Measured(
-                    first + row + 1, numbers, examples_per_second, reports, test_error, advance.norm[row],
-                    advance.best_W, advance.best_b, *figures,
-                )
-            )  # fmt: skip
-        if measured:
-            self.validated = measured[-1].steps
+        def measure() -> list[Measured]:
+            if by is None:
+                return self._by_spans(stretch, to_beat, examples_per_second)
+            findings = joined_findings(stretch.points, [points.measured(by) for points in stretch.points])
+            return self._found(stretch, findings, examples_per_second)
+
+        self._under_way = stretch, self._workers.start(measure)
+
+    def wait(self) -> tuple[Stretch, list[Measured]] | None:
+        """The stretch that is being measured, if there is one, and what is found: waits for it."""
+        if self._under_way is None:
+            return None
+        (stretch, future), self._under_way = self._under_way, None
+        measured = future.result()
+        self.validated = measured[-1].steps
+        return stretch, measured
+
+    def in_turn(self, stretch: Stretch, examples_per_second: float) -> list[Measured]:
+        """The validations of a stretch that was measured where it was trained."""
+        assert stretch.findings is not None
+        measured = self._found(stretch, stretch.findings, examples_per_second)
+        self.validated = measured[-1].steps
         return measured
+
+    def _found(self, stretch: Stretch, findings: Findings, examples_per_second: float) -> list[Measured]:
+        """The validations of a stretch, in their order, by what was found where they were due."""
+        return [
+            Measured(
+                steps,
+                stretch.numbers,
+                examples_per_second,
+                stretch.reported(steps),
+                self._test.figures(findings.test_sums[number], stretch.column)[0],
+                findings.norm[number],
+                findings.best_W,
+                findings.best_b,
+                *self._validation.figures(findings.sums[number], stretch.column),
+            )
+            for number, steps in enumerate(self.due(stretch))
+        ]
+
+    def due(self, stretch: Stretch) -> range:
+        """After how many steps validations of a stretch are due."""
+        first = stretch.before + min(1, len(stretch.costs))
+        return range(-(-first // self._frequency) * self._frequency, stretch.done + 1, self._frequency)
+
+    def _by_spans(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> list[Measured]:
+        """As `_found`, of the one that is due at the end of a stretch."""
+        parameters = _parameters(stretch)
+        W, b = joined(parameters)
+        norm = np.linalg.norm(W.astype(np.float64).reshape(len(W), -1), axis=1)
+        figures, test_error = self._validation.measure(parameters), np.full(len(W), np.nan)
+        if (figures[self._figure] < to_beat).any():
+            test_error, _ = self._test.measure(parameters)
+        numbers, reports = stretch.numbers, stretch.reported(stretch.done)
+        return [Measured(stretch.done, numbers, examples_per_second, reports, test_error, norm, W, b, *figures)]
+
+
+def _parameters(stretch: Stretch) -> list[Parameters]:
+    """Of each group, where the first validation of a stretch is due."""
+    return [
+        Parameters(points.kept.W[0], points.kept.b[0], points.column, len(points.places)) for points in stretch.points
+    ]
