@@ -59,6 +59,7 @@ CONTESTANTS = {
     "scikit-learn SGDClassifier": Contestant(("with_scikit_learn.py", "sgd"), "sklearn", tolerance=None),
     "floor": Contestant(("floor.py", "float32"), "tensorflow", tolerance=None),
     "floor, from bytes": Contestant(("floor.py", "bytes"), "tensorflow", tolerance=None),
+    "floor, from bytes, one thread": Contestant(("floor.py", "whole"), "tensorflow", tolerance=None),
     "floor, in integers": Contestant(("floor.py", "integers"), "tensorflow", tolerance=None),
 }
 

@@ -3,10 +3,22 @@
 import numpy as np
 
 from tfpipe.data import groups as groups_
+from tfpipe.data.examples import Splits
 from tfpipe.exceptions import DataError
 
 # Another draw than those of splits and of orders of the training examples.
 _DRAW_OF_FOLDS = (1 << 32) + 1
+# Of fewer rows a validation split would tell too little.
+_FEW_ROWS, _FOLDS = 10_000, 5
+
+
+def by_default(splits: Splits) -> int:
+    """How many folds choose where nobody says; 0: the validation split does, if it was asked for or has many rows."""
+    asked = splits.config is None or splits.config.validation_split is not None or "validation" not in splits.taken
+    if asked or len(splits.train) + len(splits.validation) >= _FEW_ROWS:
+        return 0
+    parts = splits.train, splits.validation
+    return min(_FOLDS, sum(len(part) if part.groups is None else len(np.unique(part.groups)) for part in parts))
 
 
 def folds(labels: np.ndarray, n_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:

@@ -55,7 +55,7 @@ class Advance(NamedTuple):
       costs: `[T, H]`, the cost that was minimized, before each step, without any penalty. XLA drops assertions, so
         whether a cost is finite is the caller's to look at.
       reports: what the solver reports, by name: `[T, H]`, of which the rows at validations count.
-      kept: what validations measure; None from a solver that keeps nothing: it is the parameters as they are then.
+      kept: what validations measure; None where a single one follows the span: it is the parameters as they are then.
     """
 
     costs: tf.Tensor
@@ -111,7 +111,7 @@ class Solver(abc.ABC):
           objective: on the training examples.
           group: whose W, b and slots are updated.
           last: `[H]` int64; after so many steps from the beginning of the run a head stands still.
-          room: V of what it keeps, if it does; no span has more validations.
+          room: V of what it keeps, if it does; no span has more validations, and a single one comes at its end.
         """
 
     def graph(self, span: Span, objective: Objective, group: Group) -> bytes:

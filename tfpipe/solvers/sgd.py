@@ -170,10 +170,8 @@ def _advance(
     n_heads, dtype = group.b.shape[0], group.W.dtype
     length = span.rows.shape[0]
     costs, *reported = (tf.TensorArray(dtype, size=length, element_shape=[n_heads]) for _ in range(3))
-    kept = [
-        tf.TensorArray(of, size=room, element_shape=shape)
-        for of, shape in ((dtype, group.W.shape), (dtype, group.b.shape), (tf.bool, [n_heads]))
-    ]
+    of_kept = (dtype, group.W.shape), (dtype, group.b.shape), (tf.bool, [n_heads])
+    kept = [tf.TensorArray(of, size=room, element_shape=shape) for of, shape in of_kept] if room > 1 else []
     numbers = tf.range(length)[:, tf.newaxis]
     trains = span.first + tf.cast(numbers, tf.int64) < last
 
@@ -209,11 +207,11 @@ def _advance(
         reported = [array.write(end - 1, figure) for array, figure in zip(reported, figures, strict=True)]
         # Where none is due, the next one takes its place: so there is room for this one too.
         now = tf.convert_to_tensor(group.W), tf.convert_to_tensor(group.b), sound & (done <= last)
-        kept = [array.write(count, part) for array, part in zip(kept, now, strict=True)]
+        kept = [array.write(count, part) for array, part in zip(kept, now, strict=False)]
         return end, count + tf.cast(validates, tf.int32), sound, costs, reported, kept
 
     start = (span.begin, tf.constant(0), tf.ones([n_heads], tf.bool), costs, reported, kept)
     _, count, _, costs, reported, kept = tf.while_loop(lambda i, *_: i < span.end, interval, start)
     mean, norm = (array.stack() for array in reported)
-    W, b, may_improve = (array.stack() for array in kept)
-    return Advance(costs.stack(), {"cost": mean, "gradient_norm": norm}, Kept(W, b, may_improve, count))
+    points = Kept(*[array.stack() for array in kept], count) if kept else None  # type: ignore[call-arg]
+    return Advance(costs.stack(), {"cost": mean, "gradient_norm": norm}, points)

@@ -66,15 +66,15 @@ class Sizes(NamedTuple):
         return cls(sum(map(len, parts)), len(splits.test), splits.n_in, splits.n_out, copied, travelling)
 
     @classmethod
-    def of_search(cls, splits: Splits, *, joins: bool, in_span: bool) -> "Sizes":
+    def of_search(cls, splits: Splits, *, joins: bool, in_span: bool, drawn: float = 0.0) -> "Sizes":
         """Those of a data set, as a search takes it.
 
-        What it `joins` to fit it again is copied, and once more where TensorFlow takes it.
+        What it `joins` to fit it again, and a share of the rows that is `drawn`, is copied, and once more where
+        TensorFlow takes it.
         """
         parts = [part for part in (splits.train, splits.validation) if len(part)]
-        copied = 0
-        if joins and parts[0].stored is not parts[-1].stored:
-            copied = 2 * sum(len(part) * part.stored[0].nbytes for part in parts)
+        joins &= parts[0].stored is not parts[-1].stored
+        copied = int(2 * (joins + drawn) * sum(len(part) * part.stored[0].nbytes for part in parts))
         own = cls.of(splits)
         return own._replace(copied=own.copied + copied, in_span=in_span)
 

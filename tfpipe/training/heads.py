@@ -208,7 +208,8 @@ class Heads:
 
 def _as_it_is(group: Group, room: int) -> Kept:
     """What a single validation measures of a group: it holds `room` of them, so that programs for many serve."""
-    W, b = (tf.repeat(part[tf.newaxis], room, axis=0) for part in (group.W, group.b))
+    # Where there is one it is no copy.
+    W, b = (tf.repeat(part, room, axis=0) if room > 1 else part for part in (group.W[tf.newaxis], group.b[tf.newaxis]))
     return Kept(W, b, tf.ones([room, len(group.column)], tf.bool), tf.constant(1))
 
 

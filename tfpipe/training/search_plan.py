@@ -9,8 +9,7 @@ import numpy as np
 
 from tfpipe.compute.device import Device
 from tfpipe.config import TrainConfig, flag_value, known
-from tfpipe.data import Examples, Splits
-from tfpipe.data.folds import folds
+from tfpipe.data import Examples, Splits, folds
 from tfpipe.exceptions import ConfigError
 from tfpipe.memory import total_memory
 from tfpipe.pipeline import residency
@@ -24,8 +23,6 @@ from tfpipe.training.identity import RunIdentity, of_weights
 from tfpipe.training.plan import Pace, flagfile, machine, taken
 from tfpipe.training.warm_start import WarmStart
 
-# Of fewer rows a validation split would tell too little.
-_FEW_ROWS, _FOLDS = 10_000, 5
 # Values of the path that are tried side by side.
 _MOST_AT_ONCE = 4
 # Values of a path are found to this many times the tolerance: the one that is taken is found anew.
@@ -72,14 +69,14 @@ class SearchPlan(NamedTuple):
         config = config.settled("lbfgs")
         if config.precision in ("bfloat16", "screen"):
             raise ConfigError("precision", config.precision, "goes with solver=sgd; lbfgs takes float32 or float64")
-        n_folds = _n_folds(config, splits)
+        n_folds = folds.by_default(splits) if config.folds is None else config.folds
         if n_folds and not config.refit:
             raise ConfigError("refit", False, "leaves no model where folds choose; give folds=0, or leave it out")
         examples = splits.train.joined(splits.validation) if n_folds else splits.train
         if n_folds > len(examples):
             raise ConfigError("folds", n_folds, f"are more than the {len(examples)} examples; give fewer")
         seed = splits.config.split_seed if splits.config else 0
-        fold = folds(examples.labels, n_folds, seed, examples.groups) if n_folds else None
+        fold = folds.folds(examples.labels, n_folds, seed, examples.groups) if n_folds else None
         if config.init is not None:
             config = dataclasses.replace(config, init=str(pathlib.Path(os.path.expanduser(config.init)).absolute()))
         warm_start = None if config.init is None else WarmStart.of(config.init, splits)
@@ -200,14 +197,16 @@ class SearchPlan(NamedTuple):
 
     @property
     def _sizes(self) -> footprint.Sizes:
-        return footprint.Sizes.of_search(self.splits, joins=not self.n_folds and self.refits, in_span=self.in_span)
+        joins, drawn = not self.n_folds and self.refits, max(self.config.subsets or (0.0,))
+        return footprint.Sizes.of_search(self.splits, joins=joins, in_span=self.in_span, drawn=drawn)
 
     def bytes_in(self, n_folds: int) -> int:
         """Bytes of memory that it takes at most, in so many folds."""
         plan = self._replace(n_folds=n_folds)
         n_columns = len(plan.columns)
         n_heads = max(plan.at_once * n_columns, plan.draws_at_once if plan.config.bootstrap else 0)
-        return footprint.of_search(self._sizes, n_heads, 1 + n_columns, plan.pairs, plan.device.programs)
+        logits = 16 * len(plan.validating) * plan.splits.n_out if plan.config.calibrate else 0
+        return logits + footprint.of_search(self._sizes, n_heads, 1 + n_columns, plan.pairs, plan.device.programs)
 
     @property
     def flags(self) -> list[str]:
@@ -237,13 +236,3 @@ class SearchPlan(NamedTuple):
             settings["init"] = self.warm_start.digest
         sizes = (of_scale * len(self.splits.scales), self.splits.n_out, self.splits.n_in)
         return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, machine(self.device))
-
-
-def _n_folds(config: TrainConfig, splits: Splits) -> int:
-    if config.folds is not None:
-        return config.folds
-    asked = splits.config is None or splits.config.validation_split is not None or "validation" not in splits.taken
-    if asked or len(splits.train) + len(splits.validation) >= _FEW_ROWS:
-        return 0
-    parts = splits.train, splits.validation
-    return min(_FOLDS, sum(len(part) if part.groups is None else len(np.unique(part.groups)) for part in parts))
