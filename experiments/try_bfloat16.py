@@ -70,7 +70,7 @@ def take_steps(batch_size: int, n_in: int, n_out: int, n_heads: int, dtype: str)
     heads.W.assign(start)
     objective = minibatches.objective(labels, arithmetic="bfloat16")
     span = minibatches.span(images, counts)
-    found = minibatches.sgd(2).advance(span, objective, heads, tf.fill([n_heads], tf.int64.max), None)
+    found = minibatches.sgd(2).advance(span, objective, heads, tf.fill([n_heads], tf.int64.max), 1)
 
     def rounded(values: Any) -> np.ndarray:
         return np.asarray(tf.cast(tf.cast(values, tf.bfloat16), tf.float32))

@@ -1,12 +1,15 @@
 """Data made for tests."""
 
+import contextlib
 import gzip
 import pathlib
 import struct
+from unittest import mock
 
 import numpy as np
 
 from tfpipe import Examples, Splits
+from tfpipe.training.validation import Validation
 
 
 def images(n, shape=(4, 6), n_classes=3, seed=0):
@@ -58,3 +61,16 @@ def write_idx_folder(folder, *, n_train=90, n_test=30, shape=(4, 6), compress=Fa
             else:
                 (folder / name).write_bytes(data)
     return folder
+
+
+@contextlib.contextmanager
+def told_of_validations():
+    """A list of whether each stretch that is measured inside was so beside the training."""
+    are_beside, start = [], Validation.start
+
+    def told(validation, *arguments):
+        are_beside.append(start(validation, *arguments))
+        return are_beside[-1]
+
+    with mock.patch.object(Validation, "start", told):
+        yield are_beside

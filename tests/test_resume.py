@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests import faults, made
 from tests.command import python, result, tfpipe
-from tfpipe import TrainConfig, load, monitor
+from tfpipe import Examples, Splits, TrainConfig, load, monitor
 from tfpipe.compute import cpu
 from tfpipe.compute.device import Device
 from tfpipe.disk import checkpoints, files
@@ -29,7 +29,6 @@ from tfpipe.exceptions import OptionError, WorkdirError
 from tfpipe.monitor import metrics
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training import loop
-from tfpipe.training.validation import Validation
 
 TIMES = ("seconds", "examples_per_second", "epochs_per_second", "workdir")
 # Validations inside epochs, minibatches that are not full, several spans between validations.
@@ -60,7 +59,7 @@ def config(**options):
 
 # Spans of three minibatches, and a validation after the last of an interval; or spans of two intervals.
 BESIDE = loop.Pace(span_bytes=3 * 10 * 16, span_validations=1)
-INSIDE = loop.Pace(span_bytes=2 * 7 * 10 * 16)
+SEVERAL = loop.Pace(span_bytes=2 * 7 * 10 * 16)
 # Spans of four minibatches, measured by the core that trains.
 FULL = loop.Pace(span_bytes=4 * 10 * 16)
 TWO_CORES = Device("/CPU:0", "cpu", programs=2)
@@ -108,7 +107,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
 
     @pytest.mark.exhaustive
     def test_a_run_that_is_stopped_again_and_again(self):
-        self.assert_goes_on_again_and_again(GRID, INSIDE)
+        self.assert_goes_on_again_and_again(GRID, SEVERAL)
 
     @parameterized.named_parameters(
         ("shuffled", {"seed": 3}, BESIDE),
@@ -117,9 +116,9 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
         ("grid", GRID, BESIDE),
         ("float64", {"precision": "float64", "learning_rate": (0.1, 0.2)}, BESIDE),
         ("by_balanced_errors", GRID | {"select": "balanced_error"}, BESIDE),
-        ("inside_by_balanced_errors", GRID | {"select": "balanced_error"}, INSIDE),
+        ("several_by_balanced_errors", GRID | {"select": "balanced_error"}, SEVERAL),
         ("every_core_trains", GRID, FULL),
-        ("inside_until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, INSIDE),
+        ("several_until_patience_ends", {"patience": 16, "patience_increase": 1.5, "learning_rate": 0.02}, SEVERAL),
     )
     @pytest.mark.exhaustive
     def test_every_run_that_is_stopped_again_and_again(self, options, pace):
@@ -128,17 +127,66 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
     def assert_goes_on_again_and_again(self, options, pace):
         self.pace = pace
         self.device = TWO_CORES if pace is FULL else MANY_CORES
-        spans = 2 if pace is INSIDE else 9
-        with mock.patch.object(Validation, "start", autospec=True, side_effect=Validation.start) as start:
+        spans = 2 if pace is SEVERAL else 9
+        with made.told_of_validations() as are_beside:
             expected = self.train(workdir=self.folder / "whole", **options)
-        self.assertEqual(start.called, pace is not FULL)
+        self.assertEqual(any(are_beside), pace is not FULL)
         parts = [result := self.train(after(spans), **options)]
         while result.report["interrupted"]:
             parts.append(result := self.train(after(spans), **options))
         self.assertGreater(len(parts), 1)
         self.assert_same(result, expected)
 
-    @parameterized.parameters((BESIDE, 8), (INSIDE, 2))
+    @parameterized.parameters(
+        {"learning_rate": (0.02, 0.1, 0.3), "precision": "float64"}, {"learning_rate": 0.02, "patience": 20}
+    )
+    def test_states_change_nothing_where_patience_ends_in_a_span(self, **options):
+        # In float64 sums of costs tell by their last bits where spans are cut.
+        self.pace, self.device = SEVERAL, MANY_CORES
+        options = {"patience": 17, "patience_increase": 3.0, "epochs": 12, "checkpoint_every": 1e9} | options
+        expected = self.train(workdir=self.folder / "whole", **options)
+        while (result := self.train(after(1), **options)).report["interrupted"]:
+            pass
+        self.assert_same(result, expected)
+
+    def test_a_head_diverges_when_the_others_have_ended(self):
+        parts = []
+        for seed, n in ((1, 1000), (2, 40), (3, 30)):
+            pixels, labels = made.images(n, (4, 6), 3, seed)
+            parts.append(Examples((pixels / 255).astype(np.float32), labels))
+        parts[0].images[600:610] = 3e38 * np.sign(np.random.default_rng(0).normal(size=(10, 4, 6)))
+        self.splits = Splits(*parts, class_names=("a", "b", "c"), pixel_max=1.0)
+        self.pace, self.device = loop.Pace(span_bytes=8 * 10 * 16), MANY_CORES
+        options = {
+            "validation_frequency": 2, "patience": 10, "patience_increase": 20.0, "improvement_threshold": 1.0,
+            "shuffle": False, "learning_rate": (2e-38, 0.1), "epochs": 1, "checkpoint_every": 1e9, "select": "cost",
+        }  # fmt: skip
+        expected = self.train(workdir=self.folder / "whole", **options)
+        self.assertEqual([row["diverged"] for row in expected.report["grid"]], [False, True])
+        self.assertLess(expected.history[-1].iteration, 70)
+        while (result := self.train(after(1), **options)).report["interrupted"]:
+            pass
+        self.assert_same(result, expected)
+
+    @parameterized.parameters((MANY_CORES,), (TWO_CORES,))
+    def test_a_validation_that_is_due_in_a_state_is_made_first(self, device):
+        # States of older versions were taken before it.
+        self.pace, self.device = loop.Pace(span_validations=1), device
+        options = {"learning_rate": (0.02, 0.1, 0.3), "checkpoint_every": 1e9}
+        expected = self.train(workdir=self.folder / "whole", **options)
+        states = []
+        for spans in (0, 1):
+            self.train(after(spans), **options)
+            newest = max((self.workdir / "checkpoints").glob("*.npz"))
+            states.append(checkpoints.decode("here", newest.read_bytes()))
+        earlier, now = states
+        arrays = {name: array for name, array in now.arrays.items() if name in ("W", "b", "numbers") or "." in name}
+        old = now._replace(facts=earlier.facts | {"steps": 7}, arrays=earlier.arrays | arrays)
+        self.assertEqual((earlier.facts["steps"], now.facts["steps"], now.facts["validated"]), (0, 7, 7))
+        newest.write_bytes(checkpoints.encode(old))
+        self.assert_same(self.train(**options), expected)
+
+    @parameterized.parameters((BESIDE, 8), (SEVERAL, 2))
     @pytest.mark.exhaustive
     def test_heads_that_left_the_others_stay_away(self, pace, spans):
         self.pace = pace._replace(flops_worth_leaving=1.0)
@@ -156,7 +204,7 @@ class ResumeTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_run_that_dies(self):
         self.assert_goes_on_after_death(5, BESIDE)
 
-    @parameterized.parameters((0, BESIDE), (1, BESIDE), (2, INSIDE))
+    @parameterized.parameters((0, BESIDE), (1, BESIDE), (2, SEVERAL))
     @pytest.mark.exhaustive
     def test_a_run_that_dies_earlier(self, spans, pace):
         self.assert_goes_on_after_death(spans, pace)

@@ -26,7 +26,6 @@ from tfpipe.training import report as table
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Parameters
 from tfpipe.training.measurement import Points
-from tfpipe.training.validation import Validation
 
 # Validations beside the training, one at a time, as of large splits.
 BESIDE = loop.Pace(span_validations=1)
@@ -94,7 +93,7 @@ class AgainstTheOracleTest(tf.test.TestCase, parameterized.TestCase):
         splits = made.splits(95, 41, 30)
         options = {"epochs": 30, "batch_size": 10, "learning_rate": 0.13} | options
         expected = by_oracle(splits, **options)
-        # Validated inside the solver's program, many times or few in one call, and beside it.
+        # In spans of many validations, of few, and of one.
         few = [loop.Pace(span_bytes=2 * 17 * 16 * 10)] if "patience" in options else []
         for pace in (loop.Pace(), *few, BESIDE):
             result = loop.train(config(**options), splits, pace=pace)
@@ -478,9 +477,9 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((1, True), (2, False))
     def test_heads_are_validated_beside_where_a_core_is_left(self, heads, is_beside):
         device = Device("/CPU:0", "cpu", programs=2)
-        with mock.patch.object(Validation, "start", autospec=True, side_effect=Validation.start) as start:
+        with made.told_of_validations() as are_beside:
             result = loop.train(config(learning_rate=(0.1, 0.2)[:heads]), made.splits(), device=device)
-        self.assertEqual(start.called, is_beside)
+        self.assertEqual(any(are_beside), is_beside)
         self.assertLen(result.history, 5)
 
     def test_training_goes_on_while_the_heads_are_validated(self):
@@ -503,6 +502,19 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             )
         self.assertEqual(went_on, [True] * 4)
         self.assertEqual(result.report["grid"], expected.report["grid"])
+
+    def test_what_goes_wrong_while_the_heads_are_validated_ends_the_run(self):
+        measured = Points.measured
+
+        def fail(points, by):
+            if points.kept.count > 0:
+                raise MemoryError("of the validation")
+            return measured(points, by)
+
+        for programs in (1, 8):  # In turn, and beside.
+            device = Device("/CPU:0", "cpu", programs=programs)
+            with mock.patch.object(Points, "measured", fail), self.assertRaisesRegex(MemoryError, "of the validation"):
+                loop.train(config(), made.splits(), device=device)
 
     def test_a_diverged_head_is_marked_and_the_others_go_on(self):
         splits = made.splits()

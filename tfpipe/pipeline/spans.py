@@ -10,6 +10,8 @@ import tensorflow as tf
 SPAN_BYTES = 32 << 20
 # Bounds the time of a span to about a second where the matrices are large.
 SPAN_FLOPS = 100e9
+# Of the parameters that are kept for the validations of a span, with what fills up.
+SPAN_KEPT_BYTES = 16 << 20
 
 
 class Span(NamedTuple):
@@ -83,9 +85,10 @@ class Spans:
         """A span of which no minibatch counts, to compile programs on; None: no minibatch is left."""
         return None if self._span is None else self._span.part(0, 0)
 
-    def prepare(self, steps: int) -> None:
-        """Has what follows so many steps ready."""
+    def end_after(self, steps: int) -> int:
+        """After how many steps the span ends that holds the next one after `steps`; 0 if there is none."""
         self._read(steps)
+        return 0 if self._span is None else self._end
 
     def take(self, steps: int, until: int) -> Span:
         """The minibatches after `steps`, up to `until` steps at most; there must be one."""

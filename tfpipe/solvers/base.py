@@ -12,8 +12,6 @@ from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers.objective import Objective
 
-Tensors = tuple[tf.Tensor, ...]
-
 
 class Group(NamedTuple):
     """H heads that one program trains side by side: one read of each minibatch, one matrix product for all.

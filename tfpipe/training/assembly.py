@@ -15,7 +15,7 @@ from tfpipe.monitor import Monitor, Started
 from tfpipe.pipeline import residency
 from tfpipe.pipeline.residency import Resident
 from tfpipe.pipeline.sampler import Sampler
-from tfpipe.pipeline.spans import Spans, span_length
+from tfpipe.pipeline.spans import SPAN_KEPT_BYTES, Spans, span_length
 from tfpipe.solvers.objective import Objective, parameter_type
 from tfpipe.solvers.weights import balance, measured_weights
 from tfpipe.training.evaluation import Evaluation
@@ -28,8 +28,8 @@ from tfpipe.training.saving import CheckpointManager
 from tfpipe.training.state import State
 from tfpipe.training.validation import Validation
 
-# Of a span with several validations: bytes of numbers of images, and of the parameters that are kept for them.
-_MOST_BYTES_OF_NUMBERS, _MOST_BYTES_KEPT = 8 << 20, 16 << 20
+# Of numbers of images, in a span with several validations.
+_MOST_BYTES_OF_NUMBERS = 8 << 20
 
 
 class Parts(NamedTuple):
@@ -147,7 +147,8 @@ def _validations_of_a_span(plan: Plan, heads: Heads) -> int:
     most_bytes, minibatches = min(pace.span_bytes, _MOST_BYTES_OF_NUMBERS), pace.span_validations * solver.frequency
     length = span_length(minibatches, solver.batch_size, 0, plan.n_parameters, most_bytes, most_flops)
     by_time = int(most_flops / _flops_of_interval(plan))
-    by_memory = _MOST_BYTES_KEPT // (parameter_type(plan.arithmetic).size * plan.n_parameters)
+    # Places and heads are filled up, by a third at most.
+    by_memory = SPAN_KEPT_BYTES * 9 // (16 * parameter_type(plan.arithmetic).size * plan.n_parameters)
     return max(1, min(pace.span_validations, length // solver.frequency, by_time, by_memory))
 
 

@@ -14,7 +14,7 @@ from tfpipe.exceptions import ConfigError
 from tfpipe.memory import available_memory
 from tfpipe.monitor import warn
 from tfpipe.pipeline import residency
-from tfpipe.pipeline.spans import SPAN_BYTES
+from tfpipe.pipeline.spans import SPAN_BYTES, SPAN_KEPT_BYTES
 from tfpipe.solvers import lbfgs, row_space
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.optimum import sample_rows
@@ -104,8 +104,9 @@ class Sizes(NamedTuple):
 def of_sgd(sizes: Sizes, n_heads: int, batch_size: int, programs: int, itemsize: int = _FLOAT32, slots: int = 0) -> int:
     """Bytes that a run of SGD takes at most, beyond the data and the import of TensorFlow.
 
-    W and b as they are, their gradients, as they become, as they are validated, at their best and in a state; logits
-    of a minibatch and of one that validates, probabilities and errors; inputs of a minibatch.
+    W and b as they are, their gradients, as they become, as they are validated, at their best and in a state, and as
+    several validations of a span find them, in a loop, after it, and while the next one trains; logits of a minibatch
+    and of one that validates, probabilities and errors; inputs of a minibatch.
 
     Args:
       sizes: of the data.
@@ -119,7 +120,9 @@ def of_sgd(sizes: Sizes, n_heads: int, batch_size: int, programs: int, itemsize:
     logits = n_heads * sizes.n_out * batch_size
     inputs = min(programs, n_heads) * batch_size * sizes.n_in
     training = itemsize * (8 * logits + 3 * inputs)
-    return sizes.of_data + sizes.of_spans() + 8 * itemsize * parameters + max(training, sizes.of_test)
+    # Of larger ones a span has a single validation, and keeps nothing.
+    kept = 3 * min(SPAN_KEPT_BYTES, 64 * itemsize * parameters) if 4 * itemsize * parameters < SPAN_KEPT_BYTES else 0
+    return sizes.of_data + sizes.of_spans() + 8 * itemsize * parameters + kept + max(training, sizes.of_test)
 
 
 def of_search(sizes: Sizes, n_heads: int, n_columns: int, pairs: int, programs: int) -> int:

@@ -1,8 +1,11 @@
 """A training run, from top to bottom: as in the Theano tutorial, for one head or for many of them."""
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable
+
+import numpy as np
 
 from tfpipe.compute import device as devices
 from tfpipe.compute import processes
@@ -127,8 +130,9 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
         if validation.is_due(steps):  # After the last step of the state.
             _measure(parts, parts.heads.now(steps, validation.room))
         while not (interrupted := should_stop()):
-            if not record.is_certain(steps, validation.following(steps)):
-                _take_measured(parts)  # It may prolong the patience of a head, or else the run is over.
+            # What is being measured may prolong the patience of a head that would end in the next span.
+            if not record.is_certain(steps, max(validation.following(steps), parts.spans.end_after(steps))):
+                _take_measured(parts)
             if steps == solver.steps or record.patience.over(steps):
                 break
             steps = _advance(parts, steps)
@@ -139,10 +143,13 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
         return _finish(plan, parts, monitor, steps, files, interrupted=interrupted)
 
 
-def _measure(parts: Parts, stretch: Stretch) -> None:
-    """Has a stretch measured, beside what follows."""
-    to_beat = parts.record.to_beat(stretch.numbers, stretch.before + 1)
-    parts.validation.start(stretch, to_beat, parts.meter.lap("validation", stretch.done))
+def _measure(parts: Parts, stretch: Stretch) -> bool:
+    """Has a stretch measured; whether that goes on beside what follows."""
+    validation, steps = parts.validation, stretch.done
+    to_beat = parts.record.to_beat(stretch.numbers, stretch.before + min(1, len(stretch.costs)))
+    return validation.start(
+        stretch, to_beat, parts.meter.lap("validation", steps) if validation.due(stretch) else math.nan
+    )
 
 
 def _take_measured(parts: Parts) -> None:
@@ -160,15 +167,12 @@ def _advance(parts: Parts, steps: int) -> int:
     span = parts.spans.take(steps, until)
     wait = heads.advance(span, parts.objective, patience.allowed[numbers], validation.room, in_turn)
     _take_measured(parts)  # It may find that a head had diverged which this span takes along.
-    parts.spans.prepare(int(span.first) + int(span.end))
+    parts.spans.end_after(int(span.first) + int(span.end))  # So it is ready.
     stretch = wait()
-    if not validation.due(stretch):
-        record.take_stretch(stretch, [])
-    elif stretch.findings is None:
-        _measure(parts, stretch)
-    else:
-        speed = parts.meter.lap("validation", stretch.done)
-        record.take_stretch(stretch, validation.in_turn(stretch, speed))
+    stretch = stretch._replace(examples_per_second=parts.meter.lap("span", stretch.done))
+    trained = stretch.costs[:, patience.active(steps + 1)[numbers]]
+    if not _measure(parts, stretch) or not np.isfinite(trained).all():
+        _take_measured(parts)  # If heads diverged, no span follows that would train none.
     if (remain := record.worth_going_on_with(numbers, stretch.done)) is not None:
         heads.leave_only(remain)
     return stretch.done

@@ -1,5 +1,6 @@
 """What is measured of heads over a span, and the program that does: many validations in one call."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -109,6 +110,7 @@ class Stretch(NamedTuple):
       reports: what the solver reports, by name, `[t, h]` each.
       points: what validations measure, of each group.
       findings: what they found, if they are made; else None.
+      examples_per_second: that were trained.
     """
 
     before: int
@@ -118,6 +120,7 @@ class Stretch(NamedTuple):
     reports: Mapping[str, np.ndarray]
     points: Sequence[Points]
     findings: Findings | None
+    examples_per_second: float = math.nan
 
     @property
     def done(self) -> int:

@@ -113,7 +113,7 @@ class Record:
             self.history += events
             self._monitor.validated(events)
         if len(costs):
-            self._tell_trained(before, numbers, costs)
+            self._tell_trained(stretch)
 
     def _take_costs(self, before: int, numbers: np.ndarray, costs: np.ndarray) -> None:
         """Stops the heads that diverged in the steps after `before`, by their costs `[steps, h]`."""
@@ -153,10 +153,9 @@ class Record:
             None if balanced is None else of_those(balanced, active),
         )
 
-    def _tell_trained(self, before: int, numbers: np.ndarray, costs: np.ndarray) -> None:
-        """Tells the monitor of a span: `costs` `[steps, h]` of the steps after `before`."""
-        patience, steps = self.patience, before + len(costs)
-        speed = self._meter.lap("span", steps)
+    def _tell_trained(self, stretch: Stretch) -> None:
+        """Tells the monitor of a stretch."""
+        patience, steps, numbers, costs = self.patience, stretch.done, stretch.numbers, stretch.costs
         to_its_end = self._of_all(numbers, np.ones(len(numbers))) == 1
         candidates = to_its_end & (steps <= patience.allowed) & ~patience.diverged
         shown = patience.selected(among=candidates)
@@ -165,7 +164,7 @@ class Record:
         cost = float(costs[:, of_shown].mean())
         solver = self._plan.solver
         place = f"epoch {solver.epoch(steps)}/{solver.epoch(solver.steps)}  iteration {steps - 1}"
-        self._monitor.trained(Trained(steps - 1, place, max(end, steps), cost, speed))
+        self._monitor.trained(Trained(steps - 1, place, max(end, steps), cost, stretch.examples_per_second))
 
     def _of_all(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
         """`[h]` -> `[H]`: NaN for the others."""

@@ -1,7 +1,6 @@
 """The validation of the heads, which steers a run: in turn with the training, or beside it."""
 
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +80,7 @@ class Validation:
         self._frequency = frequency
         self._figure = FIGURES.index(select)
         self._workers = workers
-        self._under_way: tuple[Stretch, Future[list[Measured]]] | None = None
+        self._under_way: tuple[Stretch, Callable[[], list[Measured]]] | None = None
         self.room = room
         self.validated = validated
 
@@ -111,8 +110,11 @@ class Validation:
         own = validation.whole, validation.objective, test.whole, test.objective
         return Measurement(*own, tf.constant(self._figure), to_beat)
 
-    def start(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> None:
-        """Has a stretch measured in the background."""
+    def start(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> bool:
+        """Has a stretch measured, and tested where the figure of a head is below its `to_beat`, `[h]`.
+
+        Returns: whether that goes on beside what follows; else it is done, or nothing was due.
+        """
         by = self.by(to_beat)
 
         def measure() -> list[Measured]:
@@ -121,23 +123,22 @@ class Validation:
             findings = joined_findings(stretch.points, [points.measured(by) for points in stretch.points])
             return self._found(stretch, findings, examples_per_second)
 
-        self._under_way = stretch, self._workers.start(measure)
+        is_beside = stretch.findings is None and bool(self.due(stretch))
+        if is_beside:
+            self._under_way = stretch, self._workers.start(measure).result
+        else:
+            done = [] if stretch.findings is None else self._found(stretch, stretch.findings, examples_per_second)
+            self._under_way = stretch, lambda: done
+        return is_beside
 
     def wait(self) -> tuple[Stretch, list[Measured]] | None:
-        """The stretch that is being measured, if there is one, and what is found: waits for it."""
+        """The stretch that was measured last, if it was not yet taken in, and what is found: waits for it."""
         if self._under_way is None:
             return None
-        (stretch, future), self._under_way = self._under_way, None
-        measured = future.result()
-        self.validated = measured[-1].steps
+        (stretch, result), self._under_way = self._under_way, None
+        if measured := result():
+            self.validated = measured[-1].steps
         return stretch, measured
-
-    def in_turn(self, stretch: Stretch, examples_per_second: float) -> list[Measured]:
-        """The validations of a stretch that was measured where it was trained."""
-        assert stretch.findings is not None
-        measured = self._found(stretch, stretch.findings, examples_per_second)
-        self.validated = measured[-1].steps
-        return measured
 
     def _found(self, stretch: Stretch, findings: Findings, examples_per_second: float) -> list[Measured]:
         """The validations of a stretch, in their order, by what was found where they were due."""
