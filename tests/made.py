@@ -9,7 +9,6 @@ from unittest import mock
 import numpy as np
 
 from tfpipe import Examples, Splits
-from tfpipe.training.validation import Validation
 
 
 def images(n, shape=(4, 6), n_classes=3, seed=0):
@@ -66,6 +65,8 @@ def write_idx_folder(folder, *, n_train=90, n_test=30, shape=(4, 6), compress=Fa
 @contextlib.contextmanager
 def told_of_validations():
     """A list of whether each stretch that is measured inside was so beside the training."""
+    from tfpipe.training.validation import Validation  # And TensorFlow, which others that make data do without.
+
     are_beside, start = [], Validation.start
 
     def told(validation, *arguments):

@@ -53,12 +53,13 @@ class EstimateTest(parameterized.TestCase):
     def test_sgd_by_hand(self):
         # Two heads of 100 numbers, a minibatch of 50: 1,000 logits, and 450 inputs of the one program.
         found = footprint.of_sgd(self.SIZES, n_heads=2, batch_size=50, programs=1)
-        self.assertEqual(found, self.OF_DATA + 8 * 4 * 200 + self.OF_TEST)
+        # The numbers are kept for 64 validations, in three places.
+        self.assertEqual(found, self.OF_DATA + (8 + 3 * 64) * 4 * 200 + self.OF_TEST)
         # Of 500 more is in training than in the test: 10,000 logits, and of both programs 4,500 inputs.
         found = footprint.of_sgd(self.SIZES, n_heads=2, batch_size=500, programs=8)
-        self.assertEqual(found, self.OF_DATA + 8 * 4 * 200 + 4 * (8 * 10_000 + 3 * 2 * 4500))
+        self.assertEqual(found, self.OF_DATA + 200 * 4 * 200 + 4 * (8 * 10_000 + 3 * 2 * 4500))
         in_float64 = footprint.of_sgd(self.SIZES, n_heads=2, batch_size=500, programs=8, itemsize=8, slots=100)
-        self.assertEqual(in_float64, self.OF_DATA + 8 * 8 * 400 + 8 * (8 * 10_000 + 3 * 2 * 4500))
+        self.assertEqual(in_float64, self.OF_DATA + 200 * 8 * 400 + 8 * (8 * 10_000 + 3 * 2 * 4500))
 
     def test_probabilities_of_many_examples_are_not_kept(self):
         # 2^27 numbers at most: 1 GiB, beside three pieces of 64 MiB.

@@ -10,7 +10,7 @@ from tfpipe.compute.device import Device
 
 
 class Workers:
-    """Enough threads to train as many programs as the device runs, to measure two splits beside, and to draw and save.
+    """Enough threads to train as many programs as the device runs, to measure beside, and to draw and save.
 
     A context manager: at its end it waits for the calls that have begun, which cannot start others any more.
 

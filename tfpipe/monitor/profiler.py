@@ -6,12 +6,13 @@ import tensorflow as tf
 
 from tfpipe.log import log
 
-# The first span is left out: threads and memory are still being made ready.
-_FIRST_SPAN, _SPANS = 1, 3
+# The first span is left out: threads and memory are still being made ready. Of one that is measured beside the next it is
+# told while that trains: then three of them are whole.
+_FIRST_SPAN, _SPANS = 1, 4
 
 
 class Profiler:
-    """Records spans 1 to 3, from 0, into `folder`."""
+    """Records about spans 1 to 4, from 0, into `folder`."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
@@ -19,7 +20,7 @@ class Profiler:
         self._records = False
 
     def trained(self) -> None:
-        """After each span."""
+        """A span was trained."""
         self._trained += 1
         if self._trained == _FIRST_SPAN:
             tf.profiler.experimental.start(str(self._folder))
