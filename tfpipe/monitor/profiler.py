@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from tfpipe.log import log
 
-# The first span is left out: threads and memory are still being made ready. Of one that is measured beside the next it is
-# told while that trains: then three of them are whole.
+# The first span is left out: threads and memory are still being made ready. Of one that is measured beside the next it
+# is told while that trains: then three of them are whole.
 _FIRST_SPAN, _SPANS = 1, 4
 
 
