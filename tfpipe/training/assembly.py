@@ -143,7 +143,7 @@ def _validations_of_a_span(plan: Plan, heads: Heads) -> int:
     """How many validations a span has at most."""
     solver, pace = plan.solver, plan.pace
     # Beside the validations of the last span nothing trains any more.
-    most_flops = pace.span_flops if heads.fill_cores else pace.span_flops / 10
+    most_flops = pace.span_flops if heads.fill_cores else pace.span_flops / 5
     most_bytes, minibatches = min(pace.span_bytes, _MOST_BYTES_OF_NUMBERS), pace.span_validations * solver.frequency
     length = span_length(minibatches, solver.batch_size, 0, plan.n_parameters, most_bytes, most_flops)
     by_time = int(most_flops / _flops_of_interval(plan))
