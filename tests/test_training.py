@@ -482,6 +482,23 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(any(are_beside), is_beside)
         self.assertLen(result.history, 5)
 
+    @parameterized.parameters((1, 1), (2, 2), (1, 8), (2, 8))
+    def test_heads_are_measured_where_a_validation_is_due_and_nowhere_else(self, heads, programs):
+        counts, measured = [], Points.measured
+
+        def count(points, by):
+            counts.append(int(points.kept.count))
+            return measured(points, by)
+
+        device = Device("/CPU:0", "cpu", programs=programs)
+        # An epoch of 10 minibatches in spans of 4, 4 and 2.
+        pace = loop.Pace(span_flops=4 * 10 * 4 * 24 * 3 * heads, span_validations=1)
+        with mock.patch.object(Points, "measured", count):
+            result = loop.train(config(learning_rate=(0.1, 0.2)[:heads]), made.splits(), device=device, pace=pace)
+        groups = min(heads, programs)
+        self.assertEqual([number for number in counts if number], [1] * len(result.history) * groups)
+        self.assertLen(result.history, 5)
+
     def test_training_goes_on_while_the_heads_are_validated(self):
         splits = made.splits()
         expected = loop.train(config(), splits, pace=BESIDE)

@@ -163,19 +163,20 @@ def _advance(parts: Parts, steps: int) -> int:
     heads, validation, record, patience = parts.heads, parts.validation, parts.record, parts.record.patience
     until = patience.certain(steps, validation.following(steps))
     numbers = heads.numbers
-    in_turn = validation.by(record.to_beat(numbers, steps + 1)) if heads.fill_cores else None
     span = parts.spans.take(steps, until)
+    done = int(span.first) + int(span.end)
+    is_in_turn = heads.fill_cores and validation.following(steps) <= done
+    in_turn = validation.by(record.to_beat(numbers, steps + 1)) if is_in_turn else None
     wait = heads.advance(span, parts.objective, patience.allowed[numbers], validation.room, in_turn)
     _take_measured(parts)  # It may find that a head had diverged which this span takes along.
-    parts.spans.end_after(int(span.first) + int(span.end))  # So it is ready.
-    stretch = wait()
-    stretch = stretch._replace(examples_per_second=parts.meter.lap("span", stretch.done))
+    parts.spans.end_after(done)  # So it is ready.
+    stretch = wait()._replace(examples_per_second=parts.meter.lap("span", done))
     trained = stretch.costs[:, patience.active(steps + 1)[numbers]]
     if not _measure(parts, stretch) or not np.isfinite(trained).all():
         _take_measured(parts)  # If heads diverged, no span follows that would train none.
-    if (remain := record.worth_going_on_with(numbers, stretch.done)) is not None:
+    if (remain := record.worth_going_on_with(numbers, done)) is not None:
         heads.leave_only(remain)
-    return stretch.done
+    return done
 
 
 def _state(parts: Parts, monitor: Monitor, steps: int, *, finished: bool = False) -> State:
