@@ -28,7 +28,6 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from tests import made, oracle
 from tests.command import Command, read_until, tfpipe
 from tfpipe import TrainConfig, monitor
-from tfpipe.compute import cpu
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import OptionError
 from tfpipe.model import artifact
@@ -206,7 +205,8 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         names = [plane.event_metadata[event.metadata_id].name for plane in space.planes for line in plane.lines
                  for event in line.events]  # fmt: skip
         trained = sum("_advance" in name and name.startswith("EagerLocalExecute") for name in names)
-        self.assertEqual(trained, 3 if cpu.cores() > 1 else 4)
+        # Whether the first of four is seen to begin is a matter of microseconds, where it begins as the profiler does.
+        self.assertIn(trained, (3, 4))
 
     def test_without_the_package_it_is_an_error_before_anything_is_written(self):
         workdir = self.folder / "without"
