@@ -213,5 +213,8 @@ def _advance(
     start = (span.begin, tf.constant(0), tf.ones([n_heads], tf.bool), costs, reported, kept)
     _, count, _, costs, reported, kept = tf.while_loop(lambda i, *_: i < span.end, interval, start)
     mean, norm = (array.stack() for array in reported)
-    points = Kept(*[array.stack() for array in kept], count) if kept else None  # type: ignore[call-arg]
-    return Advance(costs.stack(), {"cost": mean, "gradient_norm": norm}, points)
+    found = Advance(costs.stack(), {"cost": mean, "gradient_norm": norm})
+    if not kept:
+        return found
+    W, b, may_improve = (array.stack() for array in kept)
+    return found._replace(kept=Kept(W, b, may_improve, count))

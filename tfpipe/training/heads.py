@@ -17,7 +17,7 @@ from tfpipe.pipeline.spans import Span
 from tfpipe.solvers.base import Advance, Group, Kept, Solver
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.problem import FAR_BELOW
-from tfpipe.training.measurement import Findings, Measurement, Points, Stretch
+from tfpipe.training.measurement import Findings, Measurement, Points, Stretch, of_all
 from tfpipe.training.measurement import joined as joined_findings
 from tfpipe.training.state import State
 
@@ -124,7 +124,7 @@ class Heads:
         """All that is to be kept of them, copied: by name, as State has it."""
         W, b = joined(self.parameters())
         slots = {
-            name: _of_all([group.slots[name] for group in self._groups], self._places) for name in self._groups[0].slots
+            name: of_all([group.slots[name] for group in self._groups], self._places) for name in self._groups[0].slots
         }
         return {"numbers": self.numbers, "reports": self.reports, "W": W, "b": b, "slots": slots}
 
@@ -147,7 +147,7 @@ class Heads:
         begin, end = int(span.begin), int(span.end)
 
         def rows(parts: Sequence[tf.Tensor]) -> np.ndarray:
-            return _of_all(parts, self._places, axis=-1)[begin:end]
+            return of_all(parts, self._places, axis=-1)[begin:end]
 
         def wait() -> Stretch:
             found = under_way()
@@ -211,12 +211,6 @@ def _as_it_is(group: Group, room: int) -> Kept:
     # Where there is one it is no copy.
     W, b = (tf.repeat(part, room, axis=0) if room > 1 else part for part in (group.W[tf.newaxis], group.b[tf.newaxis]))
     return Kept(W, b, tf.ones([room, len(group.column)], tf.bool), tf.constant(1))
-
-
-def _of_all(parts: Sequence[tf.Tensor | tf.Variable], places: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
-    """What the groups have, along `axis` one head after the other, without those that fill up."""
-    cut = [np.take(part.numpy(), range(len(own)), axis) for part, own in zip(parts, places, strict=True)]
-    return np.concatenate(cut, axis)
 
 
 def joined(groups: Sequence[Parameters]) -> tuple[np.ndarray, np.ndarray]:

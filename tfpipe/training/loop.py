@@ -146,7 +146,7 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
 def _measure(parts: Parts, stretch: Stretch) -> bool:
     """Has a stretch measured; whether that goes on beside what follows."""
     validation, steps = parts.validation, stretch.done
-    to_beat = parts.record.to_beat(stretch.numbers, stretch.before + min(1, len(stretch.costs)))
+    to_beat = parts.record.to_beat(stretch.numbers, stretch.first)
     return validation.start(
         stretch, to_beat, parts.meter.lap("validation", steps) if validation.due(stretch) else math.nan
     )

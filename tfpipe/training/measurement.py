@@ -123,6 +123,11 @@ class Stretch(NamedTuple):
     examples_per_second: float = math.nan
 
     @property
+    def first(self) -> int:
+        """How many steps were done after its first one; where it has none, before."""
+        return self.before + min(1, len(self.costs))
+
+    @property
     def done(self) -> int:
         """How many steps were done after it."""
         return self.before + len(self.costs)
@@ -134,10 +139,13 @@ class Stretch(NamedTuple):
 
 def joined(groups: Sequence[Points], found: Sequence[Findings]) -> Findings:
     """What was found of all groups, of which the heads come in their order."""
+    places = [own.places for own in groups]
+    *figures, best_W, best_b = zip(*found, strict=True)
+    of_points = [of_all(parts, places, axis=-1) for parts in figures]
+    return Findings(*of_points, *(of_all(parts, places) for parts in (best_W, best_b)))
 
-    def of_all(parts: Sequence[tf.Tensor], axis: int) -> np.ndarray:
-        cut = [np.take(part.numpy(), range(len(own.places)), axis) for part, own in zip(parts, groups, strict=True)]
-        return np.concatenate(cut, axis)
 
-    *figures, best_W, best_b = (list(parts) for parts in zip(*found, strict=True))
-    return Findings(*(of_all(parts, -1) for parts in figures), *(of_all(parts, 0) for parts in (best_W, best_b)))
+def of_all(parts: Sequence[tf.Tensor | tf.Variable], places: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
+    """What the groups have, along `axis` one head after the other, without those that fill up."""
+    cut = [np.take(part.numpy(), range(len(own)), axis) for part, own in zip(parts, places, strict=True)]
+    return np.concatenate(cut, axis)

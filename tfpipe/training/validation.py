@@ -115,10 +115,9 @@ class Validation:
 
         Returns: whether that goes on beside what follows; else it is done, or nothing was due.
         """
-        by = self.by(to_beat)
 
         def measure() -> list[Measured]:
-            if by is None:
+            if (by := self.by(to_beat)) is None:
                 return self._by_spans(stretch, to_beat, examples_per_second)
             findings = joined_findings(stretch.points, [points.measured(by) for points in stretch.points])
             return self._found(stretch, findings, examples_per_second)
@@ -159,8 +158,8 @@ class Validation:
 
     def due(self, stretch: Stretch) -> range:
         """After how many steps validations of a stretch are due."""
-        first = stretch.before + min(1, len(stretch.costs))
-        return range(-(-first // self._frequency) * self._frequency, stretch.done + 1, self._frequency)
+        first = -(-stretch.first // self._frequency) * self._frequency
+        return range(first, stretch.done + 1, self._frequency)
 
     def _by_spans(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> list[Measured]:
         """As `_found`, of the one that is due at the end of a stretch."""
