@@ -69,9 +69,9 @@ def told_of_validations():
 
     are_beside, start = [], Validation.start
 
-    def told(validation, *arguments):
-        are_beside.append(start(validation, *arguments))
-        return are_beside[-1]
+    def told(validation, stretch, *arguments):
+        are_beside.append(stretch.findings is None and bool(validation.due(stretch)))
+        start(validation, stretch, *arguments)
 
     with mock.patch.object(Validation, "start", told):
         yield are_beside

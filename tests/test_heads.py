@@ -42,7 +42,9 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
 
     def advance(self, heads, last=FOREVER, on=None, first=0, by=None, begin=0, end=4):
         last = np.broadcast_to(last, len(heads))
-        return heads.advance(span(self.x, first=first).part(begin, end), on or self.objective, last, 2, by)()
+        return heads.advance(
+            span(self.x, first=first).part(begin, end), on or self.objective, last, 2, by and (lambda: by)
+        )()
 
     def assert_same(self, ours, theirs, **error):
         """Everything that is kept of heads; to the bit unless `error` says otherwise."""

@@ -443,7 +443,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(self.leavings(log), times)
         self.assert_compacted(compacted, whole)
         # Measured by the core that trains as long as there is a head for each, then beside.
-        pace = loop.Pace(flops_worth_leaving=1.0)
+        pace = loop.Pace(flops_worth_leaving=1.0, span_validations=1)
         with self.assertLogs("absl", "INFO") as log:
             compacted = loop.train(grid, splits, pace=pace, device=Device("/CPU:0", "cpu", programs=2))
         self.assertNotEmpty(self.leavings(log))

@@ -129,7 +129,12 @@ class Heads:
         return {"numbers": self.numbers, "reports": self.reports, "W": W, "b": b, "slots": slots}
 
     def advance(
-        self, span: Span, objective: Objective, last: np.ndarray, room: int, by: Measurement | None = None
+        self,
+        span: Span,
+        objective: Objective,
+        last: np.ndarray,
+        room: int,
+        by: Callable[[], Measurement] | None = None,
     ) -> Callable[[], Stretch]:
         """Has all heads advanced over `span`, each to its `last` step, `[h]`, beside what follows: see Solver.
 
@@ -138,7 +143,7 @@ class Heads:
           objective: likewise.
           last: likewise.
           room: V, of which the span has as many validations at most.
-          by: measures each group as soon as it is there; None: nothing is measured.
+          by: asked for as soon as a group is there, which is measured by it at once; None: nothing is measured.
 
         Returns:
           What waits for the end; to be called before anything else is asked of the heads.
@@ -168,7 +173,7 @@ class Heads:
         return wait
 
     def _advance(
-        self, span: Span, objective: Objective, last: np.ndarray, room: int, by: Measurement | None
+        self, span: Span, objective: Objective, last: np.ndarray, room: int, by: Callable[[], Measurement] | None
     ) -> Callable[[], list[tuple[Advance, Points, Findings | None]]]:
         def run(group: Group, places: np.ndarray) -> tuple[Advance, Points, Findings | None]:
             # Who fills up does no step.
@@ -176,7 +181,7 @@ class Heads:
             advance = self._solver.advance(span, objective, group, stop, room)
             kept = _as_it_is(group, room) if advance.kept is None else advance.kept
             points = Points(kept, group.column, places)
-            return advance, points, None if by is None else points.measured(by)
+            return advance, points, None if by is None else points.measured(by())
 
         return self._workers.start_all(run, self._groups, self._places)
 

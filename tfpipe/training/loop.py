@@ -3,6 +3,7 @@
 import functools
 import math
 import pathlib
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -14,20 +15,16 @@ from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
-from tfpipe.model import tested
-from tfpipe.model.regression import SoftmaxRegression
-from tfpipe.monitor import Finished, Monitor, Selected, warn
+from tfpipe.monitor import Monitor
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
-from tfpipe.training import coefficients, report, run_report
 from tfpipe.training.assembly import Parts, assembled
-from tfpipe.training.certificate import certificate
+from tfpipe.training.ending import ended
 from tfpipe.training.interrupts import asked_to_stop
-from tfpipe.training.measurement import Stretch
+from tfpipe.training.measurement import Measurement, Stretch
 from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.result import Result, in_workdir
-from tfpipe.training.run_warnings import warnings
-from tfpipe.training.screen import of_screening, screened
+from tfpipe.training.screen import screened
 from tfpipe.training.search import search
 from tfpipe.training.state import State
 
@@ -140,16 +137,18 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
             if saving:
                 saving.save_model_if_due(record.made, record.model)
                 saving.save_state_if_due(functools.partial(_state, parts, monitor, steps))
-        return _finish(plan, parts, monitor, steps, files, interrupted=interrupted)
+        _take_measured(parts)
+        seconds = parts.meter.seconds
+        if saving:
+            saving.save_last_state(_state(parts, monitor, steps, finished=not interrupted))
+        return ended(plan, parts, monitor, steps, seconds, files, interrupted=interrupted)
 
 
-def _measure(parts: Parts, stretch: Stretch) -> bool:
-    """Has a stretch measured; whether that goes on beside what follows."""
+def _measure(parts: Parts, stretch: Stretch) -> None:
+    """Has a stretch measured, beside what follows if that was not done in turn."""
     validation, steps = parts.validation, stretch.done
     to_beat = parts.record.to_beat(stretch.numbers, stretch.first)
-    return validation.start(
-        stretch, to_beat, parts.meter.lap("validation", steps) if validation.due(stretch) else math.nan
-    )
+    validation.start(stretch, to_beat, parts.meter.lap("validation", steps) if validation.due(stretch) else math.nan)
 
 
 def _take_measured(parts: Parts) -> None:
@@ -165,14 +164,24 @@ def _advance(parts: Parts, steps: int) -> int:
     numbers = heads.numbers
     span = parts.spans.take(steps, until)
     done = int(span.first) + int(span.end)
-    is_in_turn = heads.fill_cores and validation.following(steps) <= done
-    in_turn = validation.by(record.to_beat(numbers, steps + 1)) if is_in_turn else None
-    wait = heads.advance(span, parts.objective, patience.allowed[numbers], validation.room, in_turn)
-    _take_measured(parts)  # It may find that a head had diverged which this span takes along.
+    is_in_turn = heads.fill_cores and validation.is_at_once and validation.following(steps) <= done
+    taken = threading.Event()
+
+    def by() -> Measurement:
+        """To be asked for when the heads are trained: they are measured by what was found of them before."""
+        taken.wait()
+        return validation.by(record.to_beat(numbers, steps + 1))
+
+    wait = heads.advance(span, parts.objective, patience.allowed[numbers], validation.room, by if is_in_turn else None)
+    try:
+        _take_measured(parts)  # It may find that a head had diverged which this span takes along.
+    finally:
+        taken.set()
     parts.spans.end_after(done)  # So it is ready.
     stretch = wait()._replace(examples_per_second=parts.meter.lap("span", done))
     trained = stretch.costs[:, patience.active(steps + 1)[numbers]]
-    if not _measure(parts, stretch) or not np.isfinite(trained).all():
+    _measure(parts, stretch)
+    if not np.isfinite(trained).all():
         _take_measured(parts)  # If heads diverged, no span follows that would train none.
     if (remain := record.worth_going_on_with(numbers, done)) is not None:
         heads.leave_only(remain)
@@ -192,52 +201,3 @@ def _state(parts: Parts, monitor: Monitor, steps: int, *, finished: bool = False
         **parts.record.best.arrays(),
         **parts.record.patience.arrays(),
     )
-
-
-def _finish(
-    plan: Plan, parts: Parts, monitor: Monitor, steps: int, files: Workdir | None, *, interrupted: bool
-) -> Result:
-    """Saves the last state and the selected head, and reports on all heads."""
-    record, saving = parts.record, parts.saving
-    _take_measured(parts)
-    seconds = parts.meter.seconds
-    if saving:
-        saving.save_last_state(_state(parts, monitor, steps, finished=not interrupted))
-    parts.pictures.wait()
-    model = selected = distance = test = None
-    if (leader := record.leader) is not None:
-        trained = record.model()
-        test, diagnosis = tested.on_test(trained, plan.splits, plan.test.examples)
-        trained = trained._replace(summary=trained.summary | tested.of_error(test))
-        # Without weight decay nothing bounds it.
-        if (l2 := plan.solver.settings[leader].get("l2", 0)) > 0 and not interrupted:
-            distance = certificate(plan.splits, plan.weights, trained, l2, parts.workers)
-        if saving:
-            saving.save_last_model(trained)
-        model = SoftmaxRegression.from_arrays(trained.W, trained.b)
-        assert record.made is not None
-        selected = Selected(max(0, steps - 1), record.made, trained, diagnosis, plan.splits.test)
-    # Of a first run the second has the answer.
-    lines = [] if plan.screens else warnings(plan, record, steps, distance, interrupted=interrupted)
-    for warning in lines:
-        warn(warning)
-    content = run_report.build(
-        plan,
-        record.patience,
-        steps=steps,
-        test_error=record.best.test_error,
-        test=test,
-        diagnosis=selected.diagnosis if selected else None,
-        coefficients=coefficients.of_sgd(plan.splits, selected.model if selected else None),
-        certificate=distance,
-        warnings=[*record.said, *lines],
-        seconds=seconds,
-        programs=parts.heads.n_groups,
-        workdir=files.path if files else None,
-        interrupted=interrupted,
-    ) | of_screening(plan, record, interrupted=interrupted)
-    monitor.finished(Finished(plan.data, plan.flags, steps - 1, content, report.tables(content), selected))
-    if files:
-        with files.writing(files.report.name):  # After all else: it says that a run is finished.
-            report.save(files.report, content)
-    return Result(model, content, record.history)

@@ -86,10 +86,11 @@ class Validation:
 
     def compile(self, heads: Heads) -> None:
         """Has the programs made that measure such heads."""
-        nothing, by = heads.now(0, self.room), self.by(np.zeros(len(heads)))
-        if by is None:
+        nothing = heads.now(0, self.room)
+        if not self.is_at_once:
             self._workers.map(lambda split: split.compile(_parameters(nothing)), (self._validation, self._test))
             return
+        by = self.by(np.zeros(len(heads)))
         for points in nothing.points:
             kept = points.kept._replace(count=tf.constant(0))
             points._replace(kept=kept).measured(by)
@@ -102,33 +103,40 @@ class Validation:
         """Whether one follows the last of `steps`, and has not been made."""
         return steps % self._frequency == 0 and self.validated < steps
 
-    def by(self, to_beat: np.ndarray) -> Measurement | None:
-        """How to measure heads whose figure is to be below `to_beat`, `[h]`; None: a split is measured span by span."""
+    @property
+    def is_at_once(self) -> bool:
+        """Whether both splits are measured at once, and not span by span."""
+        return self._validation.whole is not None and self._test.whole is not None
+
+    def by(self, to_beat: np.ndarray) -> Measurement:
+        """How to measure heads at once, whose figure is to be below `to_beat`, `[h]`."""
         validation, test = self._validation, self._test
-        if validation.whole is None or test.whole is None:
-            return None
+        assert validation.whole is not None
+        assert test.whole is not None
         own = validation.whole, validation.objective, test.whole, test.objective
         return Measurement(*own, tf.constant(self._figure), to_beat)
 
-    def start(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> bool:
+    def start(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> None:
         """Has a stretch measured, and tested where the figure of a head is below its `to_beat`, `[h]`.
 
-        Returns: whether that goes on beside what follows; else it is done, or nothing was due.
+        That goes on beside what follows, unless it is done already.
         """
 
         def measure() -> list[Measured]:
-            if (by := self.by(to_beat)) is None:
+            findings = stretch.findings
+            if findings is None and not self.is_at_once:
                 return self._by_spans(stretch, to_beat, examples_per_second)
-            findings = joined_findings(stretch.points, [points.measured(by) for points in stretch.points])
+            if findings is None:
+                by = self.by(to_beat)
+                findings = joined_findings(stretch.points, [points.measured(by) for points in stretch.points])
             return self._found(stretch, findings, examples_per_second)
 
-        is_beside = stretch.findings is None and bool(self.due(stretch))
-        if is_beside:
+        if not self.due(stretch):
+            self._under_way = stretch, list
+        elif stretch.findings is None:
             self._under_way = stretch, self._workers.start(measure).result
         else:
-            done = [] if stretch.findings is None else self._found(stretch, stretch.findings, examples_per_second)
-            self._under_way = stretch, lambda: done
-        return is_beside
+            self._under_way = stretch, measure
 
     def wait(self) -> tuple[Stretch, list[Measured]] | None:
         """The stretch that was measured last, if it was not yet taken in, and what is found: waits for it."""
