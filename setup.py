@@ -59,6 +59,7 @@ setup(
             "pyarrow>=18",
             "pytest>=9.0,<10",
             "pytest-xdist>=3.6,<4",
+            "pyyaml>=6.0,<7",
             "ruff==0.17.*",
             "safetensors>=0.4.5,<1",
         ],

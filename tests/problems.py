@@ -17,7 +17,7 @@ from tfpipe.solvers.measures import Measures
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.optimum import Exactness, Sample, minimize
-from tfpipe.solvers.passes import Passes, Sums
+from tfpipe.solvers.passes import Cut, Passes, Sums
 from tfpipe.solvers.problem import Problems
 
 
@@ -148,7 +148,7 @@ def minimized(data, l2s, *, columns=None, tolerance=1e-4, scale=None, rough=Fals
         Objective.of(as_it_is, data.y, weights, n, kind, "float64") for kind in ("float64", "float32")
     )
     with Workers(Device("/CPU:0", "cpu", programs=2)) as workers:
-        passes = Passes(split, workers, len(l2s) * data.n_out)
+        passes = Passes(split, workers, Cut.of(n, n_in, len(l2s) * data.n_out))
         scales = np.ones((len(l2s), n_in)) if scale is None else np.broadcast_to(scale, (len(l2s), n_in))
         problems = Problems.of(Moments.of([data.x], data.y, weights, data.n_out), np.array(l2s), column, scales)
         sample = Sample(data.x, weights, len(data.x))

@@ -15,6 +15,7 @@ from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.training.heads import Heads, joined
 from tfpipe.training.measurement import Measurement
+from tfpipe.training.snapshot import Snapshot
 from tfpipe.training.state import State
 
 FOREVER = 10**9
@@ -35,10 +36,10 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
 
     def heads(self, programs, rates=RATES, state=None, column=None):
         workers = self.enter_context(Workers(Device("/CPU:0", "cpu", programs=programs)))
-        return Heads(
-            solver(rates), np.zeros(len(rates), np.int32) if column is None else column, (len(rates), 3, 24),
-            np.zeros(3, bool), np.ones(len(rates), bool), np.float32, state or State(), workers,
-        )  # fmt: skip
+        n_heads, of = len(rates), solver(rates)
+        begin = Snapshot.at_first(of, (n_heads, 3, 24), np.zeros(3, bool), np.ones(n_heads, bool), np.float32)
+        column = np.zeros(n_heads, np.int32) if column is None else column
+        return Heads(of, column, Snapshot.of(state) if state else begin, workers)
 
     def advance(self, heads, last=FOREVER, on=None, first=0, by=None, begin=0, end=4):
         last = np.broadcast_to(last, len(heads))
@@ -66,7 +67,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual([len(group.b) for group in together.parameters()], padded)
         W, b = joined(together.parameters())
         self.assertEqual((found.costs.shape, W.shape, b.shape), ((4, 5), (5, 3, 24), (5, 3)))
-        slots = together.arrays()["slots"]
+        slots = together.snapshot().as_state()["slots"]
         for number, rate in enumerate(RATES):
             alone = self.heads(1, (rate,))
             found_alone = self.advance(alone, last[number])
@@ -76,20 +77,20 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
                     found_alone.reports[name][1::2, 0], found.reports[name][1::2, number], rtol=1e-5
                 )
                 np.testing.assert_array_equal(together.reports[name], found.reports[name][-1])
-            kept = alone.arrays()
+            kept = alone.snapshot().as_state()
             self.assertAllClose(kept["W"][0], W[number], rtol=0, atol=1e-7)
             self.assertAllClose(kept["b"][0], b[number], rtol=0, atol=1e-7)
             self.assertAllEqual(kept["slots"]["cost_steps"][0], slots["cost_steps"][number])
 
     def test_at_the_start(self):
         heads = self.heads(2)
-        kept = heads.arrays()
+        kept = heads.snapshot().as_state()
         self.assertAllEqual(kept["numbers"], range(5))
         self.assertAllEqual(kept["W"], np.zeros((5, 3, 24), np.float32))
         self.assertAllEqual(kept["slots"]["cost_sum"], np.zeros(5))
         self.assertAllEqual(np.isnan(kept["reports"]["cost"]), [True] * 5)
         heads.compile(self.span.part(0, 0), self.objective, 1)
-        self.assert_same(heads.arrays(), kept)  # Nothing was trained.
+        self.assert_same(heads.snapshot().as_state(), kept)  # Nothing was trained.
 
     def test_only_what_counts_of_a_span_is_found(self):
         heads, whole = self.heads(2), self.heads(2)
@@ -97,7 +98,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         parts = [self.advance(heads, begin=begin, end=end) for begin, end in ((0, 1), (1, 4))]
         self.assertEqual([len(part.costs) for part in parts], [1, 3])
         self.assertAllEqual(np.concatenate([part.costs for part in parts]), expected)
-        self.assert_same(heads.arrays(), whole.arrays())
+        self.assert_same(heads.snapshot().as_state(), whole.snapshot().as_state())
 
     @parameterized.parameters(1, 2, 3)
     def test_some_heads_go_on_without_the_others(self, programs):
@@ -105,10 +106,10 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         for heads in (some, whole):
             self.advance(heads, end=3)
         numbers = np.array([0, 2, 4])
-        before = whole.arrays()
+        before = whole.snapshot().as_state()
         some.leave_only(numbers)
         self.assertLen(some, 3)
-        after = some.arrays()
+        after = some.snapshot().as_state()
         self.assertAllEqual(after["numbers"], numbers)
         self.assertAllEqual(after["W"], before["W"][numbers])
         self.assertAllEqual(after["b"], before["b"][numbers])
@@ -120,7 +121,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(found.costs, expected.costs[:, numbers], rtol=1e-6)
         self.assertAllClose(found.reports["cost"][0], expected.reports["cost"][0, numbers], rtol=1e-6)
         some.leave_only(np.array([1, 2]))
-        after, expected = some.arrays(), whole.arrays()
+        after, expected = some.snapshot().as_state(), whole.snapshot().as_state()
         self.assertAllEqual(after["numbers"], [2, 4])
         self.assertAllClose(after["W"], expected["W"][[2, 4]], rtol=0, atol=1e-7)
         self.assertAllClose(after["b"], expected["b"][[2, 4]], rtol=0, atol=1e-7)
@@ -130,18 +131,18 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         whole, first = self.heads(programs), self.heads(programs)
         self.advance(whole)
         self.advance(first, end=3)
-        state = State(steps=3, **first.arrays())
+        state = State(steps=3, **first.snapshot().as_state())
         self.advance(first)  # What is kept stays as it was.
         second = self.heads(programs, state=state)
         self.advance(second, begin=3)
-        self.assert_same(second.arrays(), whole.arrays())
+        self.assert_same(second.snapshot().as_state(), whole.snapshot().as_state())
         # Those that stopped are not there any more.
         second.leave_only(np.array([1, 3]))
-        third = self.heads(programs, state=dataclasses.replace(state, **second.arrays()))
+        third = self.heads(programs, state=dataclasses.replace(state, **second.snapshot().as_state()))
         self.assertAllEqual(third.numbers, [1, 3])
         for heads in (second, third):
             self.advance(heads, first=4)
-        self.assert_same(third.arrays(), second.arrays())
+        self.assert_same(third.snapshot().as_state(), second.snapshot().as_state())
 
     def test_parameters_that_were_read_stay_as_they_were(self):
         heads = self.heads(2)
@@ -161,7 +162,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
         for programs in (1, 3):
             heads = self.heads(programs, RATES[:3])
             self.advance(heads, on=objective(self.y, arithmetic="int8"))
-            parts.append(heads.arrays())
+            parts.append(heads.snapshot().as_state())
         self.assert_same(*parts, rtol=1e-6, atol=1e-8)
 
     def test_groups_are_measured_as_one_would_be(self):
@@ -181,7 +182,7 @@ class HeadsTest(tf.test.TestCase, parameterized.TestCase):
             heads.compile(self.span.part(0, 0), self.objective, 2)
             found.append(self.advance(heads, on=objective(self.y, weights=np.ones((2, 40))), by=by).findings)
         together, alone = found
-        kept = heads.arrays()
+        kept = heads.snapshot().as_state()
         last = sums_of(by.of_validation, by.validation, kept["W"], kept["b"], tf.constant(column))
         self.assertAllEqual(alone.sums[-1, 0], last[0])
         self.assertAllClose(alone.sums[-1, 1], last[1], rtol=1e-6)

@@ -19,7 +19,7 @@ from tfpipe.solvers import metric
 from tfpipe.solvers.lbfgs import Found, Lbfgs
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.passes import Passes
+from tfpipe.solvers.passes import Cut, Passes
 
 SETS = ("iris", "wine", "breast_cancer", "digits")
 
@@ -32,7 +32,7 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
         split = Resident(tf.constant(images), np.arange(n), labels, is_resident=is_resident, mapped=None)
         objective = Objective.of(scaling, labels, weights, n, kind, "float64")
         with Workers(Device("/CPU:0", "cpu", programs=programs)) as workers:
-            passes = Passes(split, workers, n_columns, **options)
+            passes = Passes(split, workers, Cut.of(n, images.shape[1], n_columns), **options)
             sums = passes.sums(objective, self.W, self.b, np.array([0, 1], np.int32))
             self.losses = passes.losses(objective, self.W, self.b)
             return sums
@@ -62,7 +62,7 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
         objective = Objective.of(self.scaling, labels, self.weights[:, :517], 517, "float64", "float64")
         column = np.array([0, 1], np.int32)
         with Workers(Device("/CPU:0", "cpu", programs=2)) as workers:
-            passes, before = Passes(split, workers, n_columns=6), programs.count()
+            passes, before = Passes(split, workers, Cut.of(517, 30, n_columns=6)), programs.count()
             passes.compile_sums(objective, self.W, self.b, column)
             passes.compile_losses(objective, self.W, self.b)
             self.assertEqual(programs.count(), before + 2)

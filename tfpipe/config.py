@@ -19,6 +19,8 @@ SGD_TESTS = "goes with solver=lbfgs; sgd measures its models on test examples: t
 SUMS = ("cost", "error", "balanced_error")
 # The image_size of pictures that keep theirs.
 NATIVE = "native"
+# What of the work of a solver each of several processes has.
+_SHARED_BY = {"sgd": "heads", "lbfgs": "rows"}
 Value = TypeVar("Value")
 
 
@@ -497,6 +499,18 @@ class TrainConfig:
     device: str = _option(
         "auto", "where to compute; auto: the GPU if there is a usable one", choices=("auto", "cpu", "gpu")
     )
+    strategy: str = _option(
+        "auto",
+        "who shares the work; none: nobody, it is done by one process; multi_worker: the processes that TF_CONFIG "
+        "names, as tfpipe launch does; auto: these, if it names any",
+        choices=("auto", "none", "multi_worker"),
+    )
+    distribute: str = _option(
+        "auto",
+        "what of the work each process has; heads, for sgd: all rows of some heads; rows, for lbfgs: some rows of all "
+        "heads; auto: this, where it takes less time than one process by the model of docs/distributed.md",
+        choices=("auto", "heads", "rows"),
+    )
     precision: str = _option(
         "float32",
         "what is computed in; float32: where images are bytes also in integers, as exactly; float64, for comparisons, "
@@ -525,6 +539,10 @@ class TrainConfig:
         if solver == "sgd" and self.select not in (None, *SUMS):
             problem = "goes with solver=lbfgs; sgd chooses while it trains, by sums over examples"
             raise ConfigError("select", self.select, f"{problem}: take {', '.join(SUMS[:-1])} or {SUMS[-1]}")
+        if self.distribute not in ("auto", _SHARED_BY[solver]):
+            why = {"sgd": "to add up each step takes longer than the step", "lbfgs": "each has all heads"}[solver]
+            problem = f"is not how {solver} is shared: that is by {_SHARED_BY[solver]}, for {why}"
+            raise ConfigError("distribute", self.distribute, f"{problem}; leave it out")
         for field in dataclasses.fields(self):
             of, value = field.metadata["of"], getattr(self, field.name)
             if of not in (None, solver) and value is not None:

@@ -36,7 +36,7 @@ from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.optimum import Optimum, Sample, minimize, sampled
-from tfpipe.solvers.passes import SMALL, Passes
+from tfpipe.solvers.passes import SMALL, Cut, Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.sgd import Sgd
 from tfpipe.solvers.weights import balanced
@@ -593,7 +593,8 @@ class _Search:
                 for kind in kinds
             ]
             self._exact, self._rough = objectives[0], objectives[1] if len(kinds) > 1 else None
-            self._passes = Passes(split, workers, len(rows.weights) * rows.n_out)
+            cut = Cut.of(len(split.labels), split.images.shape[1], len(rows.weights) * rows.n_out)
+            self._passes = Passes(split, workers, cut)
             self._moments = Moments.of(rows.blocks(), rows.labels, rows.weights, rows.n_out)
             unscaled = np.broadcast_to(rows.scaling.factor, (len(rows.weights), rows.images.shape[1]))
             self._scale = self._moments.deviations(rows.blocks(), rows.weights) if self._standardize else unscaled

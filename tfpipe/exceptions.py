@@ -36,6 +36,10 @@ class ProcessError(TfpipeError, RuntimeError):
     """The process cannot compute."""
 
 
+class ClusterError(TfpipeError, RuntimeError):
+    """The processes that share a run cannot go on together: one is gone, or not like the others."""
+
+
 class DataError(TfpipeError, ValueError):
     """A data set cannot be found, is damaged, or is not of the promised form."""
 
@@ -49,7 +53,7 @@ def enumeration(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def brief(error: Exception) -> str:
+def brief(error: BaseException) -> str:
     """What an error of another library says, in a line of at most 200 characters: some quote whole files."""
     # TensorFlow names nodes of its graphs, which tell people nothing.
     words = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error), flags=re.DOTALL).split()

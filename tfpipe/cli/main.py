@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, NoReturn
 from absl import app, flags, logging
 from absl.flags import argparse_flags
 
-from tfpipe.cli import compare, describe, evaluate, export, help_text, interruption, predict, streams, train
-from tfpipe.exceptions import OptionError, TfpipeError
+from tfpipe.cli import compare, describe, evaluate, export, help_text, interruption, launch, predict, streams, train
+from tfpipe.exceptions import ClusterError, OptionError, TfpipeError
 from tfpipe.version import __version__
 
 FAILED = 1
@@ -30,7 +30,8 @@ class Command(NamedTuple):
       define: defines the command's flags on the FlagValues it is given.
       prepare: turns the parsed flags, and the arguments that are none, into the function that does the work and returns
         the exit status. It imports nothing heavy: wrong usage is found out at once.
-      arguments: what the arguments that are no flags are, in the words of the help; empty: there are none.
+      arguments: what the arguments that are no flags are, in the words of the help; empty: there are none. Where these
+        words begin with `--`, so must the arguments: their flags are another command's.
     """
 
     summary: str
@@ -41,6 +42,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("train softmax regression on a data set", train.define, train.prepare),
+    "launch": Command("train in several processes", launch.define, launch.prepare, "-- train [flags]"),
     "evaluate": Command("tell how good a trained model is on a data set", evaluate.define, evaluate.prepare),
     "compare": Command("compare finished runs on the same examples", compare.define, compare.prepare, "RUN RUN..."),
     "predict": Command("tell the classes of pictures", predict.define, predict.prepare, "FILE..."),
@@ -54,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's own). Ends the process with SystemExit, as absl does.
 
     Exit status: 0 done, 1 failed (data, files, devices), 2 wrong usage (what the command line alone shows), 143
-    stopped by SIGTERM, SIGINT or SIGHUP, with the results so far saved if the training had begun.
+    stopped by SIGTERM, SIGINT or SIGHUP, with the results so far saved if the training had begun; of `launch` that
+    of the worker that failed first.
     """
     streams.repair()
     argv = sys.argv if argv is None else argv
@@ -123,6 +126,8 @@ def _answer(text: str) -> int:
 
 def _parse(name: str, command: Command, argv: list[str]) -> Callable[[], int]:
     program = f"tfpipe {name}"
+    if command.arguments.startswith("--") and "--" not in argv:
+        _fail(program, f"no -- before the command; usage: {program} [flags] {command.arguments}", WRONG_USAGE)
     try:
         positional = flags.FLAGS(argv)[1:]
         if positional and not command.arguments:
@@ -147,7 +152,11 @@ def _run(name: str, work: Callable[[], int]) -> int:
     except Exception as error:
         if logging.get_verbosity() >= logging.DEBUG:
             logging.exception("%s failed", program)
-        _fail(program, _one_line(error), FAILED)
+        try:
+            _fail(program, _one_line(error), FAILED)
+        finally:
+            if isinstance(error, ClusterError):  # TensorFlow would wait for the others.
+                _leave(FAILED)
 
 
 def _leave(status: int) -> None:

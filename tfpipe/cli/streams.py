@@ -42,3 +42,10 @@ def write_error(text: str) -> None:
     """Writes a line for people. A stream that cannot be written is no reason to fail."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+def pass_on(data: bytes) -> None:
+    """Writes for people what another process has written. A stream that cannot be written is no reason to fail."""
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(2, data) :]

@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import gc
 import itertools
+import os
 import pathlib
 import shlex
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags, logging
 
 from tfpipe.cli import config_flags, interruption, run_flags, streams
-from tfpipe.compute import host, startup
+from tfpipe.compute import host, meeting, startup, tf_config
 from tfpipe.config import DataConfig, TrainConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError, TfpipeError, WorkdirError
@@ -59,34 +60,47 @@ def _train(
 ) -> int:
     """`given` has the options of `data` that the user gave."""
     config.check_packages()
-    if path is not None:
+    task = tf_config.wanted(config.strategy, os.environ)
+    leads = task is None or task.rank == 0
+    if path is not None and leads:
         Workdir(path).check()
         if resume:
             data = _read_as_before(data, given, Workdir(path))
         if resume and config.select is None:
             config = _selecting_as_before(config, Workdir(path))
 
-    from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
+    with contextlib.nullcontext() if task is None else meeting.meeting(task) as others:
+        from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
 
-    splits = datasets.load(**dataclasses.asdict(data))
-    startup.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
+        splits = datasets.load(**dataclasses.asdict(data))
+        startup.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 
-    with host.undoing_imports():
-        from tfpipe.compute import device
-        from tfpipe.training import loop, report
+        with host.undoing_imports():
+            from tfpipe.compute import cluster as clusters
+            from tfpipe.compute import device
+            from tfpipe.training import loop, report
 
-    # What holds for the whole process is the command's to set. What was imported stays: to look through it for garbage
-    # takes 0.15 s each time.
-    gc.freeze()
-    if config.device != "cpu" and not device.grow_gpu_memory():
-        logging.info("TensorFlow has begun to compute already: it takes all the memory of GPUs")
-    selected = device.select(config.device, tf32=config.tf32)
-    solver = _sgd(config, splits, selected) if config.settled_solver == "sgd" else None
+        # What holds for the whole process is the command's to set. What was imported stays: to look through it for
+        # garbage takes 0.15 s each time.
+        gc.freeze()
+        if config.device != "cpu" and not device.grow_gpu_memory():
+            logging.info("TensorFlow has begun to compute already: it takes all the memory of GPUs")
+        if others is not None:
+            others.ready()
+    cluster = None if task is None else clusters.joined(task)
+    solver = None
+    if cluster is None and config.settled_solver == "sgd":
+        solver = _sgd(config, splits, device.select(config.device, tf32=config.tf32))
+    if not leads:
+        with interruption.deferred() as came:
+            result = loop.train(config, splits, should_stop=came, cluster=cluster)
+        return interruption.STATUS if result.report["interrupted"] else 0
 
     with interruption.deferred() as came, _workdir(path) as workdir:
         result = loop.train(
-            config, splits, workdir, solver=solver, resume=resume, overwrite=overwrite, should_stop=came
-        )
+            config, splits, workdir, solver=solver, resume=resume, overwrite=overwrite, should_stop=came,
+            cluster=cluster,
+        )  # fmt: skip
         files = Workdir(workdir)
         lines = [report.table(result.report), *report.lines(result.report), f"everything is in {workdir}"]
         if result.report["interrupted"]:

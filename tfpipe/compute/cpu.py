@@ -31,6 +31,19 @@ def cores() -> int:
     return joblib.cpu_count()
 
 
+def shares(count: int) -> list[tuple[int, ...]]:
+    """Which cores each of `count` processes takes: equally many, at least one, and none that another takes.
+
+    Where there are fewer cores than processes, some take the same. What does not divide evenly is left: processes that
+    wait for each other gain nothing by it. Empty where the system does not let a process choose.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return [()] * count
+    there = sorted(os.sched_getaffinity(0))
+    each = max(1, len(there) // count)
+    return [tuple(there[(number * each + i) % len(there)] for i in range(each)) for number in range(count)]
+
+
 def processor(cpu_info: pathlib.Path = CPU_INFO) -> str:
     """The name of the model. `cpu_info` is what Linux knows of it."""
     return _values("model name", cpu_info) or platform.processor()

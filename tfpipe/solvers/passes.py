@@ -8,7 +8,7 @@ sums of the piece before.
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +28,10 @@ _FEWEST_ROWS = 64
 # So many numbers, rows times columns times classes times heads, take no longer than a call of a program; and of a head
 # alone no longer in float64 than in float32.
 SMALL = 50_000_000
+# Minibatches up to so many rows have one of few sizes, so that programs for about as many rows are one; larger ones are
+# a multiple of so many: MNIST's 625 as 768 left the last three of the blocks empty, and one of two threads idle for a
+# third of its time.
+_MOST_OF_FEW_SIZES, _STEP = 256, 16
 # A loss beyond has a class that the head leaves out.
 LEFT_OUT = 1e29
 # A minibatch that stays in a core's cache, with what is computed of it. But of about so many rows at least, where a
@@ -52,21 +56,24 @@ class Sums(NamedTuple):
     r: np.ndarray
 
 
-class Passes:
-    """Sums over the training rows, minibatch by minibatch, by as many threads as the device runs programs.
-
-    Args:
-      split: the training rows.
-      workers: who run the programs.
-      n_columns: heads that are measured side by side, times classes.
-      span_bytes: of images that travel at once, at most, or a minibatch.
+class Cut(NamedTuple):
+    """How rows are cut into blocks, and these into minibatches: by their number and sizes alone.
 
     Attributes:
-      workers: likewise.
+      n: how many rows.
+      blocks: how many blocks, a power of two; the last ones may be empty.
+      per_block: minibatches in a block.
+      batch_size: rows in a minibatch; the last one may have fewer.
     """
 
-    def __init__(self, split: Resident, workers: Workers, n_columns: int, span_bytes: int = SPAN_BYTES):
-        n, n_in = len(split.labels), split.images.shape[1]
+    n: int
+    blocks: int
+    per_block: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, n: int, n_in: int, n_columns: int) -> Self:
+        """Of n rows of D columns; `n_columns` is the number of heads that are measured side by side, times classes."""
         blocks = BLOCKS
         while blocks > 1 and n < blocks * _FEWEST_ROWS:
             blocks //= 2
@@ -75,9 +82,37 @@ class Passes:
         by_rows = min(
             round(of_block * n_in * tf.float32.size / MINIBATCH_BYTES), round(of_block / FEWEST_IN_A_MINIBATCH)
         )
-        self._per_block = max(1, by_rows, by_logits)
-        sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
-        self._n = n
+        per_block = max(1, by_rows, by_logits)
+        batch_size = -(-of_block // per_block)
+        few_sizes = padded(batch_size) if batch_size <= _MOST_OF_FEW_SIZES else -(-batch_size // _STEP) * _STEP
+        return cls(n, blocks, per_block, few_sizes)
+
+    def branch(self, begin: int, end: int) -> tuple[Self, slice]:
+        """Blocks `begin` to `end`, a branch of the tree, as if they were all; and which of the rows those are."""
+        bounds = (min(block * self.per_block * self.batch_size, self.n) for block in (begin, end))
+        rows = slice(*bounds)
+        return self._replace(n=rows.stop - rows.start, blocks=end - begin), rows
+
+
+class Passes:
+    """Sums over the training rows, minibatch by minibatch, by as many threads as the device runs programs.
+
+    Args:
+      split: the training rows.
+      workers: who run the programs.
+      cut: how the rows are cut.
+      span_bytes: of images that travel at once, at most, or a minibatch.
+
+    Attributes:
+      n: how many rows.
+      workers: likewise.
+    """
+
+    def __init__(self, split: Resident, workers: Workers, cut: Cut, span_bytes: int = SPAN_BYTES):
+        blocks = cut.blocks
+        self._per_block = cut.per_block
+        sampler = Sampler(cut.n, cut.batch_size, drop_remainder=False)
+        self.n = cut.n
         self.workers = workers
         bytes_of_minibatch = split.bytes_per_image * sampler.batch_size
         # A power of two, so that each span is a branch of the tree.
@@ -196,7 +231,7 @@ class Passes:
 
         for parts in self._rounds():
             self.workers.map(take, parts)
-        return loss[:, : self._n], wrong[:, : self._n]
+        return loss[:, : self.n], wrong[:, : self.n]
 
     def _parts(self, span: Span) -> list[Span]:
         """The span in branches of the tree, one for each thread."""

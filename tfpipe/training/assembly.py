@@ -1,15 +1,17 @@
 """The parts of a run, put together: data on the device, heads, what is known of them, and the programs compiled."""
 
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from tfpipe.compute.cluster import Cluster
 from tfpipe.compute.programs import between_traces, padded
 from tfpipe.compute.workers import Workers
 from tfpipe.config import known
 from tfpipe.data import Examples
 from tfpipe.disk.workdir import Workdir
+from tfpipe.exceptions import ConfigError
 from tfpipe.log import log
 from tfpipe.monitor import Monitor, Started
 from tfpipe.pipeline import residency
@@ -25,6 +27,8 @@ from tfpipe.training.pictures import Pictures
 from tfpipe.training.plan import Plan
 from tfpipe.training.record import Record
 from tfpipe.training.saving import CheckpointManager
+from tfpipe.training.shared_heads import SharedHeads
+from tfpipe.training.snapshot import Snapshot
 from tfpipe.training.state import State
 from tfpipe.training.validation import Validation
 
@@ -38,7 +42,7 @@ class Parts(NamedTuple):
     Attributes:
       spans: the minibatches.
       objective: on the training examples.
-      heads: those that train.
+      heads: those that train, here or in all processes of a cluster.
       validation: what steers the run.
       record: what is known of all heads.
       pictures: the best model, for those who watch.
@@ -49,7 +53,7 @@ class Parts(NamedTuple):
 
     spans: Spans
     objective: Objective
-    heads: Heads
+    heads: Heads | SharedHeads
     validation: Validation
     record: Record
     pictures: Pictures
@@ -58,24 +62,63 @@ class Parts(NamedTuple):
     workers: Workers
 
 
-def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor, workers: Workers) -> Parts:
-    """Puts the parts of a run together that goes on from `state`, and compiles its programs; then its clock starts."""
-    splits, solver, pace = plan.splits, plan.solver, plan.pace
-    dtype = parameter_type(plan.arithmetic).as_numpy_dtype
-    train, *others = residency.place([splits.train, splits.validation, splits.test])
-    objective = Objective.of(splits.scaling, train.labels, plan.weights, solver.examples, plan.arithmetic)
-    left_out = plan.left_out
-    validation, test = _evaluations(plan, others, left_out, workers)
+class Placed(NamedTuple):
+    """The data of a run, on its device.
 
-    sizes = plan.n_heads, splits.n_out, splits.n_in
-    heads = Heads(solver, plan.column, sizes, left_out, plan.begins, dtype, state, workers)
-    keeps = solver.keeps and train.is_resident and bool(validation.whole and test.whole)
-    room = _validations_of_a_span(plan, heads) if keeps else 1
-    period = solver.frequency * room
-    # The spans come after the evaluations: of a page of a mapped file that holds rows of both, the kernel believes what
-    # it is told last.
-    length = _length(plan, period, solver.batch_size, train.bytes_per_image)
-    spans = Spans(solver.spans(train, first=state.steps, period=period, length=length), state.steps)
+    Attributes:
+      train: the training examples.
+      objective: on them.
+      validation, test: what measures on the other splits.
+    """
+
+    train: Resident
+    objective: Objective
+    validation: Evaluation
+    test: Evaluation
+
+    @classmethod
+    def of(cls, plan: Plan, workers: Workers, *, at_once: bool = False) -> Self:
+        """Brings the data of a run to its device; `at_once`: splits that lie there are measured so, however long."""
+        splits = plan.splits
+        train, *others = residency.place([splits.train, splits.validation, splits.test])
+        objective = Objective.of(splits.scaling, train.labels, plan.weights, plan.solver.examples, plan.arithmetic)
+        return cls(train, objective, *_evaluations(plan, others, plan.left_out, workers, at_once=at_once))
+
+    def room(self, plan: Plan, *, fill_cores: bool) -> int:
+        """How many validations a span has at most; whether the heads fill all cores."""
+        keeps = plan.solver.keeps and self.train.is_resident and bool(self.validation.whole and self.test.whole)
+        return _validations_of_a_span(plan, fill_cores=fill_cores) if keeps else 1
+
+    def spans(self, plan: Plan, room: int, steps: int) -> Spans:
+        """The minibatches after so many steps, in spans of at most `room` validations.
+
+        They come after the evaluations: of a page of a mapped file that holds rows of both, the kernel believes what it
+        is told last.
+        """
+        solver, period = plan.solver, plan.solver.frequency * room
+        length = _length(plan, period, solver.batch_size, self.train.bytes_per_image)
+        return Spans(solver.spans(self.train, first=steps, period=period, length=length), steps)
+
+
+def assembled(
+    plan: Plan, files: Workdir | None, state: State, monitor: Monitor, workers: Workers, cluster: Cluster | None
+) -> Parts:
+    """Puts the parts of a run together that goes on from `state`, and compiles its programs; then its clock starts."""
+    solver, pace = plan.solver, plan.pace
+    placed = Placed.of(plan, workers, at_once=cluster is not None)
+    if cluster and (placed.validation.whole is None or placed.test.whole is None):
+        raise ConfigError("strategy", plan.config.strategy, "shares no splits that memory cannot hold; give none")
+    validation, test, objective = placed.validation, placed.test, placed.objective
+    dtype = parameter_type(plan.arithmetic).as_numpy_dtype
+    sizes = plan.n_heads, plan.splits.n_out, plan.splits.n_in
+    at = Snapshot.at_first(solver, sizes, plan.left_out, plan.begins, dtype)
+    if state.steps:
+        at = Snapshot.of(state)
+    heads: Heads | SharedHeads = (
+        SharedHeads(solver, plan.column, at, workers, cluster) if cluster else Heads(solver, plan.column, at, workers)
+    )
+    room = placed.room(plan, fill_cores=heads.fill_cores)
+    spans = placed.spans(plan, room, state.steps)
     steering = Validation(
         validation,
         test,
@@ -96,10 +139,14 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     return Parts(spans, objective, heads, steering, record, pictures, meter, saving, workers)
 
 
-def _evaluations(plan: Plan, placed: list[Resident], left_out: np.ndarray, workers: Workers) -> list[Evaluation]:
+def _evaluations(
+    plan: Plan, placed: list[Resident], left_out: np.ndarray, workers: Workers, *, at_once: bool
+) -> list[Evaluation]:
     samplers = (plan.validation, plan.test)
     minibatches = max(sampler.per_epoch for sampler in samplers)
     length = _length(plan, minibatches, plan.test.batch_size, max(split.bytes_per_image for split in placed))
+    if at_once and all(split.is_resident for split in placed):
+        length = minibatches
 
     def evaluation(
         split: Resident, sampler: Sampler, *, balanced: bool, weights: np.ndarray | None = None
@@ -139,11 +186,11 @@ def _flops_of_interval(plan: Plan) -> float:
     return (4 * examples + 2 * measured) * plan.n_parameters
 
 
-def _validations_of_a_span(plan: Plan, heads: Heads) -> int:
+def _validations_of_a_span(plan: Plan, *, fill_cores: bool) -> int:
     """How many validations a span has at most."""
     solver, pace = plan.solver, plan.pace
     # Beside the validations of the last span nothing trains any more.
-    most_flops = pace.span_flops if heads.fill_cores else pace.span_flops / 5
+    most_flops = pace.span_flops if fill_cores else pace.span_flops / 5
     most_bytes, minibatches = min(pace.span_bytes, _MOST_BYTES_OF_NUMBERS), pace.span_validations * solver.frequency
     length = span_length(minibatches, solver.batch_size, 0, plan.n_parameters, most_bytes, most_flops)
     by_time = int(most_flops / _flops_of_interval(plan))
@@ -152,7 +199,7 @@ def _validations_of_a_span(plan: Plan, heads: Heads) -> int:
     return max(1, min(pace.span_validations, length // solver.frequency, by_time, by_memory))
 
 
-def _describe(plan: Plan, heads: Heads, state: State) -> None:
+def _describe(plan: Plan, heads: Heads | SharedHeads, state: State) -> None:
     """Says what is about to run."""
     solver = plan.solver
     for line in (plan.data, *solver.remarks):
@@ -176,7 +223,7 @@ def _compile(
     plan: Plan,
     spans: Spans,
     objective: Objective,
-    heads: Heads,
+    heads: Heads | SharedHeads,
     validation: Validation,
     monitor: Monitor,
     workers: Workers,

@@ -1,7 +1,7 @@
 """The rows that heads are fitted to, as L-BFGS takes them: on their device, scaled, in columns of weights."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,17 +9,16 @@ import numpy as np
 from tfpipe.compute.workers import Workers
 from tfpipe.data import Examples, Splits, scaling
 from tfpipe.data.scaling import Scaling
-from tfpipe.pipeline import residency
-from tfpipe.pipeline.residency import Resident
 from tfpipe.solvers.few_rows import FewRows
 from tfpipe.solvers.measures import Measures, sizes
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.optimum import Descent, Exactness, Sample, sampled
-from tfpipe.solvers.passes import SMALL, Passes
+from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.row_space import RowSpace
 from tfpipe.solvers.scaled_rows import BLOCK_BYTES, ScaledRows
+from tfpipe.solvers.sharing import Shared, SharedPasses, of_fit, placed
 
 
 class Saved(NamedTuple):
@@ -51,6 +50,7 @@ class Fit:
       workers: who compute.
       validation: other rows on which heads are measured; None: there are none.
       in_span: whether heads go down in what the rows span; then every l2 is above 0.
+      shared: with which other processes the passes over the rows are shared; None: with none.
 
     Attributes:
       n: N.
@@ -69,6 +69,7 @@ class Fit:
         validation: Examples | None = None,
         *,
         in_span: bool = False,
+        shared: Shared | None = None,
     ):
         self.n = len(examples)
         self.total_weight = float(weights[0].sum(dtype=np.float64))
@@ -78,7 +79,7 @@ class Fit:
         self._scaling = _coordinates(splits, examples if len(counted) == len(examples) else examples.take(counted))
         self._rows, self._weights = ScaledRows(examples, self._scaling), weights
         self._precision, self._most_heads, self._workers = precision, most_heads, workers
-        self._in_span = in_span
+        self._in_span, self._shared = in_span, shared
         self._validating = examples if validation is None else validation
         self.moments = Moments.of(self._rows.blocks(), examples.labels, weights, splits.n_out)
 
@@ -88,26 +89,21 @@ class Fit:
 
     @functools.cached_property
     def _measures(self) -> Measures:
-        own, workers = self._placed[0], self._workers
+        passes, objectives = self._placed[0]
         numbers = self.n * self._splits.n_in * self._splits.n_out
-        kinds = ("float64",) if numbers <= SMALL or self._precision == "float64" else ("float64", "float32")
-        objectives = [Objective.of(self._scaling, own.labels, self._weights, self.n, kind) for kind in kinds]
-        rough = objectives[1] if len(kinds) > 1 else None
-        return Measures(Passes(own, workers, self._n_columns), objectives[0], rough, sizes(self._most_heads, numbers))
+        rough = objectives.get("float32")
+        return Measures(passes, objectives["float64"], rough, sizes(self._most_heads, numbers))
 
     @functools.cached_property
-    def _placed(self) -> list[Resident]:
-        """Its rows, and those for validation if they are others."""
-        return residency.place(dict.fromkeys((self._rows.examples, self._validating)))
+    def _placed(self) -> list[tuple[Passes | SharedPasses, Mapping[str, Objective]]]:
+        """Its rows, and those for validation if they are others, on the device."""
+        wanted = of_fit(self._rows.examples, self._weights, self._validating, self._splits, self._precision)
+        return placed(wanted, self._scaling, self._n_columns, self._workers, self._shared)
 
-    @functools.cached_property
-    def _measured_on(self) -> tuple[Passes, Objective]:
-        if len(self._placed) == 1:
-            return self._measures.passes, self._measures.exact
-        other = self._placed[1]
-        every = np.ones((1, len(other.labels)), np.float32)
-        objective = Objective.of(self._scaling, other.labels, every, len(other.labels), self._measures.exact.arithmetic)
-        return Passes(other, self._workers, self._n_columns), objective
+    @property
+    def _measured_on(self) -> tuple[Passes | SharedPasses, Objective]:
+        passes, objectives = self._placed[-1]
+        return passes, objectives["float64"]
 
     @functools.cached_property
     def _sample(self) -> Sample:

@@ -6,7 +6,7 @@ two groups, 300 in one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +16,9 @@ from tfpipe.compute.workers import Workers
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers.base import Advance, Group, Kept, Solver
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.problem import FAR_BELOW
 from tfpipe.training.measurement import Findings, Measurement, Points, Stretch, of_all
 from tfpipe.training.measurement import joined as joined_findings
-from tfpipe.training.state import State
+from tfpipe.training.snapshot import Snapshot
 
 
 class Parameters(NamedTuple):
@@ -43,48 +42,29 @@ class Heads:
     Args:
       solver: what advances them.
       column: `[H]` int32, the column of weights of each head of the run.
-      sizes: H, K and D of the run.
-      left_out: `[K]` bool, the classes without weight: heads begin, and stay, with a probability of 0 for them.
-      begins: `[H]` bool, which of them train.
-      dtype: of W and b.
-      state: from which they go on.
+      at: where they are.
       workers: who run the programs.
 
     Attributes:
+      asks_late: whether `advance` asks by what to measure when the heads are trained, and not at once.
       numbers: `[h]` int64, which heads of the run they are, ascending: all, until those that stopped leave.
       reports: what the solver reported of them after the last step, by name, `[h]` each.
     """
 
-    def __init__(
-        self,
-        solver: Solver,
-        column: np.ndarray,
-        sizes: tuple[int, int, int],
-        left_out: np.ndarray,
-        begins: np.ndarray,
-        dtype: np.dtype,
-        state: State,
-        workers: Workers,
-    ):
+    asks_late = True
+
+    def __init__(self, solver: Solver, column: np.ndarray, at: Snapshot, workers: Workers):
         self._solver = solver
         self._column = column
         self._workers = workers
-        if state.steps:
-            self._begin(state.numbers, state.reports, {"W": state.W, "b": state.b, **state.slots})
-            return
-        numbers = np.flatnonzero(begins)
-        sizes = (len(numbers), *sizes[1:])
-        W, b = np.zeros(sizes, dtype), np.zeros(sizes[:2], dtype)
-        b[:, left_out] = -FAR_BELOW  # No gradient is left in the softmax then.
-        reports = {name: np.full(len(numbers), np.nan) for name in solver.reports}
-        self._begin(numbers, reports, {"W": W, "b": b, **solver.slots(*sizes)})
+        self._begin(at)
 
-    def _begin(self, numbers: np.ndarray, reports: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
-        """Makes the groups of these heads, whose arrays are `[h, ...]` each."""
-        self.numbers, self.reports = numbers, dict(reports)
+    def _begin(self, at: Snapshot) -> None:
+        """Makes the groups of these heads."""
+        self.numbers, self.reports = at.numbers, dict(at.reports)
         # Of two sizes at most: each takes programs of its own.
-        self._places = np.array_split(np.arange(len(numbers)), min(self._workers.device.programs, len(numbers)))
-        self._groups = [self._group(places, arrays) for places in self._places]
+        self._places = np.array_split(np.arange(len(self)), min(self._workers.device.programs, len(self)))
+        self._groups = [self._group(places, at.arrays) for places in self._places]
 
     def _group(self, places: np.ndarray, arrays: Mapping[str, np.ndarray]) -> Group:
         rows = np.append(places, np.repeat(places[:1], padded(len(places)) - len(places)))  # The first one fills up.
@@ -120,13 +100,13 @@ class Heads:
             for group, places in groups
         ]
 
-    def arrays(self) -> dict[str, Any]:
-        """All that is to be kept of them, copied: by name, as State has it."""
+    def snapshot(self) -> Snapshot:
+        """All that is to be kept of them, copied."""
         W, b = joined(self.parameters())
         slots = {
             name: of_all([group.slots[name] for group in self._groups], self._places) for name in self._groups[0].slots
         }
-        return {"numbers": self.numbers, "reports": self.reports, "W": W, "b": b, "slots": slots}
+        return Snapshot(self.numbers, self.reports, {"W": W, "b": b, **slots})
 
     def advance(
         self,
@@ -185,15 +165,20 @@ class Heads:
 
         return self._workers.start_all(run, self._groups, self._places)
 
-    def now(self, steps: int, room: int) -> Stretch:
-        """No step, after so many, and the heads as they are: to be measured."""
-        points = [
+    def points(self, room: int) -> list[Points]:
+        """What is to be measured of them as they are now: see `as_they_are`."""
+        return [
             Points(_as_it_is(group, room), group.column, places)
             for group, places in zip(self._groups, self._places, strict=True)
         ]
+
+    def as_they_are(self, steps: int, room: int, by: Measurement | None = None) -> Stretch:
+        """No step, after so many: to be measured, or measured already, as `advance` has it."""
+        points = self.points(room)
         reports = {name: array[np.newaxis] for name, array in self.reports.items()}
         nothing = np.zeros((0, len(self)))
-        return Stretch(steps, self.numbers, self.column, nothing, reports, points, None)
+        findings = None if by is None else joined_findings(points, [own.measured(by) for own in points])
+        return Stretch(steps, self.numbers, self.column, nothing, reports, points, findings)
 
     def compile(self, nothing: Span, objective: Objective, room: int) -> None:
         """Has the programs made that `advance` needs, on a span of which no minibatch counts."""
@@ -205,10 +190,7 @@ class Heads:
 
     def leave_only(self, places: np.ndarray) -> None:
         """Leaves the heads at these places, as they are now; the others are gone."""
-        kept = self.arrays()
-        arrays = {"W": kept["W"], "b": kept["b"], **kept["slots"]}
-        reports = {name: array[places] for name, array in self.reports.items()}
-        self._begin(self.numbers[places], reports, {name: array[places] for name, array in arrays.items()})
+        self._begin(self.snapshot().take(places))
 
 
 def _as_it_is(group: Group, room: int) -> Kept:

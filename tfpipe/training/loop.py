@@ -10,22 +10,28 @@ import numpy as np
 
 from tfpipe.compute import device as devices
 from tfpipe.compute import processes
+from tfpipe.compute.cluster import Cluster
 from tfpipe.compute.device import Device
 from tfpipe.compute.workers import Workers
 from tfpipe.config import TrainConfig
 from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
+from tfpipe.exceptions import ConfigError
 from tfpipe.monitor import Monitor
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
+from tfpipe.training import team
 from tfpipe.training.assembly import Parts, assembled
 from tfpipe.training.ending import ended
+from tfpipe.training.heads_follower import HeadsFollower
 from tfpipe.training.interrupts import asked_to_stop
 from tfpipe.training.measurement import Measurement, Stretch
 from tfpipe.training.plan import Pace, Plan
 from tfpipe.training.result import Result, in_workdir
 from tfpipe.training.screen import screened
 from tfpipe.training.search import search
+from tfpipe.training.search_plan import SearchPlan
+from tfpipe.training.shared_work import of_sgd, sharers
 from tfpipe.training.state import State
 
 __all__ = ["Pace", "Result", "train"]
@@ -41,6 +47,7 @@ def train(
     overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     device: Device | None = None,
+    cluster: Cluster | None = None,
     pace: Pace = Pace(),  # noqa: B008  # It is immutable.
 ) -> Result:
     """Trains every head of `config` on `splits` until it is done, and selects the best.
@@ -61,12 +68,15 @@ def train(
       overwrite: with resume=False: removes the run that the workdir holds.
       should_stop: asked between spans (a second at most); True ends the run with what it has.
       device: where to compute; None: as the hyper-parameters say.
+      cluster: the processes that share the run, see `compute.cluster`; None: this one alone. Others than the chief
+        write nothing: their workdir stays as it is, and their result is the chief's, without the history.
       pace: how much is done between two looks, and by which clock.
 
     Returns:
       Result, of the head that is best on validation, by the figure that `config.select` names.
 
     Raises:
+      ClusterError: processes that share the run are not alike, or one of them is gone.
       ConfigError: the hyper-parameters do not fit the data.
       DataError: no learning rate is small enough for the images.
       DeviceError: the device cannot be used.
@@ -76,41 +86,60 @@ def train(
       DivergedError: the cost of every head stopped being finite.
     """
     processes.check_not_forked()
-    device = device or devices.select(config.device, tf32=config.tf32)
-    device.check_precision(config.precision)
-    if solver is None and config.settled_solver == "lbfgs":
-        return search(
-            config,
-            splits,
-            workdir,
-            resume=resume,
-            overwrite=overwrite,
-            should_stop=should_stop,
-            device=device,
-            pace=pace,
-        )
-    plan = Plan.of(splits, (solver or Sgd)(config.settled("sgd"), splits), device, pace)
-    with asked_to_stop(should_stop) as stops:
+    if cluster is None and config.strategy == "multi_worker":
+        raise ConfigError("strategy", "multi_worker", "wants the cluster, which tfpipe.train is to be given")
+    with team.telling(cluster), asked_to_stop(should_stop) as stops:
+        device = device or devices.select(config.device, tf32=config.tf32)
+        device.check_precision(config.precision)
+        begin = {"resume": resume, "overwrite": overwrite}
+        if solver is None and config.settled_solver == "lbfgs":
+            return search(SearchPlan.of(config, splits, device, pace), workdir, stops, cluster, **begin)
+        if cluster and config.precision == "screen":
+            raise ConfigError(
+                "precision", "screen", "is two runs, which are not shared; give strategy=none, or float32"
+            )
+        plan = Plan.of(splits, (solver or Sgd)(config.settled("sgd"), splits), device, pace)
 
-        def run(files: Workdir | None, state: State) -> Result:
-            if plan.config.precision == "screen":
-                return screened(plan, files, state, functools.partial(_train, should_stop=stops))
-            return _train(plan, files, state, stops)
+        def lead(stops: Callable[[], bool]) -> Result:
+            sharing = sharers(cluster, config.distribute, of_sgd(plan), device)
+            return _in_workdir(plan, workdir, stops, sharing, **begin)
 
-        return in_workdir(
-            workdir,
-            plan.config,
-            plan.identity,
-            plan.flags,
-            run,
-            begin=State(),
-            check_fits=plan.check_fits,
-            resume=resume,
-            overwrite=overwrite,
+        return team.run(
+            cluster, plan.identity, stops, lead, lambda workers, cluster: HeadsFollower(plan, workers, cluster), device
         )
 
 
-def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callable[[], bool]) -> Result:
+def _in_workdir(
+    plan: Plan,
+    workdir: pathlib.Path | str | None,
+    should_stop: Callable[[], bool],
+    cluster: Cluster | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Result:
+    """From the state that the workdir holds, or from the beginning."""
+    train = functools.partial(_train, should_stop=should_stop, cluster=cluster)
+
+    def run(files: Workdir | None, state: State) -> Result:
+        return screened(plan, files, state, train) if plan.config.precision == "screen" else train(plan, files, state)
+
+    return in_workdir(
+        workdir,
+        plan.config,
+        plan.identity,
+        plan.flags,
+        run,
+        begin=State(),
+        check_fits=plan.check_fits,
+        resume=resume,
+        overwrite=overwrite,
+    )
+
+
+def _train(
+    plan: Plan, files: Workdir | None, state: State, should_stop: Callable[[], bool], cluster: Cluster | None
+) -> Result:
     """Goes on from `state`."""
     solver, pace = plan.solver, plan.pace
     with (
@@ -121,11 +150,13 @@ def _train(plan: Plan, files: Workdir | None, state: State, should_stop: Callabl
         ) as monitor,
         Workers(plan.device) as workers,
     ):  # fmt: skip
-        parts = assembled(plan, files, state, monitor, workers)
+        parts = assembled(plan, files, state, monitor, workers, cluster)
         validation, record, saving = parts.validation, parts.record, parts.saving
         steps = state.steps
         if validation.is_due(steps):  # After the last step of the state.
-            _measure(parts, parts.heads.now(steps, validation.room))
+            is_in_turn = parts.heads.fill_cores and validation.is_at_once
+            by = validation.by(record.to_beat(parts.heads.numbers, steps)) if is_in_turn else None
+            _measure(parts, parts.heads.as_they_are(steps, validation.room, by))
         while not (interrupted := should_stop()):
             # What is being measured may prolong the patience of a head that would end in the next span.
             if not record.is_certain(steps, max(validation.following(steps), parts.spans.end_after(steps))):
@@ -172,6 +203,9 @@ def _advance(parts: Parts, steps: int) -> int:
         taken.wait()
         return validation.by(record.to_beat(numbers, steps + 1))
 
+    if is_in_turn and not heads.asks_late:
+        _take_measured(parts)
+        taken.set()
     wait = heads.advance(span, parts.objective, patience.allowed[numbers], validation.room, by if is_in_turn else None)
     try:
         _take_measured(parts)  # It may find that a head had diverged which this span takes along.
@@ -197,7 +231,7 @@ def _state(parts: Parts, monitor: Monitor, steps: int, *, finished: bool = False
         parts.meter.seconds,
         finished,
         monitor.written(),
-        **parts.heads.arrays(),
+        **parts.heads.snapshot().as_state(),
         **parts.record.best.arrays(),
         **parts.record.patience.arrays(),
     )

@@ -6,10 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfpipe.compute.device import Device
+from tfpipe.compute.cluster import Cluster
 from tfpipe.compute.workers import Workers
-from tfpipe.config import TrainConfig
-from tfpipe.data import Splits
 from tfpipe.disk.workdir import Workdir
 from tfpipe.log import log
 from tfpipe.model import tested
@@ -18,51 +16,55 @@ from tfpipe.monitor import Finished, Monitor, Selected, Started, warn
 from tfpipe.solvers.lbfgs import PAIRS
 from tfpipe.solvers.optimum import Descent, Optimum
 from tfpipe.solvers.problem import Problems
-from tfpipe.training import report
+from tfpipe.solvers.sharing import Shared
+from tfpipe.training import report, team
 from tfpipe.training.calibration import Calibration, calibrated, compared
 from tfpipe.training.draw_fits import Apart
 from tfpipe.training.fit import Fit
-from tfpipe.training.interrupts import asked_to_stop
-from tfpipe.training.plan import Pace
 from tfpipe.training.resampling import Resampling
 from tfpipe.training.result import Result, in_workdir
+from tfpipe.training.rows_follower import LAST, SEARCH, RowsFollower, rows_of
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.search_report import build, trained_model
 from tfpipe.training.search_run import SearchRun
 from tfpipe.training.search_state import SearchState
 from tfpipe.training.settings import Settings
+from tfpipe.training.shared_work import of_search, sharers
 
 _OF_ALL = np.zeros(1, np.int32)
 
 
 def search(
-    config: TrainConfig,
-    splits: Splits,
+    plan: SearchPlan,
     workdir: pathlib.Path | str | None,
+    stops: Callable[[], bool],
+    cluster: Cluster | None,
     *,
     resume: bool,
     overwrite: bool,
-    should_stop: Callable[[], bool],
-    device: Device,
-    pace: Pace,
 ) -> Result:
     """Finds the optimum of each setting, takes the one that validates best, and fits it again; see `loop.train`."""
-    plan = SearchPlan.of(config, splits, device, pace)
     resampling = Resampling(plan) if plan.draws else None
     if resampling:
         resampling.check()
-    with asked_to_stop(should_stop) as stops:
+
+    def lead(stops: Callable[[], bool]) -> Result:
+        sharing = sharers(cluster, plan.config.distribute, of_search(plan), plan.device)
         return in_workdir(
             workdir,
             plan.config,
             plan.identity,
             plan.flags,
-            lambda files, state: _search(plan, resampling, files, state, stops),
+            lambda files, state: _search(plan, resampling, files, state, stops, sharing),
             begin=SearchState(),
-            check_fits=lambda state: state.check_fits(splits.scales, len(plan.validating), plan.shape),
+            check_fits=lambda state: state.check_fits(plan.splits.scales, len(plan.validating), plan.shape),
             resume=resume,
             overwrite=overwrite,
         )
+
+    return team.run(
+        cluster, plan.identity, stops, lead, lambda workers, cluster: RowsFollower(plan, workers, cluster), plan.device
+    )
 
 
 def _search(
@@ -71,6 +73,7 @@ def _search(
     files: Workdir | None,
     state: SearchState,
     stops: Callable[[], bool],
+    cluster: Cluster | None,
 ) -> Result:
     """Goes on from `state`."""
     log.info("%s", plan.data)
@@ -80,8 +83,8 @@ def _search(
         n_heads = plan.at_once * len(plan.columns)
         validation = None if plan.n_folds else plan.splits.validation
         fit = Fit(
-            plan.examples, plan.weights, plan.splits, plan.config.precision, n_heads, workers, validation,
-            in_span=plan.in_span,
+            *rows_of(plan, SEARCH), plan.splits, plan.config.precision, n_heads, workers, validation,
+            in_span=plan.in_span, shared=Shared(cluster, SEARCH) if cluster else None,
         )  # fmt: skip
         settings = Settings(plan, fit)
         settings.restore(state)
@@ -94,7 +97,7 @@ def _search(
                 return _finish(run, fit, None, calibrated(plan, settings, fit))
             log.info("%s", settings.why)
             calibration = calibrated(plan, settings, fit)
-            last = _last_fit(plan, fit, n_heads, workers)
+            last = _last_fit(plan, fit, n_heads, workers, cluster)
             problems = last.problems(settings.taken.standardize, [settings.taken.l2], _OF_ALL)
             if run.fitted is None:
                 way = run.begun(_last_descent(run, last, problems))
@@ -146,14 +149,15 @@ def _monitor(plan: SearchPlan, files: Workdir | None, settings: Settings, state:
     return Monitor(files, plan.config, settings.all, validated, state.written, clock=pace.clock, pace=pace.monitor)
 
 
-def _last_fit(plan: SearchPlan, fit: Fit, n_heads: int, workers: Workers) -> Fit:
+def _last_fit(plan: SearchPlan, fit: Fit, n_heads: int, workers: Workers, cluster: Cluster | None) -> Fit:
     """The rows on which the setting that is taken is fitted; `fit` has those on which it was tried."""
     if plan.n_folds or not plan.refits:
         return fit
-    splits = plan.splits
-    examples = splits.train.joined(splits.validation)
-    weights = plan.counted(np.ones((1, len(examples))), examples)
-    return Fit(examples, weights, splits, plan.config.precision, n_heads, workers, in_span=plan.in_span)
+    shared = Shared(cluster, LAST) if cluster else None
+    examples, weights = rows_of(plan, LAST)
+    return Fit(
+        examples, weights, plan.splits, plan.config.precision, n_heads, workers, in_span=plan.in_span, shared=shared
+    )
 
 
 def _last_descent(run: SearchRun, fit: Fit, problems: Problems) -> Descent:

@@ -1,6 +1,6 @@
 """The validation of the heads, which steers a run: in turn with the training, or beside it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,9 @@ from tfpipe.compute.workers import Workers
 from tfpipe.solvers.objective import FIGURES
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Heads, Parameters, joined
-from tfpipe.training.measurement import Findings, Measurement, Stretch
+from tfpipe.training.measurement import Findings, Measurement, Points, Stretch
 from tfpipe.training.measurement import joined as joined_findings
+from tfpipe.training.shared_heads import SharedHeads
 
 
 class Measured(NamedTuple):
@@ -84,14 +85,14 @@ class Validation:
         self.room = room
         self.validated = validated
 
-    def compile(self, heads: Heads) -> None:
+    def compile(self, heads: Heads | SharedHeads) -> None:
         """Has the programs made that measure such heads."""
-        nothing = heads.now(0, self.room)
+        nothing = heads.points(self.room)
         if not self.is_at_once:
             self._workers.map(lambda split: split.compile(_parameters(nothing)), (self._validation, self._test))
             return
         by = self.by(np.zeros(len(heads)))
-        for points in nothing.points:
+        for points in nothing:
             kept = points.kept._replace(count=tf.constant(0))
             points._replace(kept=kept).measured(by)
 
@@ -171,7 +172,7 @@ class Validation:
 
     def _by_spans(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> list[Measured]:
         """As `_found`, of the one that is due at the end of a stretch."""
-        parameters = _parameters(stretch)
+        parameters = _parameters(stretch.points)
         W, b = joined(parameters)
         norm = np.linalg.norm(W.astype(np.float64).reshape(len(W), -1), axis=1)
         figures, test_error = self._validation.measure(parameters), np.full(len(W), np.nan)
@@ -181,8 +182,6 @@ class Validation:
         return [Measured(stretch.done, numbers, examples_per_second, reports, test_error, norm, W, b, *figures)]
 
 
-def _parameters(stretch: Stretch) -> list[Parameters]:
-    """Of each group, where the first validation of a stretch is due."""
-    return [
-        Parameters(points.kept.W[0], points.kept.b[0], points.column, len(points.places)) for points in stretch.points
-    ]
+def _parameters(groups: Sequence[Points]) -> list[Parameters]:
+    """Of each group, where its first validation is due."""
+    return [Parameters(points.kept.W[0], points.kept.b[0], points.column, len(points.places)) for points in groups]
