@@ -497,6 +497,18 @@ class TrainConfig:
     device: str = _option(
         "auto", "where to compute; auto: the GPU if there is a usable one", choices=("auto", "cpu", "gpu")
     )
+    strategy: str = _option(
+        "auto",
+        "what shares the work; none: one device of one process; devices: all devices of this process; multi_worker: "
+        "the processes that TF_CONFIG names; auto: these, if it names any, else what pays",
+        choices=("auto", "none", "devices", "multi_worker"),
+    )
+    distribute: str = _option(
+        "auto",
+        "what of the work each device or process has; heads: all rows of some heads; rows: some rows of all heads, for "
+        "lbfgs; auto: what takes less time by the model of docs/distributed.md",
+        choices=("auto", "heads", "rows"),
+    )
     precision: str = _option(
         "float32",
         "what is computed in; float32: where images are bytes also in integers, as exactly; float64, for comparisons, "

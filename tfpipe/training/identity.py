@@ -11,7 +11,7 @@ from tfpipe.exceptions import DataError, brief
 from tfpipe.monitor.events import Written
 
 # They may be others when a run goes on: what they name has no part in the figures, or is said.
-_FREE = ("checkpoint_every", "device", "profile", "tensorboard")
+_FREE = ("checkpoint_every", "device", "distribute", "profile", "strategy", "tensorboard")
 # More of them prolongs a run.
 _MAY_GROW = ("epochs", "patience")
 # What a run had that is from before there was such a setting; of any other, None.
