@@ -19,7 +19,7 @@ from tfpipe.solvers import metric
 from tfpipe.solvers.lbfgs import Found, Lbfgs
 from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
-from tfpipe.solvers.passes import Passes
+from tfpipe.solvers.passes import Passes, tree
 
 SETS = ("iris", "wine", "breast_cancer", "digits")
 
@@ -105,6 +105,21 @@ class PassesTest(tf.test.TestCase, parameterized.TestCase):
         found = self.passes_over(*data, programs, kind, is_resident=False, span_bytes=minibatches * 16 * 30, **columns)
         for mine, other in zip((*found, *self.losses), (*expected, *losses), strict=True):
             np.testing.assert_array_equal(mine, other)
+
+    def test_the_same_bits_where_each_has_a_share_of_the_blocks(self):
+        # Of 8 blocks in pieces; and in spans of a block.
+        data, columns = (self.images, self.labels, self.weights, self.scaling), {"n_columns": 1 << 19}
+        for span_bytes in (3 * 16 * 30, 8 * 16 * 30):
+            options = {"is_resident": False, "span_bytes": span_bytes, **columns}
+            expected, losses = self.passes_over(*data, 2, **options), self.losses
+            shares, of_shares = [], []
+            for number in range(4):
+                shares.append(self.passes_over(*data, 2, share=(number, 4), **options))
+                of_shares.append(self.losses)
+            sums = [tree(np.stack(parts)) for parts in zip(*shares, strict=True)]
+            joined = [np.concatenate(parts, axis=1) for parts in zip(*of_shares, strict=True)]
+            for mine, other in zip((*sums, *joined), (*expected, *losses), strict=True):
+                np.testing.assert_array_equal(mine, other)
 
     def test_a_column_far_from_0_loses_nothing_in_float32(self):
         times = 1.7e9 + np.random.default_rng(1).normal(size=(1003, 30)) * 1000

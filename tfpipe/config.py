@@ -543,6 +543,11 @@ class TrainConfig:
                 other = f"solver={solver}" if self.solver != "auto" else f"{self._given(solver)[0]}, one of {solver}"
                 raise ConfigError(field.name, flag_value(value), f"is an option of {of}, and does not go with {other}")
 
+        cut, other, of_other = ("heads", "rows", "lbfgs") if solver == "sgd" else ("rows", "heads", "sgd")
+        if self.distribute == other:
+            problem = f"goes with solver={of_other}; the work of {solver} is cut by {cut}: leave it out"
+            raise ConfigError("distribute", self.distribute, problem)
+
         for name, others in (("seeds", ("shots", "subsets")), ("reselect", ("shots", "subsets", "bootstrap"))):
             if getattr(self, name) and not any(getattr(self, other) for other in others):
                 raise ConfigError(name, flag_value(getattr(self, name)), f"goes with {' or '.join(others)}")

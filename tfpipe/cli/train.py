@@ -80,7 +80,7 @@ def _train(
     gc.freeze()
     if config.device != "cpu" and not device.grow_gpu_memory():
         logging.info("TensorFlow has begun to compute already: it takes all the memory of GPUs")
-    selected = device.select(config.device, tf32=config.tf32)
+    selected = device.select(config.device, tf32=config.tf32, strategy=config.strategy)
     solver = _sgd(config, splits, selected) if config.settled_solver == "sgd" else None
 
     with interruption.deferred() as came, _workdir(path) as workdir:

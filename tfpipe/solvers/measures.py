@@ -7,6 +7,7 @@ import numpy as np
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.passes import SMALL, Passes, Sums
 from tfpipe.solvers.problem import Problems
+from tfpipe.solvers.shared_passes import SharedPasses
 
 # Exact sums of so many heads are made one after the other where most are made in float32: a program for several heads
 # takes longer to make than it saves.
@@ -33,7 +34,7 @@ class Measures(NamedTuple):
       sizes: programs are made for so many heads, ascending: the last for all that are evaluated side by side.
     """
 
-    passes: Passes
+    passes: Passes | SharedPasses
     exact: Objective
     rough: Objective | None = None
     sizes: tuple[int, ...] = (1,)
@@ -54,13 +55,15 @@ class Measures(NamedTuple):
         W, b = problems.parameters(v)
         return self.passes.sums(objective, W[rows], b[rows], problems.column[rows])
 
-    def losses(self, passes: Passes, objective: Objective, problems: Problems, v: np.ndarray) -> list[np.ndarray]:
+    def losses(
+        self, passes: Passes | SharedPasses, objective: Objective, problems: Problems, v: np.ndarray
+    ) -> list[np.ndarray]:
         """What heads at v lose on each row of other passes, and whether they are wrong: see `Passes.losses`."""
         rows = self._filled(len(v))
         W, b = problems.parameters(v)
         return [array[: len(v)] for array in passes.losses(objective, W[rows], b[rows])]
 
-    def compile(self, passes: Passes, objective: Objective, n_out: int, n_in: int) -> None:
+    def compile(self, passes: Passes | SharedPasses, objective: Objective, n_out: int, n_in: int) -> None:
         """Has XLA begin with the programs of `sums` and, on these passes, of `losses`, for the most heads.
 
         Not where there is a rough objective: then it takes longer to compute than to compile.

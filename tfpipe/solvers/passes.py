@@ -8,7 +8,7 @@ sums of the piece before.
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -52,6 +52,35 @@ class Sums(NamedTuple):
     r: np.ndarray
 
 
+class Blocks(NamedTuple):
+    """How rows are cut: by their number, and by nothing that has to do with who sums them.
+
+    Attributes:
+      n_blocks: a power of two; the last ones may have no rows.
+      per_block: minibatches.
+      sampler: the minibatches of all rows, in order.
+    """
+
+    n_blocks: int
+    per_block: int
+    sampler: Sampler
+
+    @classmethod
+    def of(cls, split: Resident, n_columns: int) -> Self:
+        """Of these rows, where so many columns are measured side by side: see `Passes`."""
+        n, n_in = len(split.labels), split.images.shape[1]
+        count = BLOCKS
+        while count > 1 and n < count * _FEWEST_ROWS:
+            count //= 2
+        of_block = -(-n // count)
+        by_logits = -(-of_block * n_columns * tf.float64.size // LOGITS_BYTES)
+        by_rows = min(
+            round(of_block * n_in * tf.float32.size / MINIBATCH_BYTES), round(of_block / FEWEST_IN_A_MINIBATCH)
+        )
+        per_block = max(1, by_rows, by_logits)
+        return cls(count, per_block, Sampler(n, padded(-(-of_block // per_block)), drop_remainder=False))
+
+
 class Passes:
     """Sums over the training rows, minibatch by minibatch, by as many threads as the device runs programs.
 
@@ -60,53 +89,54 @@ class Passes:
       workers: who run the programs.
       n_columns: heads that are measured side by side, times classes.
       span_bytes: of images that travel at once, at most, or a minibatch.
+      share: which branch of the tree is summed, from 0, of how many: a power of two, at most the blocks.
 
     Attributes:
       workers: likewise.
     """
 
-    def __init__(self, split: Resident, workers: Workers, n_columns: int, span_bytes: int = SPAN_BYTES):
-        n, n_in = len(split.labels), split.images.shape[1]
-        blocks = BLOCKS
-        while blocks > 1 and n < blocks * _FEWEST_ROWS:
-            blocks //= 2
-        of_block = -(-n // blocks)
-        by_logits = -(-of_block * n_columns * tf.float64.size // LOGITS_BYTES)
-        by_rows = min(
-            round(of_block * n_in * tf.float32.size / MINIBATCH_BYTES), round(of_block / FEWEST_IN_A_MINIBATCH)
-        )
-        self._per_block = max(1, by_rows, by_logits)
-        sampler = Sampler(n, padded(-(-of_block // self._per_block)), drop_remainder=False)
-        self._n = n
+    def __init__(
+        self,
+        split: Resident,
+        workers: Workers,
+        n_columns: int,
+        span_bytes: int = SPAN_BYTES,
+        share: tuple[int, int] = (0, 1),
+    ):
+        blocks, self._per_block, sampler = Blocks.of(split, n_columns)
+        blocks //= share[1]
+        self._first, self._end = (min((share[0] + i) * blocks * self._per_block, sampler.per_epoch) for i in range(2))
+        self._n = min(sampler.examples, self._end * sampler.batch_size) - self._first * sampler.batch_size
         self.workers = workers
         bytes_of_minibatch = split.bytes_per_image * sampler.batch_size
         # A power of two, so that each span is a branch of the tree.
         while blocks > 1 and blocks * self._per_block * bytes_of_minibatch > span_bytes:
             blocks //= 2
         self._blocks = blocks
-        self._per_epoch, self._batch_size = sampler.per_epoch, sampler.batch_size
-        length, bounds = blocks * self._per_block, None
+        self._batch_size = sampler.batch_size
+        length = blocks * self._per_block
+        bounds = [(first, min(length, self._end - first)) for first in range(self._first, self._end, length)]
         self._pieces = 1
         if length * bytes_of_minibatch > span_bytes:  # Of a single block.
             self._pieces = -(-self._per_block // max(1, span_bytes // bytes_of_minibatch))
             length = -(-self._per_block // self._pieces)
             bounds = [self._bounds_of_piece(*piece, length) for piece in self._order()]
-        self._length = length
-        self._n_spans = len(bounds) if bounds else -(-sampler.per_epoch // length)
+        self._length, self._n_spans = length, len(bounds)
         self._spans: Iterator[Span] = inputs.evaluation_spans(split, sampler, length=length, bounds=bounds)
         self._whole = next(self._spans) if self._n_spans == 1 else None
 
     def _order(self) -> Iterator[tuple[int, int]]:
         """Blocks and their pieces: in turn those of a block for each thread."""
-        blocks = range(-(-self._per_epoch // self._per_block))
+        blocks = range(-(-(self._end - self._first) // self._per_block))
         for begin in range(0, len(blocks), self._n_threads):
             for piece in range(self._pieces):
                 yield from ((block, piece) for block in blocks[begin : begin + self._n_threads])
 
     def _bounds_of_piece(self, block: int, piece: int, length: int) -> tuple[int, int]:
         """Where a piece of `length` minibatches begins, and how many of them count."""
-        end = min((block + 1) * self._per_block, self._per_epoch)
-        first = min(block * self._per_block + piece * length, end)
+        begin = self._first + block * self._per_block
+        end = min(begin + self._per_block, self._end)
+        first = min(begin + piece * length, end)
         return first, min(length, end - first)
 
     @property
@@ -118,7 +148,7 @@ class Passes:
         """The sums for heads with parameters `[H, K, D]` and `[H, K]`, and columns of weights `[H]` int32."""
         arguments = objective, *_parameters(objective, W, b), tf.constant(column)
         branches = self._of_pieces(*arguments) if self._pieces > 1 else self._of_blocks(*arguments)
-        return Sums(*(_tree(np.stack(of_branches)) for of_branches in zip(*branches, strict=True)))
+        return Sums(*(tree(np.stack(of_branches)) for of_branches in zip(*branches, strict=True)))
 
     def _of_blocks(self, *arguments: Any) -> list[list[np.ndarray]]:
         """The sums of branches of the tree, one after the other."""
@@ -126,7 +156,7 @@ class Passes:
         for parts in self._rounds():
             shape = self._blocks // len(parts), tf.constant(self._per_block)
             calls = self.workers.map(lambda part, of=shape: _sums(part, *of, None, *arguments), parts)
-            branches += [[_tree(array.numpy()) for array in call] for call in calls]
+            branches += [[tree(array.numpy()) for array in call] for call in calls]
         return branches
 
     def _of_pieces(self, *arguments: Any) -> list[list[np.ndarray]]:
@@ -185,12 +215,13 @@ class Passes:
           `[H, n]` float32 log losses, NaN for a class that the head leaves out; `[H, n]` bool.
         """
         arguments = _parameters(objective, W, b)
-        n = self._per_epoch * self._batch_size
+        n = (self._end - self._first) * self._batch_size
         loss, wrong = np.empty((len(W), n), np.float32), np.empty((len(W), n), bool)
 
         def take(part: Span) -> None:
             begin, end = int(part.begin), int(part.end)
-            of_part = slice(*((int(part.first) + i) * self._batch_size for i in (begin, end)))
+            before = int(part.first) - self._first
+            of_part = slice(*((before + i) * self._batch_size for i in (begin, end)))
             for found, array in zip((loss, wrong), _losses(part, objective, *arguments), strict=True):
                 found[:, of_part] = np.moveaxis(array.numpy()[begin:end], 1, 0).reshape(len(W), -1)
 
@@ -267,7 +298,7 @@ def _parameters(objective: Objective, W: np.ndarray, b: np.ndarray) -> tuple[tf.
     return tf.constant(W, dtype), tf.constant(b, dtype)
 
 
-def _tree(array: np.ndarray) -> np.ndarray:
+def tree(array: np.ndarray) -> np.ndarray:
     """The sum along the first axis, two by two; its length is a power of two, or what is missing counts nothing."""
     while len(array) > 1:
         if len(array) % 2:

@@ -62,8 +62,9 @@ def assembled(plan: Plan, files: Workdir | None, state: State, monitor: Monitor,
     """Puts the parts of a run together that goes on from `state`, and compiles its programs; then its clock starts."""
     splits, solver, pace = plan.splits, plan.solver, plan.pace
     dtype = parameter_type(plan.arithmetic).as_numpy_dtype
-    train, *others = residency.place([splits.train, splits.validation, splits.test])
+    train, *others = residency.place([splits.train, splits.validation, splits.test], workers.copies)
     objective = Objective.of(splits.scaling, train.labels, plan.weights, solver.examples, plan.arithmetic)
+    workers.copies.make(objective)
     left_out = plan.left_out
     validation, test = _evaluations(plan, others, left_out, workers)
 
@@ -163,7 +164,7 @@ def _describe(plan: Plan, heads: Heads, state: State) -> None:
         "s" * (len(heads) > 1),
         heads.n_groups,
         "s" * (heads.n_groups > 1),
-        plan.device.label,
+        plan.device.words,
         plan.arithmetic,
         solver.per_epoch,
         solver.frequency,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from tfpipe.compute.workers import Workers
 from tfpipe.data import Examples, Splits, scaling
@@ -20,6 +21,7 @@ from tfpipe.solvers.passes import SMALL, Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.row_space import RowSpace
 from tfpipe.solvers.scaled_rows import BLOCK_BYTES, ScaledRows
+from tfpipe.solvers.shared_passes import SharedPasses, passes_over
 
 
 class Saved(NamedTuple):
@@ -93,21 +95,25 @@ class Fit:
         kinds = ("float64",) if numbers <= SMALL or self._precision == "float64" else ("float64", "float32")
         objectives = [Objective.of(self._scaling, own.labels, self._weights, self.n, kind) for kind in kinds]
         rough = objectives[1] if len(kinds) > 1 else None
-        return Measures(Passes(own, workers, self._n_columns), objectives[0], rough, sizes(self._most_heads, numbers))
+        return Measures(
+            passes_over(own, workers, self._n_columns), objectives[0], rough, sizes(self._most_heads, numbers)
+        )
 
     @functools.cached_property
     def _placed(self) -> list[Resident]:
-        """Its rows, and those for validation if they are others."""
-        return residency.place(dict.fromkeys((self._rows.examples, self._validating)))
+        """Its rows, and those for validation if they are others: on the host, where several devices take their own."""
+        device = self._workers.device
+        with tf.device(residency.HOST if device.others else device.name):
+            return residency.place(dict.fromkeys((self._rows.examples, self._validating)))
 
     @functools.cached_property
-    def _measured_on(self) -> tuple[Passes, Objective]:
+    def _measured_on(self) -> tuple[Passes | SharedPasses, Objective]:
         if len(self._placed) == 1:
             return self._measures.passes, self._measures.exact
         other = self._placed[1]
         every = np.ones((1, len(other.labels)), np.float32)
         objective = Objective.of(self._scaling, other.labels, every, len(other.labels), self._measures.exact.arithmetic)
-        return Passes(other, self._workers, self._n_columns), objective
+        return passes_over(other, self._workers, self._n_columns), objective
 
     @functools.cached_property
     def _sample(self) -> Sample:

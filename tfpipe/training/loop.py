@@ -72,14 +72,14 @@ def train(
     Raises:
       ConfigError: the hyper-parameters do not fit the data.
       DataError: no learning rate is small enough for the images.
-      DeviceError: the device cannot be used.
+      DeviceError: the device cannot be used, or there is one where `strategy` wants several.
       OptionError: TensorBoard is wanted, and not installed; or a profile, and there is no workdir for it.
       ProcessError: the process was forked from one that had trained, in which TensorFlow would wait for ever.
       WorkdirError: the workdir cannot be written, is in use, or holds another run or a damaged one.
       DivergedError: the cost of every head stopped being finite.
     """
     processes.check_not_forked()
-    device = device or devices.select(config.device, tf32=config.tf32)
+    device = device or devices.select(config.device, tf32=config.tf32, strategy=config.strategy)
     device.check_precision(config.precision)
     if solver is None and config.settled_solver == "lbfgs":
         return search(

@@ -1,6 +1,7 @@
 """The validation of the heads, which steers a run: in turn with the training, or beside it."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.solvers.objective import FIGURES
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Heads, Parameters, joined
-from tfpipe.training.measurement import Findings, Measurement, Stretch
+from tfpipe.training.measurement import Findings, Measurement, Points, Stretch
 from tfpipe.training.measurement import joined as joined_findings
 
 
@@ -90,9 +91,8 @@ class Validation:
         if by is None:
             self._workers.map(lambda split: split.compile(_parameters(nothing)), (self._validation, self._test))
             return
-        for points in nothing.points:
-            kept = points.kept._replace(count=tf.constant(0))
-            points._replace(kept=kept).measured(by)
+        none = tf.constant(0)
+        self._measured([points._replace(kept=points.kept._replace(count=none)) for points in nothing.points], by)
 
     def following(self, steps: int) -> int:
         """After how many steps the next one is due, if so many are done."""
@@ -119,7 +119,7 @@ class Validation:
         def measure() -> list[Measured]:
             if (by := self.by(to_beat)) is None:
                 return self._by_spans(stretch, to_beat, examples_per_second)
-            findings = joined_findings(stretch.points, [points.measured(by) for points in stretch.points])
+            findings = joined_findings(stretch.points, self._measured(stretch.points, by))
             return self._found(stretch, findings, examples_per_second)
 
         is_beside = stretch.findings is None and bool(self.due(stretch))
@@ -138,6 +138,11 @@ class Validation:
         if measured := result():
             self.validated = measured[-1].steps
         return stretch, measured
+
+    def _measured(self, points: Sequence[Points], by: Measurement) -> list[Findings]:
+        """What is found of each group: on the device of each, and on a single one by one core, as the others train."""
+        side_by_side = self._workers.map if self._workers.device.others else map
+        return list(side_by_side(Points.measured, points, itertools.repeat(by, len(points))))
 
     def _found(self, stretch: Stretch, findings: Findings, examples_per_second: float) -> list[Measured]:
         """The validations of a stretch, in their order, by what was found where they were due."""
