@@ -145,7 +145,7 @@ class SharedPassesTest(tf.test.TestCase, parameterized.TestCase):
             ((alone, objectives),) = sharing.placed(wanted, scaling, 6, workers, None)
             branches = [sharing.own_rows(wanted, scaling, 6, workers, rank, size)[0] for rank in range(size)]
             others = [lambda said, own=own: sharing.answer(said, {"rows": own}) for own in branches[1:]]
-            shared = sharing.SharedPasses(branches[0], "rows", Together(others))
+            shared = sharing.SharedPasses(branches[0], workers, sharing.Shared(Together(others), "rows"))
             for objective in objectives.values():
                 for ours, theirs in zip(
                     shared.sums(objective, W, b, column), alone.sums(objective, W, b, column), strict=True

@@ -62,6 +62,16 @@ class ConfigTest(parameterized.TestCase):
         with self.assertRaisesRegex(ConfigError, f"{words} batch_size, one of sgd$"):
             TrainConfig(batch_size=3, epochs=5, **{option: value})
 
+    @parameterized.parameters(("sgd", "heads", "rows", "lbfgs"), ("lbfgs", "rows", "heads", "sgd"))
+    def test_how_the_work_is_cut(self, solver, cut, other, of_other):
+        for distribute in ("auto", cut):
+            self.assertEqual(TrainConfig(solver=solver, distribute=distribute).settled().distribute, distribute)
+        with self.assertRaisesRegex(
+            ConfigError,
+            f"^distribute={other}: goes with solver={of_other}; the work of {solver} is cut by {cut}: leave",
+        ):
+            TrainConfig(solver=solver, distribute=other)
+
     @parameterized.parameters(
         (None, None),
         (True, ("columns",)),

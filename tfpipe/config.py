@@ -19,7 +19,7 @@ SGD_TESTS = "goes with solver=lbfgs; sgd measures its models on test examples: t
 SUMS = ("cost", "error", "balanced_error")
 # The image_size of pictures that keep theirs.
 NATIVE = "native"
-# What of the work of a solver each of several processes has.
+# What of the work of a solver each of several devices or processes has.
 _SHARED_BY = {"sgd": "heads", "lbfgs": "rows"}
 Value = TypeVar("Value")
 
@@ -501,14 +501,16 @@ class TrainConfig:
     )
     strategy: str = _option(
         "auto",
-        "who shares the work; none: nobody, it is done by one process; multi_worker: the processes that TF_CONFIG "
-        "names, as tfpipe launch does; auto: these, if it names any",
-        choices=("auto", "none", "multi_worker"),
+        "who shares the work; none: nobody, it is done by one device of one process; devices: all devices of this "
+        "process; multi_worker: the processes that TF_CONFIG names, as tfpipe launch does; auto: these, if it names "
+        "any, else all GPUs of this process",
+        choices=("auto", "none", "devices", "multi_worker"),
     )
     distribute: str = _option(
         "auto",
-        "what of the work each process has; heads, for sgd: all rows of some heads; rows, for lbfgs: some rows of all "
-        "heads; auto: this, where it takes less time than one process by the model of docs/distributed.md",
+        "what of the work each device or process has; heads, for sgd: all rows of some heads; rows, for lbfgs: some "
+        "rows of all heads; auto: this, of several processes where they take less time than one by the model of "
+        "docs/distributed.md",
         choices=("auto", "heads", "rows"),
     )
     precision: str = _option(
@@ -540,9 +542,9 @@ class TrainConfig:
             problem = "goes with solver=lbfgs; sgd chooses while it trains, by sums over examples"
             raise ConfigError("select", self.select, f"{problem}: take {', '.join(SUMS[:-1])} or {SUMS[-1]}")
         if self.distribute not in ("auto", _SHARED_BY[solver]):
-            why = {"sgd": "to add up each step takes longer than the step", "lbfgs": "each has all heads"}[solver]
-            problem = f"is not how {solver} is shared: that is by {_SHARED_BY[solver]}, for {why}"
-            raise ConfigError("distribute", self.distribute, f"{problem}; leave it out")
+            other = "lbfgs" if solver == "sgd" else "sgd"
+            problem = f"goes with solver={other}; the work of {solver} is cut by {_SHARED_BY[solver]}: leave it out"
+            raise ConfigError("distribute", self.distribute, problem)
         for field in dataclasses.fields(self):
             of, value = field.metadata["of"], getattr(self, field.name)
             if of not in (None, solver) and value is not None:

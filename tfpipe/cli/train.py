@@ -90,7 +90,7 @@ def _train(
     cluster = None if task is None else clusters.joined(task)
     solver = None
     if cluster is None and config.settled_solver == "sgd":
-        solver = _sgd(config, splits, device.select(config.device, tf32=config.tf32))
+        solver = _sgd(config, splits, device.select(config.device, tf32=config.tf32, strategy=config.strategy))
     if not leads:
         with interruption.deferred() as came:
             result = loop.train(config, splits, should_stop=came, cluster=cluster)

@@ -94,7 +94,7 @@ def wanted(strategy: str, environ: Mapping[str, str]) -> Task | None:
       ClusterError: TF_CONFIG is damaged.
       ConfigError: others are wanted, and TF_CONFIG names none.
     """
-    if strategy == "none":
+    if strategy in ("none", "devices"):
         return None
     found = task(environ)
     if found is None and strategy == "multi_worker":

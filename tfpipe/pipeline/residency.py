@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.compute.copies import Copies
 from tfpipe.compute.programs import padded
 from tfpipe.data import Examples
 from tfpipe.log import log
@@ -76,11 +77,15 @@ class Resident(NamedTuple):
         return will_need if is_large and (shuffle or are_few) else None
 
 
-def place(splits: Iterable[Examples]) -> list[Resident]:
+def place(splits: Iterable[Examples], copies: Copies | None = None) -> list[Resident]:
     """Brings the images of each split to the current device: once, where they are rows of one array.
 
     On the CPU nothing is copied if the array is large and begins where TensorFlow wants it to. What is larger than
     memory, or than the device's, stays on the host.
+
+    Args:
+      splits: the examples.
+      copies: to which the images are added that other devices are to have too.
     """
     placed: dict[Any, tuple[tf.Tensor, bool]] = {}
     resident = []
@@ -99,11 +104,24 @@ def place(splits: Iterable[Examples]) -> list[Resident]:
             with tf.device(HOST):
                 tensor = _copied(stored) if shared is None else _tensor(shared)
             stays = mapped is not None and _is_larger_than_memory(mapped)
-            placed[array] = (tensor, False) if stays else _on_device(tensor)
+            placed[array] = (tensor, False) if stays else _on_device(tensor, copies)
         first = (stored.ctypes.data - address) // stored[0].nbytes
         images, is_resident = placed[array]
         resident.append(Resident(images, examples.rows + first, examples.labels, is_resident, mapped))
     return resident
+
+
+def part(whole: Resident, rows: slice) -> Resident:
+    """Some consecutive examples of a split that lies on the host: on the current device these alone."""
+    own = whole._replace(rows=whole.rows[rows], labels=whole.labels[rows])
+    if not whole.is_resident:
+        return own
+    with tf.device(HOST):
+        images = tf.gather(whole.images, own.rows)
+    images, is_resident = _on_device(images)
+    if not is_resident:
+        return own._replace(is_resident=False)
+    return own._replace(images=images, rows=np.arange(len(own.rows)))
 
 
 def copied_bytes(splits: Iterable[Examples]) -> int:
@@ -155,10 +173,13 @@ def _copied(images: np.ndarray) -> tf.Tensor:
     return tf.constant(np.pad(rows, ((0, room), (0, 0))) if room else rows)
 
 
-def _on_device(tensor: tf.Tensor) -> tuple[tf.Tensor, bool]:
-    """The tensor on the current device, and True; or as it is, and False, if the device has not enough memory."""
+def _on_device(tensor: tf.Tensor, copies: Copies | None = None) -> tuple[tf.Tensor, bool]:
+    """The tensor on the current device, and True; or as it is, and False, if a device has not enough memory."""
     try:
-        return tf.identity(tensor), True
+        own = tf.identity(tensor)
+        if copies is not None:
+            copies.make(own)
+        return own, True
     except tf.errors.ResourceExhaustedError:
         log.info("images %s are too many for the memory of the device: they stay on the host", tensor.shape)
         return tensor, False

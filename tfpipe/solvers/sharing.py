@@ -5,10 +5,11 @@ the blocks and the tree by which their sums are added do not depend on who has t
 to the bit. The others hold rows and nothing else, so nothing that follows from the sums can differ between processes.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import tensorflow as tf
 
 from tfpipe.compute.cluster import Cluster
 from tfpipe.compute.messages import Message
@@ -22,6 +23,7 @@ from tfpipe.solvers.objective import Objective, parameter_type
 from tfpipe.solvers.passes import SMALL, Cut, Passes, Sums
 
 _OF_ROWS = ("loss", "wrong")
+T = TypeVar("T")
 
 
 class Branch(NamedTuple):
@@ -83,20 +85,23 @@ def of_fit(
 def placed(
     wanted: Sequence[Wanted], scaling: Scaling, n_columns: int, workers: Workers, shared: Shared | None
 ) -> list[tuple["Passes | SharedPasses", Mapping[str, Objective]]]:
-    """Brings rows to the device, and has the other processes do so with theirs; see `Cut` for `n_columns`.
+    """Brings rows to the devices, and has the other processes do so with theirs; see `Cut` for `n_columns`.
 
     Returns:
-      Of each passes over all of them, and the objectives of those that are here, by arithmetic.
+      Of each passes over all of them, and the objectives of those that come first, by arithmetic.
     """
     if shared is None:
-        return [(branch.passes, branch.objectives) for (branch,) in own_rows(wanted, scaling, n_columns, workers, 0, 1)]
+        alone = own_rows(wanted, scaling, n_columns, workers, 0, 1)
+        if not workers.device.others:
+            return [(branch.passes, branch.objectives) for (branch,) in alone]
+        return [(SharedPasses(branches, workers), branches[0].objectives) for branches in alone]
     shift = {} if scaling.shift is None else {"shift": scaling.shift}
     facts = {"rows": shared.name, "n_columns": n_columns}
     others = shared.cluster.call(Message("place", facts, {"factor": np.asarray(scaling.factor), **shift}))
     own = own_rows(wanted, scaling, n_columns, workers, shared.cluster.rank, shared.cluster.size)
     others()
     return [
-        (SharedPasses(branches, f"{shared.name}.{number}", shared.cluster), branches[0].objectives)
+        (SharedPasses(branches, workers, Shared(shared.cluster, f"{shared.name}.{number}")), branches[0].objectives)
         for number, branches in enumerate(own)
     ]
 
@@ -104,27 +109,54 @@ def placed(
 def own_rows(
     wanted: Sequence[Wanted], scaling: Scaling, n_columns: int, workers: Workers, rank: int, size: int
 ) -> list[list[Branch]]:
-    """Brings to the device what process `rank` of `size` has of rows: of each the branches that have any."""
-    found: list[list[Branch]] = []
-    for each in wanted:
-        cut = Cut.of(len(each.examples), each.examples.stored[0].size, n_columns)
-        bounds = of_process(cut.blocks, rank, size)
-        parts = [(own, *cut.branch(*own)) for own in bounds]
-        parts = [(own, part, rows) for own, part, rows in parts if part.n]
-        resident = residency.place([_part(each.examples, rows) for _, _, rows in parts])
+    """Brings to its devices what process `rank` of `size` has of rows: of each the branches that have any, in order."""
+    parts = [_parts(each, n_columns, len(workers.each), rank, size) for each in wanted]
+    several = len(workers.each) > 1
+    if several:  # Each takes its own from the host.
+        with tf.device(residency.HOST):
+            resident = iter(residency.place([each.examples for each in wanted]))
+    else:
+        resident = iter(
+            residency.place(
+                [_part(each.examples, part.rows) for each, of in zip(wanted, parts, strict=True) for part in of]
+            )
+        )
+    found = []
+    for each, of_each in zip(wanted, parts, strict=True):
+        whole = next(resident) if several else None
         branches = []
-        for (own, part, rows), split in zip(parts, resident, strict=True):
-            weights = each.weights[:, rows]
-            objectives = {kind: Objective.of(scaling, split.labels, weights, part.n, kind) for kind in each.kinds}
-            branches.append(Branch(own, Passes(split, workers, part), objectives))
+        for part in of_each:
+            own = workers.each[part.device]
+            with tf.device(own.device.name):
+                split = next(resident) if whole is None else residency.part(whole, part.rows)
+                weights = each.weights[:, part.rows]
+                objectives = {k: Objective.of(scaling, split.labels, weights, part.cut.n, k) for k in each.kinds}
+                branches.append(Branch(part.bounds, Passes(split, own, part.cut), objectives))
         found.append(branches)
     return found
 
 
-def of_process(blocks: int, rank: int, size: int) -> list[tuple[int, int]]:
-    """The branches of which process `rank` of `size` has the sums: of the first block always the chief."""
-    of_all = shares(blocks, min(blocks, size))
-    return branches_of(*of_all[rank]) if rank < len(of_all) else []
+class _Part(NamedTuple):
+    """What a device has of rows."""
+
+    bounds: tuple[int, int]
+    cut: Cut
+    rows: slice
+    device: int
+
+
+def _parts(wanted: Wanted, n_columns: int, n_devices: int, rank: int, size: int) -> list[_Part]:
+    """The branches that have rows, of the devices of process `rank` of `size`: of the first block always the chief."""
+    cut = Cut.of(len(wanted.examples), wanted.examples.stored[0].size, n_columns)
+    of_all = shares(cut.blocks, min(cut.blocks, size))
+    begin, end = of_all[rank] if rank < len(of_all) else (0, 0)
+    of_devices = shares(end - begin, min(end - begin, n_devices)) if end > begin else []
+    found = [
+        _Part(bounds, *cut.branch(*bounds), device)
+        for device, (first, last) in enumerate(of_devices)
+        for bounds in branches_of(begin + first, begin + last)
+    ]
+    return [part for part in found if part.cut.n]
 
 
 def _part(examples: Examples, rows: slice) -> Examples:
@@ -133,22 +165,25 @@ def _part(examples: Examples, rows: slice) -> Examples:
 
 
 class SharedPasses:
-    """As `Passes`, of the chief of a cluster: over the rows that all of its processes have.
+    """As `Passes`, over rows that several devices have; or, of the chief of a cluster, several processes.
 
     Args:
-      own: those of the chief.
-      name: what the others call theirs.
-      cluster: of the processes.
+      own: those of this process.
+      workers: of all of its devices.
+      shared: with whom they are shared; None: with no other process.
+
+    Attributes:
+      workers: likewise.
     """
 
-    def __init__(self, own: Sequence[Branch], name: str, cluster: Cluster):
-        self._own, self._name, self._cluster = own, name, cluster
-        self.workers = own[0].passes.workers
+    def __init__(self, own: Sequence[Branch], workers: Workers, shared: Shared | None = None):
+        self._own, self._shared = own, shared
+        self.workers = workers
 
     def sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> Sums:
         """See `Passes`."""
         message = self._message("sums", objective, W, b, column=column)
-        others = self._cluster.call(message)
+        others = self._shared.cluster.call(message) if self._shared else list
         nodes = dict(_sums(self._own, message))
         for said in others():
             for bounds, *sums in zip(*said.arrays.values(), strict=True):
@@ -160,24 +195,24 @@ class SharedPasses:
     def losses(self, objective: Objective, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Passes`."""
         message = self._message("losses", objective, W, b)
-        others = self._cluster.call(message)
+        others = self._shared.cluster.call(message) if self._shared else list
         parts = [_losses(self._own, message), *(said.arrays for said in others() if said.arrays)]
         loss, wrong = (np.concatenate([part[name] for part in parts], axis=1) for name in _OF_ROWS)
         return loss, wrong
 
     def compile_sums(self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray) -> None:
         """See `Passes`."""
-        for branch in self._own:
-            branch.passes.compile_sums(branch.objectives[objective.arithmetic], W, b, column)
+        kind = objective.arithmetic
+        _each(self._own, lambda branch: branch.passes.compile_sums(branch.objectives[kind], W, b, column))
 
     def compile_losses(self, objective: Objective, W: np.ndarray, b: np.ndarray) -> None:
         """See `Passes`."""
-        for branch in self._own:
-            branch.passes.compile_losses(branch.objectives[objective.arithmetic], W, b)
+        kind = objective.arithmetic
+        _each(self._own, lambda branch: branch.passes.compile_losses(branch.objectives[kind], W, b))
 
     def _message(self, name: str, objective: Objective, W: np.ndarray, b: np.ndarray, **arrays: np.ndarray) -> Message:
         dtype = parameter_type(objective.arithmetic).as_numpy_dtype
-        facts = {"rows": self._name, "arithmetic": objective.arithmetic}
+        facts = {"rows": self._shared.name if self._shared else "", "arithmetic": objective.arithmetic}
         return Message(name, facts, {"W": W.astype(dtype), "b": b.astype(dtype), **arrays})
 
 
@@ -201,13 +236,14 @@ def answer(message: Message, rows: Mapping[str, Sequence[Branch]]) -> Message:
 def _sums(own: Sequence[Branch], message: Message) -> list[tuple[tuple[int, int], Sums]]:
     """Of each branch, with its bounds."""
     kind = message.facts["arithmetic"]
-    return [(branch.bounds, branch.passes.sums(branch.objectives[kind], **message.arrays)) for branch in own]
+    sums = _each(own, lambda branch: branch.passes.sums(branch.objectives[kind], **message.arrays))
+    return [(branch.bounds, of_branch) for branch, of_branch in zip(own, sums, strict=True)]
 
 
 def _losses(own: Sequence[Branch], message: Message) -> dict[str, np.ndarray]:
     """Of the rows of all branches, in their order: see `Passes.losses`."""
     kind = message.facts["arithmetic"]
-    found = [branch.passes.losses(branch.objectives[kind], **message.arrays) for branch in own]
+    found = _each(own, lambda branch: branch.passes.losses(branch.objectives[kind], **message.arrays))
     if not found:
         return {}
     return {name: np.concatenate(parts, axis=1) for name, parts in zip(_OF_ROWS, zip(*found, strict=True), strict=True)}
@@ -224,3 +260,16 @@ def _total(nodes: Mapping[tuple[int, int], Sums], begin: int, end: int) -> Sums 
     if first is None or second is None:
         return second if first is None else first
     return Sums(*(a + b for a, b in zip(first, second, strict=True)))
+
+
+def _each(own: Sequence[Branch], function: Callable[[Branch], T]) -> list[T]:
+    """What a function gives of each branch: side by side on several devices, and one after the other on each."""
+    workers = list(dict.fromkeys(branch.passes.workers for branch in own))
+    if len(workers) <= 1:
+        return [function(branch) for branch in own]
+
+    def of_device(of: Workers) -> list[T]:
+        return [function(branch) for branch in own if branch.passes.workers is of]
+
+    # Each has the next branches.
+    return [found for call in [of.start(of_device, of) for of in workers] for found in call.result()]

@@ -80,8 +80,9 @@ class Placed(NamedTuple):
     def of(cls, plan: Plan, workers: Workers, *, at_once: bool = False) -> Self:
         """Brings the data of a run to its device; `at_once`: splits that lie there are measured so, however long."""
         splits = plan.splits
-        train, *others = residency.place([splits.train, splits.validation, splits.test])
+        train, *others = residency.place([splits.train, splits.validation, splits.test], workers.copies)
         objective = Objective.of(splits.scaling, train.labels, plan.weights, plan.solver.examples, plan.arithmetic)
+        workers.copies.make(objective)
         return cls(train, objective, *_evaluations(plan, others, plan.left_out, workers, at_once=at_once))
 
     def room(self, plan: Plan, *, fill_cores: bool) -> int:
@@ -210,7 +211,7 @@ def _describe(plan: Plan, heads: Heads | SharedHeads, state: State) -> None:
         "s" * (len(heads) > 1),
         heads.n_groups,
         "s" * (heads.n_groups > 1),
-        plan.device.label,
+        plan.device.words,
         plan.arithmetic,
         solver.per_epoch,
         solver.frequency,

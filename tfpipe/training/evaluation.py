@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import functools
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
@@ -55,21 +54,19 @@ class Evaluation:
         self._spans = itertools.chain([first], self._spans)
         self._nothing = first.part(0, 0)
         self.whole = first if self._spans_per_pass == 1 else None
+        workers.copies.make((objective, self.whole))
 
     def compile(self, to_measure: Sequence[Parameters]) -> None:
         """Has the XLA programs made that measure such groups, if they are not yet there.
 
         That of `diagnose` is made when it is first called: a run that is not drawn on its way does without.
         """
-        self._workers.map(functools.partial(self._sums_of, self._nothing), to_measure)
+        self._sums_of_each(self._nothing, to_measure)
 
     def measure(self, groups: Sequence[Parameters]) -> np.ndarray:
         """`[F, H]`, as FIGURES names them, errors as shares in [0, 1]: sums over all examples, divided once."""
         with self._one_pass() as spans:
-            parts = [
-                np.concatenate(self._workers.map(self._sums_of, itertools.repeat(span, len(groups)), groups), axis=1)
-                for span in spans
-            ]
+            parts = [np.concatenate(self._sums_of_each(span, groups), axis=1) for span in spans]
         column = np.concatenate([group.column.numpy()[: group.n_heads] for group in groups])
         return self.figures(np.sum(parts, axis=0), column)
 
@@ -94,8 +91,12 @@ class Evaluation:
         predicted, confidence = (np.concatenate(part)[: len(self.labels)] for part in zip(*parts, strict=True))
         return Diagnosis(self.labels, predicted, confidence, model.b.shape[1])
 
-    def _sums_of(self, span: Span, group: Parameters) -> np.ndarray:
-        return _sums(self.objective, span, group.W, group.b, group.column).numpy()[:, : group.n_heads]
+    def _sums_of_each(self, span: Span, groups: Sequence[Parameters]) -> list[np.ndarray]:
+        def of_group(objective: Objective, span: Span, group: Parameters) -> np.ndarray:
+            return _sums(objective, span, group.W, group.b, group.column).numpy()[:, : group.n_heads]
+
+        of_all = (itertools.repeat(part, len(groups)) for part in (self.objective, span))
+        return self._workers.map(of_group, *of_all, groups)
 
     @contextlib.contextmanager
     def _one_pass(self) -> Iterator[Iterator[Span]]:

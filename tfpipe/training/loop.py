@@ -79,7 +79,7 @@ def train(
       ClusterError: processes that share the run are not alike, or one of them is gone.
       ConfigError: the hyper-parameters do not fit the data.
       DataError: no learning rate is small enough for the images.
-      DeviceError: the device cannot be used.
+      DeviceError: the device cannot be used, or there is one where `strategy` wants several.
       OptionError: TensorBoard is wanted, and not installed; or a profile, and there is no workdir for it.
       ProcessError: the process was forked from one that had trained, in which TensorFlow would wait for ever.
       WorkdirError: the workdir cannot be written, is in use, or holds another run or a damaged one.
@@ -89,7 +89,8 @@ def train(
     if cluster is None and config.strategy == "multi_worker":
         raise ConfigError("strategy", "multi_worker", "wants the cluster, which tfpipe.train is to be given")
     with team.telling(cluster), asked_to_stop(should_stop) as stops:
-        device = device or devices.select(config.device, tf32=config.tf32)
+        strategy = "none" if cluster else config.strategy
+        device = device or devices.select(config.device, tf32=config.tf32, strategy=strategy)
         device.check_precision(config.precision)
         begin = {"resume": resume, "overwrite": overwrite}
         if solver is None and config.settled_solver == "lbfgs":

@@ -1,5 +1,6 @@
 """What is measured of heads over a span, and the program that does: many validations in one call."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.compute.programs import Program
+from tfpipe.compute.workers import Workers
 from tfpipe.pipeline.spans import Span
 from tfpipe.solvers.base import Kept
 from tfpipe.solvers.objective import Objective
@@ -97,6 +99,12 @@ class Points(NamedTuple):
         room = (0, len(self.column) - len(self.places))
         to_beat = tf.constant(np.pad(by.to_beat[self.places], room))
         return measured(self.kept, self.column, by._replace(to_beat=to_beat))
+
+
+def measured_each(workers: Workers, groups: Sequence[Points], by: Measurement) -> list[Findings]:
+    """What is found of each group: on the device of each, and on a single one by one core, as the others train."""
+    side_by_side = workers.map if workers.device.others else map
+    return list(side_by_side(Points.measured, groups, itertools.repeat(by, len(groups))))
 
 
 class Stretch(NamedTuple):

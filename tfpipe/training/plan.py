@@ -106,7 +106,7 @@ class Plan(NamedTuple):
         if config.precision == "screen" and len(solver.settings) == 1:
             raise ConfigError("precision", "screen", "is for grids, and this is a single head; take float32")
         footprint.check_sgd(solver, splits, device, 8 if config.precision == "float64" else 4)
-        return cls(config, splits, solver, device, pace, validation, test)
+        return cls(config, splits, solver, device.at_most(len(solver.settings)), pace, validation, test)
 
     @property
     def n_heads(self) -> int:
@@ -184,9 +184,9 @@ class Plan(NamedTuple):
         settings["validation_frequency"] = str(self.solver.frequency)
         settings |= {"solver": self.solver.name} | of_weights(self.splits.validation)
         sizes = (self.n_heads, self.splits.n_out, self.splits.n_in)
-        return RunIdentity(
-            settings, self.data, self.splits.fingerprint, sizes, machine(self.device, products=self._products)
-        )
+        # Another number of devices makes other groups of heads.
+        where = machine(self.device, products=self._products) | {"device": self.device.words}
+        return RunIdentity(settings, self.data, self.splits.fingerprint, sizes, where)
 
 
 def wants_one_thread(splits: Splits, solver: Solver, device: Device) -> bool:

@@ -89,7 +89,7 @@ def build(
         "warnings": warnings,
         "seconds": seconds,
         "epochs_per_second": steps / solver.per_epoch / max(seconds, 1e-9),  # A clock may stand still.
-        "device": plan.device.label,
+        "device": plan.device.words,
         "solver": solver.name,
         "select": plan.config.select,
         "certificate": certificate,

@@ -198,7 +198,12 @@ class SearchPlan(NamedTuple):
     @property
     def _sizes(self) -> footprint.Sizes:
         joins, drawn = not self.n_folds and self.refits, max(self.config.subsets or (0.0,))
-        return footprint.Sizes.of_search(self.splits, joins=joins, in_span=self.in_span, drawn=drawn)
+        sizes = footprint.Sizes.of_search(self.splits, joins=joins, in_span=self.in_span, drawn=drawn)
+        if not self.device.others or self.device.is_gpu or sizes.travelling:
+            return sizes
+        # Devices of a CPU each have copies of their rows: of those that settings are tried on, and of the last fit's.
+        fitted = sum(len(part) * part.stored[:1].nbytes for part in (self.splits.train, self.splits.validation))
+        return sizes._replace(copied=sizes.copied + (1 + joins) * fitted)
 
     def bytes_in(self, n_folds: int) -> int:
         """Bytes of memory that it takes at most, in so many folds."""

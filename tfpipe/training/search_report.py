@@ -134,7 +134,7 @@ def build(
         "seconds": seconds,
         "evaluations": steps,
         "epochs_per_second": steps / max(seconds, 1e-9),  # A clock may stand still.
-        "device": plan.device.label,
+        "device": plan.device.words,
         "solver": "lbfgs",
         "precision": config.precision,
         "products": "float32" if saved.W.dtype == np.float32 else "float64",

@@ -10,7 +10,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.solvers.objective import FIGURES
 from tfpipe.training.evaluation import Evaluation
 from tfpipe.training.heads import Heads, Parameters, joined
-from tfpipe.training.measurement import Findings, Measurement, Points, Stretch
+from tfpipe.training.measurement import Findings, Measurement, Points, Stretch, measured_each
 from tfpipe.training.measurement import joined as joined_findings
 from tfpipe.training.shared_heads import SharedHeads
 
@@ -92,9 +92,8 @@ class Validation:
             self._workers.map(lambda split: split.compile(_parameters(nothing)), (self._validation, self._test))
             return
         by = self.by(np.zeros(len(heads)))
-        for points in nothing:
-            kept = points.kept._replace(count=tf.constant(0))
-            points._replace(kept=kept).measured(by)
+        none = tf.constant(0)
+        measured_each(self._workers, [points._replace(kept=points.kept._replace(count=none)) for points in nothing], by)
 
     def following(self, steps: int) -> int:
         """After how many steps the next one is due, if so many are done."""
@@ -129,7 +128,7 @@ class Validation:
                 return self._by_spans(stretch, to_beat, examples_per_second)
             if findings is None:
                 by = self.by(to_beat)
-                findings = joined_findings(stretch.points, [points.measured(by) for points in stretch.points])
+                findings = joined_findings(stretch.points, measured_each(self._workers, stretch.points, by))
             return self._found(stretch, findings, examples_per_second)
 
         if not self.due(stretch):
