@@ -146,7 +146,7 @@ class Cluster:
                 if is_own or not self._turn.acquire(timeout=_SECONDS_OF_A_TURN):
                     self._exchange(b"")
             self._exchange(Message(_FAILED, {"problem": problem}).packed(), has_failed=True)
-            time.sleep(_SECONDS_TO_HEAR)
+        time.sleep(_SECONDS_TO_HEAR)  # Also where another one failed at the same time.
 
     def _answers(self) -> list[Message]:
         others = [Message.unpacked(content) for content in self._exchange(b"")[1:]]
