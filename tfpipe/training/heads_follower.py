@@ -4,20 +4,19 @@ import functools
 from collections.abc import Mapping
 
 import numpy as np
-import tensorflow as tf
 
 from tfpipe.compute.cluster import Cluster
 from tfpipe.compute.messages import Message
 from tfpipe.compute.workers import Workers
 from tfpipe.config import known
 from tfpipe.pipeline.spans import Spans
-from tfpipe.solvers.objective import FIGURES
 from tfpipe.training.assembly import Placed
 from tfpipe.training.heads import Heads
 from tfpipe.training.measurement import Measurement
 from tfpipe.training.plan import Plan
 from tfpipe.training.shared_heads import SharedHeads, packed, share
 from tfpipe.training.snapshot import Snapshot
+from tfpipe.training.validation import compile_measured, measurement
 
 
 class HeadsFollower:
@@ -61,9 +60,7 @@ class HeadsFollower:
         nothing = self._spans_from(message.facts["first"]).nothing
         assert nothing is not None
         heads.compile(nothing, self._placed.objective, room)
-        if (by := self._measurement(np.zeros(len(heads)))) is not None:
-            for points in heads.points(room):
-                points._replace(kept=points.kept._replace(count=tf.constant(0))).measured(by)
+        compile_measured(self._workers, heads.points(room), self._measurement(np.zeros(len(heads))))
         return {}
 
     def _advance(self, heads: Heads, message: Message) -> dict[str, np.ndarray]:
@@ -82,13 +79,8 @@ class HeadsFollower:
         to_beat = arrays.get("to_beat")
         return None if to_beat is None else self._measurement(to_beat[self._own])
 
-    def _measurement(self, to_beat: np.ndarray) -> Measurement | None:
-        validation, test = self._placed.validation, self._placed.test
-        if validation.whole is None or test.whole is None:
-            return None
-        figure = tf.constant(FIGURES.index(known(self._plan.config.select)))
-        own = validation.whole, validation.objective, test.whole, test.objective
-        return Measurement(*own, figure, to_beat)
+    def _measurement(self, to_beat: np.ndarray) -> Measurement:
+        return measurement(self._placed.validation, self._placed.test, known(self._plan.config.select), to_beat)
 
     def _spans_from(self, steps: int) -> Spans:
         """The chief's."""

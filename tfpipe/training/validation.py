@@ -79,7 +79,7 @@ class Validation:
         self._validation = validation
         self._test = test
         self._frequency = frequency
-        self._figure = FIGURES.index(select)
+        self._select = select
         self._workers = workers
         self._under_way: tuple[Stretch, Callable[[], list[Measured]]] | None = None
         self.room = room
@@ -91,9 +91,7 @@ class Validation:
         if not self.is_at_once:
             self._workers.map(lambda split: split.compile(_parameters(nothing)), (self._validation, self._test))
             return
-        by = self.by(np.zeros(len(heads)))
-        none = tf.constant(0)
-        measured_each(self._workers, [points._replace(kept=points.kept._replace(count=none)) for points in nothing], by)
+        compile_measured(self._workers, nothing, self.by(np.zeros(len(heads))))
 
     def following(self, steps: int) -> int:
         """After how many steps the next one is due, if so many are done."""
@@ -110,11 +108,7 @@ class Validation:
 
     def by(self, to_beat: np.ndarray) -> Measurement:
         """How to measure heads at once, whose figure is to be below `to_beat`, `[h]`."""
-        validation, test = self._validation, self._test
-        assert validation.whole is not None
-        assert test.whole is not None
-        own = validation.whole, validation.objective, test.whole, test.objective
-        return Measurement(*own, tf.constant(self._figure), to_beat)
+        return measurement(self._validation, self._test, self._select, to_beat)
 
     def start(self, stretch: Stretch, to_beat: np.ndarray, examples_per_second: float) -> None:
         """Has a stretch measured, and tested where the figure of a head is below its `to_beat`, `[h]`.
@@ -175,10 +169,24 @@ class Validation:
         W, b = joined(parameters)
         norm = np.linalg.norm(W.astype(np.float64).reshape(len(W), -1), axis=1)
         figures, test_error = self._validation.measure(parameters), np.full(len(W), np.nan)
-        if (figures[self._figure] < to_beat).any():
+        if (figures[FIGURES.index(self._select)] < to_beat).any():
             test_error, _ = self._test.measure(parameters)
         numbers, reports = stretch.numbers, stretch.reported(stretch.done)
         return [Measured(stretch.done, numbers, examples_per_second, reports, test_error, norm, W, b, *figures)]
+
+
+def measurement(validation: Evaluation, test: Evaluation, select: str, to_beat: np.ndarray) -> Measurement:
+    """How to measure heads at once on both splits, whose figure `select` is to be below `to_beat`, `[h]`."""
+    assert validation.whole is not None
+    assert test.whole is not None
+    own = validation.whole, validation.objective, test.whole, test.objective
+    return Measurement(*own, tf.constant(FIGURES.index(select)), to_beat)
+
+
+def compile_measured(workers: Workers, groups: Sequence[Points], by: Measurement) -> None:
+    """Has the programs made that measure such groups."""
+    none = tf.constant(0)
+    measured_each(workers, [points._replace(kept=points.kept._replace(count=none)) for points in groups], by)
 
 
 def _parameters(groups: Sequence[Points]) -> list[Parameters]:
