@@ -1,8 +1,13 @@
 """Processes that share a run, each begun as a command of its own."""
 
 import contextlib
+import hashlib
 import json
+import os
 import socket
+import time
+
+import numpy as np
 
 from tests.command import Command
 
@@ -25,6 +30,37 @@ def begun(count, *arguments, of_rank=lambda rank: (), prepare=None):
     """The same command in so many processes, with arguments that depend on the rank besides; see Command."""
     of_all = addresses(count)
     return [Command(*arguments, *of_rank(rank), env=tf_config(of_all, rank), prepare=prepare) for rank in range(count)]
+
+
+def exchange(lengths):
+    """Says so much to the other processes, time after time, and prints what is heard: see `said_by_all`."""
+    from tfpipe.compute import cluster, meeting, startup, tf_config
+    from tfpipe.compute.messages import Message
+
+    startup.import_tensorflow()
+    task = tf_config.wanted("multi_worker", os.environ)
+    with meeting.meeting(task) as others:
+        others.ready()
+    processes, heard = cluster.joined(task), []
+    for number, length in enumerate(lengths):
+        said = Message("said", arrays={"bytes": _content(number, length, task.rank)})
+        heard.append([_digest(message.arrays["bytes"]) for message in processes.tell_all(said)])
+    print(json.dumps(heard), flush=True)
+    time.sleep(1)  # Until the others have heard it all.
+    os._exit(0)
+
+
+def said_by_all(number, length, count):
+    """A digest of what each of so many processes says, the next one ten bytes more each."""
+    return [_digest(_content(number, length, rank)) for rank in range(count)]
+
+
+def _content(number, length, rank):
+    return np.random.default_rng([number, rank]).integers(256, size=length + 10 * rank, dtype=np.uint8)
+
+
+def _digest(content):
+    return hashlib.sha256(content.tobytes()).hexdigest()
 
 
 def failing_in_the_second_span():

@@ -573,7 +573,7 @@ class CompilationTest(CommandTest):
         dump = self.folder / "dump"
         process = tfpipe(
             "train", f"--dataset={data}", f"--workdir={self.workdir}", "--batch_size=10", "--validation_frequency=7",
-            "--learning_rate=0.1,0.2", "--patience=25", "--epochs=9", "--validation_split=23",
+            "--learning_rate=0.1,0.2", "--patience=25", "--epochs=9", "--validation_split=23", "--notensorboard",
             env={"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} --xla_dump_hlo_as_text"},
         )  # fmt: skip
         self.assertGreater(result(process)["iterations"], 14)

@@ -5,6 +5,8 @@ import os
 import pathlib
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -39,6 +41,8 @@ from tfpipe.training.snapshot import Snapshot
 MNIST = os.environ.get("TFPIPE_MNIST_DIR")
 FLAGFILE = pathlib.Path(__file__).parent.parent / "experiments" / "theano_tutorial.flags"
 INTERRUPTED, FAILED = 143, 1
+# Of exchanges, in bytes: as long as two before, shorter, longer; below and beyond what is expected, and what one holds.
+LENGTHS = [0, 10, 9000, 10, 9000, 9001, 7, 4_000_000, 7, 4_000_001, 9000, 5_000_000, 0, 5_000_000, 4080, 4088, 4089]
 GONE = "is gone, or does not answer; start all workers again: the same command goes on from the last state"
 
 
@@ -290,6 +294,23 @@ class RunTest(parameterized.TestCase):
         self.alone("run", *self.GRID, *self.LONG)
         self.alone("whole", *self.GRID, *self.LONG)
         self.assert_same_figures(self.folder / "run", self.folder / "whole")
+
+    @pytest.mark.exhaustive
+    def test_what_is_said_is_heard_however_long(self):
+        of_all = cluster.addresses(3)
+        script = [sys.executable, "-c", f"from tests import cluster; cluster.exchange({LENGTHS})"]
+        processes = [
+            subprocess.Popen(
+                script, stdout=subprocess.PIPE, text=True, env=os.environ | cluster.tf_config(of_all, rank)
+            )
+            for rank in range(3)
+        ]
+        try:
+            heard = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        self.assertEqual(heard, [[cluster.said_by_all(number, length, 3) for number, length in enumerate(LENGTHS)]] * 3)
 
     @parameterized.parameters((2, 3), (4, 3), (4, 16), (3, 16))
     @pytest.mark.exhaustive

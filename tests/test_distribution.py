@@ -23,8 +23,8 @@ NETWORK = Network(latency=0.01, hop=0.001, bandwidth=1e6, start=2.0)
 # 90 weights and 10 intercepts a head.
 GRID = Work("sgd", 1000, 9, 10, heads=5, passes=4, batch_size=100, row_bytes=1000, validations=2, measured=500)
 SEARCH = Work("lbfgs", 1600, 9, 10, heads=3, passes=2, batch_size=100, row_bytes=1000, blocks=16, sample=100)
-# Two evaluations: of 300 numbers a microsecond each, and 8 * 3 * 10 * 81 operations of the metric.
-SERIAL = 2 * (300e-6 + 19.44e-6)
+# Two evaluations: of 300 numbers a microsecond each, and 6 * 3 * 10 * 81 operations of the metric.
+SERIAL = 2 * (300e-6 + 14.58e-6)
 
 
 class SecondsTest(parameterized.TestCase):
@@ -56,16 +56,16 @@ class SecondsTest(parameterized.TestCase):
         (2, Seconds(0.001728, 0.016, 0.016, SERIAL, 2 * 0.022, 2 * 4800e-6, 2)),
         # Six blocks; two hops each way; and of five blocks from the fifth on three branches are sums of their own.
         (3, Seconds(0.001296, 0.012, 0.012, SERIAL, 2 * 0.024, 2 * (2 + 2 * 3) * 2400e-6, 2)),
-        (16, Seconds(0.000216, 0.002, 0.002, SERIAL, 2 * (0.014 + 0.025), 2 * (4 + 15) * 2400e-6, 2)),
+        (16, Seconds(0.000216, 0.002, 0.002, SERIAL, 2 * 0.05, 2 * 30 * 2400e-6, 2)),
         # More workers than blocks.
-        (32, Seconds(0.000216, 0.002, 0.002, SERIAL, 2 * (0.015 + 0.041), 2 * (5 + 31) * 2400e-6, 2)),
+        (32, Seconds(0.000216, 0.002, 0.002, SERIAL, 2 * 0.082, 2 * 62 * 2400e-6, 2)),
     )
     def test_a_search_by_rows(self, workers, expected):
         self.assert_seconds(distribution.by_rows(SEARCH, MACHINE, NETWORK, workers), expected)
 
     def test_the_metric_of_fewer_rows_than_columns(self):
         found = distribution.alone(SEARCH._replace(sample=3), MACHINE).serial
-        self.assertAlmostEqual(found, 2 * (300e-6 + 6.48e-6), places=12)  # A third: 8 * 3 * 10 * 9 * 3 operations.
+        self.assertAlmostEqual(found, 2 * (300e-6 + 4.86e-6), places=12)  # A third: 6 * 3 * 10 * 9 * 3 operations.
 
     def test_programs_share_what_a_worker_has(self):
         two = MACHINE._replace(programs=2)

@@ -188,6 +188,11 @@ class CertificateTest(absltest.TestCase):
         )
 
 
+def as_it_is(gradient, _, change=None):
+    """The metric 1."""
+    return gradient, np.zeros(0) if change is None else np.square(change).sum(axis=1)
+
+
 class LbfgsTest(parameterized.TestCase):
     def descend(self, functions, x, rounds=200, pairs=10):
         heads = Lbfgs.at(x, pairs)
@@ -196,7 +201,7 @@ class LbfgsTest(parameterized.TestCase):
             points = heads.points(numbers)
             found = [f(point) for f, point in zip(functions, points, strict=True)]
             costs, gradients = (np.array(part) for part in zip(*found, strict=True))
-            heads.take(numbers, Found(points, costs, gradients, np.full(len(x), 1e-15)), lambda g, _: g)
+            heads.take(numbers, Found(points, costs, gradients, np.full(len(x), 1e-15)), as_it_is)
         return heads
 
     @staticmethod
@@ -213,6 +218,38 @@ class LbfgsTest(parameterized.TestCase):
     def test_hard_functions(self, pairs):
         heads = self.descend([self.rosenbrock, self.bowl], np.array([[-1.2, 1.0], [5.0, 3.0]]), pairs=pairs)
         np.testing.assert_allclose(heads.x, [[1, 1], [0, 0]], atol=1e-6)
+
+    @parameterized.parameters(10, 3)
+    def test_the_direction_is_that_of_the_two_loops(self, pairs):
+        # Rosenbrock's function again, in ten numbers; the heads have pairs of other numbers.
+        def chain(x):
+            left, right = x[1:] - x[:-1] ** 2, 1 - x[:-1]
+            gradient = np.zeros(10)
+            gradient[1:] += 200 * left
+            gradient[:-1] -= 400 * left * x[:-1] + 2 * right
+            return (100 * left**2 + right**2).sum(), gradient
+
+        starts, compared = np.random.default_rng(0).normal(size=(3, 10)), set()
+        for rounds in (8, 12, 30):
+            heads = self.descend([chain] * 3, starts, rounds, pairs)
+            for head in np.flatnonzero(heads.pairs):
+                # Algorithm 7.4 of Nocedal and Wright, from the last pair back and forth again.
+                count = heads.pairs[head]
+                there = [(count - back) % pairs for back in range(1, min(count, pairs) + 1)]
+                q, alphas = heads.gradient[head].copy(), []
+                for place in there:
+                    s, y = heads.S[head, place], heads.Y[head, place]
+                    alphas.append(s @ q / (s @ y))
+                    q -= alphas[-1] * y
+                s, y = heads.S[head, there[0]], heads.Y[head, there[0]]
+                r = s @ y / (y @ y) * q
+                for place, alpha in zip(reversed(there), reversed(alphas), strict=True):
+                    s, y = heads.S[head, place], heads.Y[head, place]
+                    r += (alpha - y @ r / (s @ y)) * s
+                np.testing.assert_allclose(heads.direction[head], -r, rtol=1e-9, atol=1e-12 * np.abs(r).max())
+                compared.add(len(there))
+        self.assertIn(pairs, compared)
+        self.assertGreater(len(compared), 1)
 
     def test_heads_have_nothing_to_do_with_each_other(self):
         starts = np.array([[-1.2, 1.0], [5.0, 3.0]])
@@ -249,13 +286,27 @@ class MetricTest(parameterized.TestCase):
         of_class = w @ (p * (1 - p))
         found = metric.spectrum(x, w, z)
         g = random.normal(size=(1, 3, n_in + 1))
-        v = found.inverse_times(g, np.array([0.1]))[0]
+        v = found.inverse_times(g, np.array([0.1]))[0][0]
         c = v[:, -1] + v[:, :-1] @ m  # Of columns less m.
         for k in range(3):
             hessian = covariance * of_class[k] / of_class.mean() + 0.1 * np.eye(n_in)
             np.testing.assert_allclose(hessian @ v[k, :-1], g[0, k, :-1] - g[0, k, -1] * m, rtol=1e-8, atol=1e-10)
         hessian = np.diag(w @ p) - (p * w[:, np.newaxis]).T @ p
         np.testing.assert_allclose(hessian @ c, g[0, :, -1] - g[0, :, -1].mean(), rtol=1e-8, atol=1e-10)
+
+    @parameterized.parameters("spectrum", "blocks", "eigenbasis")
+    def test_changes_by_themselves(self, kind):
+        random = np.random.default_rng(0)
+        x, z, w = random.normal(size=(20, 30)) + 3, random.normal(size=(20, 3)), random.random(20)
+        l2s = np.array([0.1, 0.2])
+        found = metric.of(x, w, z, l2s, saved=np.inf) if kind == "blocks" else metric.spectrum(x, w, z)
+        if kind == "eigenbasis":
+            found = found._replace(basis=None, mean=found.mean @ found.basis)
+        n_in = len(found.values) if kind == "eigenbasis" else 30
+        g, y = random.normal(size=(2, 2, 3, n_in + 1))
+        times, squares = found.inverse_times(g, l2s, y)
+        np.testing.assert_allclose(times, found.inverse_times(g, l2s)[0], rtol=1e-12)
+        np.testing.assert_allclose(squares, (y * found.inverse_times(y, l2s)[0]).sum(axis=(1, 2)), rtol=1e-9)
 
     def test_of_many_classes_the_intercepts_have_a_diagonal(self):
         random = np.random.default_rng(0)
@@ -264,7 +315,7 @@ class MetricTest(parameterized.TestCase):
         self.assertEqual(found.intercepts.shape, (1001,))
         g = random.normal(size=(1, 1001, 3))
         g[..., -1] -= g[..., -1].mean()
-        v = found.inverse_times(g, np.array([0.1]))[0]
+        v = found.inverse_times(g, np.array([0.1]))[0][0]
         c = v[:, -1] + v[:, :-1] @ x.mean(axis=0)
         p = np.exp(z[0]) / np.exp(z[0]).sum()
         np.testing.assert_allclose((np.diag(p) - np.outer(p, p)) @ c, g[0, :, -1], atol=1e-12)
@@ -276,7 +327,7 @@ class MetricTest(parameterized.TestCase):
         w /= w.sum()
         l2s = np.array([0.1, 0.2])
         g = random.normal(size=(2, 3, 4))
-        v = metric.of(x, w, z, l2s, saved=np.inf).inverse_times(g, l2s)
+        v = metric.of(x, w, z, l2s, saved=np.inf).inverse_times(g, l2s)[0]
         for head in range(2):
             of_intercepts = np.zeros(3)
             for k in range(3):

@@ -1,10 +1,11 @@
 """The processes that share a run: one leads, the others do what it tells them. They talk over tf.distribute.
 
 `MultiWorkerMirroredStrategy` starts a server in each process, and its coordination service notices within some ten
-seconds which of them is gone: what is under way raises then. All that is said is gathered by all: one collective for
-up to 4 kB, two for more.
+seconds which of them is gone: what is under way raises then. All that is said is gathered by all: in one collective
+what is no longer than what was said two exchanges before, for calls and answers take turns; what is longer in two.
 """
 
+import collections
 import contextlib
 import faulthandler
 import functools
@@ -29,9 +30,11 @@ from tfpipe.exceptions import ClusterError, brief
 
 # For TensorFlow to join processes that are all there, which takes it one or two.
 _MOST_SECONDS_TO_JOIN = 18.0
-# int32 numbers that are gathered at once: how many bytes there are, flags, and the first of the bytes.
+# int32 numbers that are gathered at once, at least: how many bytes there are, flags, and the first of the bytes.
 _FIRST, _HEAD = 1024, 2
-_FIRST_BYTES = 4 * (_FIRST - _HEAD)
+# Of what is expected to be as long as the last time. Two processes on a core each took 3.3 ms to tell 628 kB in two
+# collectives, 2.3 in one; to answer 1.3 MB 5.4 and 4.2. Of more the second collective is little.
+_MOST_EXPECTED_BYTES = 4 << 20
 _MOST_BYTES = (1 << 31) - 1
 _STOPS, _HAS_FAILED = 1, 2
 _FAILED = "failed"
@@ -73,6 +76,7 @@ class Cluster:
         self._gone: int | None = None
         self._said_last = time.monotonic()
         self._is_out_of_step = False
+        self._longest = collections.deque([0, 0], maxlen=2)  # Bytes of what was said in the last exchanges.
         # Neither holds up the end of the process, wherever it waits.
         threading.Thread(target=self._gather_what_is_asked_for, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -158,17 +162,19 @@ class Cluster:
         """What all say at once, by rank. Raises ClusterError if that of another process is that it failed."""
         if len(content) > _MOST_BYTES:
             raise ClusterError(f"{len(content)} bytes are too many for processes to say at once; try fewer heads")
-        first = np.zeros(_FIRST, np.int32)
+        expected = self._longest[0] if self._longest[0] <= _MOST_EXPECTED_BYTES else 0
+        first = np.zeros(padded(max(_FIRST, _HEAD + -(-expected // 4))), np.int32)
         first[:_HEAD] = len(content), self._asked() * _STOPS | has_failed * _HAS_FAILED
-        said = np.frombuffer(content, np.uint8)
-        begin, end = said[:_FIRST_BYTES], said[_FIRST_BYTES:]
+        said, of_first = np.frombuffer(content, np.uint8), 4 * (len(first) - _HEAD)
+        begin, end = said[:of_first], said[of_first:]
         first[_HEAD:].view(np.uint8)[: len(begin)] = begin
         heard = self._of_all(first)
         self._said_last = time.monotonic()
         lengths, flags = heard[:, 0], heard[:, 1]
         self.stops |= bool((flags & _STOPS).any())
         parts = [[row[_HEAD:].view(np.uint8)] for row in heard]
-        if (most := int(lengths.max()) - _FIRST_BYTES) > 0:
+        self._longest.append(int(lengths.max()))
+        if (most := self._longest[-1] - of_first) > 0:
             rest = np.zeros(padded(-(-most // 4)), np.int32)
             rest.view(np.uint8)[: len(end)] = end
             for part, row in zip(parts, self._of_all(rest), strict=True):

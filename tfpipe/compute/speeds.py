@@ -43,8 +43,8 @@ class Network(NamedTuple):
 
 
 # Measured on an AMD EPYC: an evaluation of MNIST on one core takes 14.6 ms for one head, and 526 for 64; what NumPy
-# does of it, 2.3 ms for one and 22.4 for 16.
-CORE = Machine(product_rate=190e9, row_rate=7.5e9, step_seconds=20e-6, number_seconds=65e-9, metric_rate=40e9)
+# does of it, 3.2 ms for one and 18.9 for 16.
+CORE = Machine(product_rate=190e9, row_rate=7.5e9, step_seconds=20e-6, number_seconds=40e-9, metric_rate=40e9)
 # Not measured: half of what NVIDIA tells of the H100 SXM, 67 TFLOP/s in float32 and 3.35 TB/s; and for a minibatch 20
 # kernels of 5 microseconds. NumPy stays on a core of the host.
 GPU = CORE._replace(product_rate=33e12, row_rate=1.7e12, step_seconds=100e-6)

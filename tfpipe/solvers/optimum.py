@@ -306,12 +306,19 @@ class Descent:
         found = self._lbfgs.cost, self._certificate, self._gradient, self._iterations, self._evaluations
         return Optimum(v, *found, self._converged)
 
-    def _metric(self, gradient: np.ndarray, heads: np.ndarray) -> np.ndarray:
+    def _metric(
+        self, gradient: np.ndarray, heads: np.ndarray, change: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         if self._metric_there is None:
             self._metric_there = self._look()
         problems = self.problems.take(heads)
-        shaped = problems.centred(gradient.reshape(len(heads), *self._shape))
-        return problems.centred(self._metric_there.inverse_times(shaped, problems.l2)).reshape(len(heads), -1)
+
+        def centred(g: np.ndarray) -> np.ndarray:
+            return problems.centred(g.reshape(len(heads), *self._shape))
+
+        y = None if change is None else centred(change)
+        found, squares = self._metric_there.inverse_times(centred(gradient), problems.l2, y)
+        return problems.centred(found).reshape(len(heads), -1), squares
 
     def _logits(self, v: np.ndarray, head: int) -> np.ndarray:
         """`[n, K]`: of the sample, by a head at v, `[K, D + 1]`."""

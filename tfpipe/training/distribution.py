@@ -118,11 +118,14 @@ def by_heads(work: Work, machine: Machine, network: Network, workers: int) -> Se
 
 
 def by_rows(work: Work, machine: Machine, network: Network, workers: int) -> Seconds:
-    """Each worker sums ceil(blocks / n) blocks at most; of each evaluation the chief tells W, b, and gets the sums."""
+    """Each worker sums ceil(blocks / n) blocks at most; of each evaluation the chief tells W, b, and gets the sums.
+
+    What the chief tells is gathered too, as `compute.cluster` has it: the others send as many zeros.
+    """
     size = _FLOAT64 * work.heads * work.numbers
     arrays = max(len(branches(*share)) for share in shares(work.blocks, workers))
-    told, gathered = _broadcast(network, workers, size), _gather(network, workers, arrays * size)
-    latency, transfer = (work.passes * (one + other) for one, other in zip(told, gathered, strict=True))
+    exchanges = _gather(network, workers, size), _gather(network, workers, arrays * size)
+    latency, transfer = (work.passes * sum(parts) for parts in zip(*exchanges, strict=True))
     return _part(work, machine, workers)._replace(latency=latency, transfer=transfer, start=_start(network, workers))
 
 
@@ -171,25 +174,17 @@ def _part(work: Work, machine: Machine, workers: int) -> Seconds:
 
 
 def _serial(work: Work, machine: Machine) -> float:
-    """What L-BFGS takes between evaluations: its pairs, and the metric's two products with gradient and last change."""
+    """What L-BFGS takes between evaluations: pairs; the metric's products, two with the gradient, one with a change."""
     if FORMS[work.solver] == BY_HEADS:
         return 0.0
     pairs = work.heads * work.numbers * machine.number_seconds
-    metric = 8 * work.heads * work.n_out * work.n_in * min(work.n_in, work.sample) / machine.metric_rate
+    metric = 6 * work.heads * work.n_out * work.n_in * min(work.n_in, work.sample) / machine.metric_rate
     return work.passes * (pairs + metric)
 
 
 def _gather(network: Network, workers: int, size: float) -> tuple[float, float]:
     """Seconds of latency and transfer: round a ring each worker gets `size` bytes of every other one."""
-    return _exchange(network, workers - 1, size)
-
-
-def _broadcast(network: Network, workers: int, size: float) -> tuple[float, float]:
-    """Likewise: down a binary tree all get the same `size` bytes."""
-    return _exchange(network, (workers - 1).bit_length(), size)
-
-
-def _exchange(network: Network, hops: int, size: float) -> tuple[float, float]:
+    hops = workers - 1
     return bool(hops) * network.latency + hops * network.hop, hops * size / network.bandwidth
 
 
