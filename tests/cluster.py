@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
+import signal
 import socket
 import time
 
@@ -26,10 +28,30 @@ def tf_config(of_all, rank):
     return {"TF_CONFIG": json.dumps({"cluster": {"worker": of_all}, "task": {"type": "worker", "index": rank}})}
 
 
-def begun(count, *arguments, of_rank=lambda rank: (), prepare=None):
+def begun(count, *arguments, of_rank=lambda rank: (), of_all=None, **options):
     """The same command in so many processes, with arguments that depend on the rank besides; see Command."""
-    of_all = addresses(count)
-    return [Command(*arguments, *of_rank(rank), env=tf_config(of_all, rank), prepare=prepare) for rank in range(count)]
+    of_all = of_all or addresses(count)
+    return [Command(*arguments, *of_rank(rank), env=tf_config(of_all, rank), **options) for rank in range(count)]
+
+
+def left_behind(word):
+    """Processes in whose environment there is a word, as they have begun, and of whom nobody has taken leave."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # It has ended.
+            if word.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def listening(of_all):
+    """Those of the addresses on whose ports a process of this machine listens."""
+    listens = "0A"  # TCP_LISTEN, of include/net/tcp_states.h
+    ports = set()
+    for name in ("tcp", "tcp6"):
+        rows = [line.split() for line in pathlib.Path("/proc/net", name).read_text().splitlines()[1:]]
+        ports |= {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == listens}
+    return [address for address in of_all if int(address.rpartition(":")[2]) in ports]
 
 
 def exchange(lengths):
@@ -41,7 +63,7 @@ def exchange(lengths):
     task = tf_config.wanted("multi_worker", os.environ)
     with meeting.meeting(task) as others:
         others.ready()
-    processes, heard = cluster.joined(task), []
+    processes, heard = cluster.joined(task, "exchange"), []
     for number, length in enumerate(lengths):
         said = Message("said", arrays={"bytes": _content(number, length, task.rank)})
         heard.append([_digest(message.arrays["bytes"]) for message in processes.tell_all(said)])
@@ -61,6 +83,19 @@ def _content(number, length, rank):
 
 def _digest(content):
     return hashlib.sha256(content.tobytes()).hexdigest()
+
+
+def slow_to_load():
+    """Prepares processes that take some seconds to load data."""
+    from tfpipe import data
+
+    load = data.load
+
+    def loaded(*arguments, **options):
+        time.sleep(5)
+        return load(*arguments, **options)
+
+    data.load = loaded
 
 
 def failing_in_the_second_span():
@@ -86,6 +121,52 @@ def failing_in_the_chief():
         raise MemoryError("no memory left")
 
     Record.take_stretch = fail
+
+
+def of_another_version():
+    """Prepares processes of which worker 1 is of another version."""
+    if _rank() == 1:
+        from tfpipe.training import versions
+
+        versions.__version__ = "0.0.1"
+
+
+def killed_before_it_joins(victim, _):
+    """Prepares processes of which one is killed when TensorFlow is about to join the others."""
+    if _rank() == victim:
+        _before_joining(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def killed_while_it_joins(victim, folder):
+    """Prepares processes of which one is killed when TensorFlow waits for the others there, who are about to join."""
+    pid = folder / "pid"
+    of_all = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
+
+    def kill():
+        while not (listening([of_all[victim]]) and pid.exists()):
+            time.sleep(0.01)
+        with contextlib.suppress(ProcessLookupError):  # Another worker was faster.
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+        while listening([of_all[victim]]):
+            time.sleep(0.01)
+
+    _before_joining(kill if _rank() != victim else lambda: pid.write_text(str(os.getpid())))
+
+
+def _rank():
+    return json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+
+
+def _before_joining(act):
+    import tensorflow as tf
+
+    join = tf.distribute.MultiWorkerMirroredStrategy
+
+    def join_after_that():
+        act()
+        return join()
+
+    tf.distribute.MultiWorkerMirroredStrategy = join_after_that
 
 
 def finished(commands, timeout=300):

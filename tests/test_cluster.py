@@ -1,8 +1,10 @@
 """Processes that share a run: how they find each other, what they say, what each sums; and whole runs of several."""
 
+import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import cluster, made
 from tests.command import result, tfpipe
@@ -285,14 +288,15 @@ class RunTest(parameterized.TestCase):
                     self.assertEqual(value, expected[name])
 
     def test_one_is_stopped_and_the_run_goes_on_alone(self):
-        commands = self.begun("run", *self.GRID, *self.LONG)
+        arguments = (*self.GRID, "--epochs=2000", "--patience=1000000")
+        commands = self.begun("run", *arguments)
         self.wait_for(self.folder / "run" / "metrics.jsonl")
         commands[1].send_signal(signal.SIGTERM)
         self.assertEqual([process.returncode for process in cluster.finished(commands)], [INTERRUPTED] * 2)
         done = json.loads((self.folder / "run" / "report.json").read_text())
-        self.assertBetween(done["iterations"], 1, 6000 * 22 - 1)
-        self.alone("run", *self.GRID, *self.LONG)
-        self.alone("whole", *self.GRID, *self.LONG)
+        self.assertBetween(done["iterations"], 1, 2000 * 22 - 1)
+        self.alone("run", *arguments)
+        self.alone("whole", *arguments)
         self.assert_same_figures(self.folder / "run", self.folder / "whole")
 
     @pytest.mark.exhaustive
@@ -428,6 +432,24 @@ class RunTest(parameterized.TestCase):
 
     @parameterized.parameters(0, 1)
     @pytest.mark.exhaustive
+    def test_one_stops_answering_while_it_loads(self, rank):
+        of_all = cluster.addresses(2)
+        commands = self.begun("run", *self.GRID, of_all=of_all, prepare=cluster.slow_to_load)
+        for there in (True, False):  # They meet on the port of the chief, and leave it.
+            while bool(cluster.listening(of_all[:1])) is not there:
+                time.sleep(0.02)
+        commands[rank].send_signal(signal.SIGSTOP)
+        try:
+            other = commands[1 - rank].finished(timeout=60)
+        finally:
+            commands[rank].kill()
+            commands[rank].finished()
+        self.assertEqual(other.returncode, FAILED)
+        gone = f"tfpipe train: worker {rank} ({of_all[rank]}) is gone, or does not answer; start all workers again"
+        self.assertEqual(other.stderr.splitlines()[-1], gone)
+
+    @parameterized.parameters(0, 1)
+    @pytest.mark.exhaustive
     def test_one_never_comes(self, rank):
         of_all = cluster.addresses(2)
         process = tfpipe("train", "--dataset=digits", f"--workdir={self.folder / 'run'}", timeout=60,
@@ -458,6 +480,127 @@ class RunTest(parameterized.TestCase):
                     process.stderr, r"^tfpipe train: worker 1 \(.*\) has .*, as worker 0 \(.*\) has; start all"
                 )
             self.assertFalse((self.folder / f"run{number}").exists())
+
+    @pytest.mark.exhaustive
+    def test_processes_of_other_versions(self):
+        version = tfpipe("--version").stdout.strip()
+        for process in cluster.finished(self.begun("run", *self.PATH, prepare=cluster.of_another_version)):
+            self.assertEqual(process.returncode, FAILED)
+            self.assertRegex(
+                process.stderr,
+                rf"^tfpipe train: worker 1 \(.*\) has tfpipe=0.0.1, not {version}, as worker 0 \(.*\) has; start all "
+                "workers with the same flags, data and versions\n$",
+            )
+        self.assertFalse((self.folder / "run").exists())
+
+    @parameterized.product(victim=(0, 1), prepare=(cluster.killed_before_it_joins, cluster.killed_while_it_joins))
+    @pytest.mark.exhaustive
+    def test_one_is_killed_as_tensorflow_joins_them(self, victim, prepare):
+        of_all = cluster.addresses(3)
+        commands = self.begun(
+            "run", *self.PATH, count=3, of_all=of_all, prepare=functools.partial(prepare, victim, self.folder)
+        )
+        found = cluster.finished(commands, timeout=60)
+        for rank, process in enumerate(found):
+            self.assertEqual(process.returncode, -signal.SIGKILL if rank == victim else FAILED)
+            gone = f"tfpipe train: worker {victim} ({of_all[victim]}) {GONE} that was saved\n"
+            self.assertEqual(process.stderr, "" if rank == victim else gone)
+        self.assertEqual((cluster.left_behind(of_all[0]), cluster.listening(of_all)), ([], []))
+        self.assertFalse((self.folder / "run").exists())
+
+    @parameterized.parameters((None, 0), (signal.SIGTERM, INTERRUPTED), (signal.SIGKILL, 128 + signal.SIGKILL))
+    @pytest.mark.exhaustive
+    def test_nothing_is_left_behind(self, number, status):
+        word, workdir = f"TFPIPE_TEST={self.folder}", self.folder / "run"
+        length = self.LONG if number else ("--epochs=300", "--patience=1000000")
+        command = ["launch", "--workers=2", "--", "train", *self.GRID, *length, f"--workdir={workdir}"]
+        launch = subprocess.Popen(
+            [sys.executable, "-m", "tfpipe", *command], env=os.environ | {"TFPIPE_TEST": str(self.folder)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.addCleanup(launch.wait)
+        self.addCleanup(launch.kill)
+        self.wait_for(workdir / "metrics.jsonl")
+        workers = {}
+        for pid in set(cluster.left_behind(word)) - {launch.pid}:
+            environment = pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0")
+            config = json.loads(next(entry for entry in environment if entry.startswith("TF_CONFIG="))[10:])
+            workers[config["task"]["index"]] = pid
+            of_all = config["cluster"]["worker"]
+        self.assertEqual(sorted(workers), [0, 1])
+        self.assertEqual(cluster.listening(of_all), of_all)
+        if number:
+            os.kill(workers[1], number)
+        self.assertEqual(launch.wait(timeout=60), status)
+        self.assertEqual((cluster.left_behind(word), cluster.listening(of_all)), ([], []))
+
+    @parameterized.parameters("heads", "rows")
+    @pytest.mark.exhaustive
+    def test_a_finished_run_is_asked_again_and_begun_anew(self, form):
+        arguments = (*self.GRID, "--epochs=60") if form == "heads" else self.PATH
+        found, workdir = self.run_of(2, "run", *arguments)
+        first = self.folder / "first"
+        shutil.copytree(workdir, first)
+        kept = [workdir / name for name in ("model.npz", "metrics.jsonl")]
+        before = [path.read_bytes() for path in kept], [path.stat().st_mtime_ns for path in kept]
+        again, _ = self.run_of(2, "run", *arguments)
+        self.assertEqual(again, found)
+        self.assertEqual(([path.read_bytes() for path in kept], [path.stat().st_mtime_ns for path in kept]), before)
+        anew, _ = self.run_of(2, "run", *arguments, "--noresume", "--overwrite")
+        self.assertEqual(anew.keys(), found.keys())
+        self.assertNotEqual([path.stat().st_mtime_ns for path in kept], before[1])
+        self.assert_same_model(workdir, first)
+        if form == "heads":
+            self.assert_same_figures(workdir, first)
+
+    @parameterized.parameters("heads", "rows")
+    @pytest.mark.exhaustive
+    def test_a_run_that_was_stopped_goes_on_with_another_number(self, form):
+        arguments = (
+            (*self.GRID, "--epochs=1500", "--patience=1000000")
+            if form == "heads"
+            else (*self.PATH, "--tolerance=1e-9", "--checkpoint_every=0.1")
+        )
+        _, whole = self.alone("whole", *arguments)
+        commands = self.begun("run", *arguments)
+        self.wait_for(self.folder / "run" / ("metrics.jsonl" if form == "heads" else "checkpoints/lock"))
+        commands[1].send_signal(signal.SIGTERM)
+        self.assertEqual([process.returncode for process in cluster.finished(commands)], [INTERRUPTED] * 2)
+        self.assertNotEmpty(list((self.folder / "run" / "checkpoints").glob("*.npz")))
+        for count in (1, 3, 4):
+            name = f"by {count}"
+            shutil.copytree(self.folder / "run", self.folder / name)
+            if count == 1:
+                _, workdir = self.alone(name, *arguments)
+            else:
+                _, workdir = self.run_of(count, name, *arguments)
+            if form == "heads":
+                self.assert_same_figures(workdir, whole)
+            else:
+                self.assert_same_model(workdir, whole)
+
+    @pytest.mark.exhaustive
+    def test_what_people_watch_is_the_chiefs(self):
+        elsewhere = self.folder / "elsewhere"
+        elsewhere.mkdir()
+        arguments = ("train", *self.GRID, "--epochs=600", "--patience=1000000", "--profile")
+        shared, alone = self.folder / "shared", self.folder / "alone"
+        for process in cluster.finished(cluster.begun(2, *arguments, f"--workdir={shared}", cwd=elsewhere)):
+            self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(tfpipe(*arguments, f"--workdir={alone}", cwd=elsewhere).returncode, 0)
+        self.assertEqual(list(elsewhere.iterdir()), [])
+        # One for each part of a run that TensorBoard shows, and the same other files.
+        events = [sorted(str(path.parent.relative_to(run)) for path in run.rglob("events*")) for run in (shared, alone)]
+        self.assertEqual(*events)
+        self.assertLen(events[0], len(set(events[0])))
+        self.assertEqual(*({path.name for path in run.iterdir()} for run in (shared, alone)))
+        self.assertLen(list(shared.glob("tensorboard/plugins/profile/*/*.xplane.pb")), 1)
+        last = []
+        for run in (shared, alone):
+            events = EventAccumulator(str(run / "tensorboard" / "validation"), {"tensors": 0}).Reload()
+            last.append({tag: tf.make_ndarray(events.Tensors(tag)[-1].tensor_proto) for tag in ("cost", "error")})
+        self.assertEqual(last[0]["error"], last[1]["error"])
+        np.testing.assert_allclose(last[0]["cost"], last[1]["cost"], rtol=1e-6)
 
 
 if __name__ == "__main__":

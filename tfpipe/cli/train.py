@@ -87,7 +87,7 @@ def _train(
             logging.info("TensorFlow has begun to compute already: it takes all the memory of GPUs")
         if others is not None:
             others.ready()
-    cluster = None if task is None else clusters.joined(task)
+    cluster = None if task is None else clusters.joined(task, "tfpipe train")
     solver = None
     if cluster is None and config.settled_solver == "sgd":
         solver = _sgd(config, splits, device.select(config.device, tf32=config.tf32, strategy=config.strategy))

@@ -7,14 +7,11 @@ what is no longer than what was said two exchanges before, for calls and answers
 
 import collections
 import contextlib
-import faulthandler
 import functools
 import logging as python_logging
-import os
 import queue
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +20,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.compute import joining
 from tfpipe.compute.messages import Message
 from tfpipe.compute.programs import padded
 from tfpipe.compute.tf_config import Task
 from tfpipe.exceptions import ClusterError, brief
 
-# For TensorFlow to join processes that are all there, which takes it one or two.
-_MOST_SECONDS_TO_JOIN = 18.0
 # int32 numbers that are gathered at once, at least: how many bytes there are, flags, and the first of the bytes.
 _FIRST, _HEAD = 1024, 2
 # Of what is expected to be as long as the last time. Two processes on a core each took 3.3 ms to tell 628 kB in two
@@ -53,14 +49,11 @@ class Cluster:
     """The processes of a run, as one of them sees them.
 
     Args:
-      task: which one it is, and where the others are.
+      task: which one it is, and where the others are, whom TensorFlow has joined.
 
     Attributes:
       task: likewise.
       stops: whether any process is asked to end the run, as far as was heard.
-
-    Raises:
-      ClusterError: TensorFlow cannot join them.
     """
 
     def __init__(self, task: Task):
@@ -69,7 +62,6 @@ class Cluster:
         self._asked: Callable[[], bool] = lambda: False
         self._turn = threading.Lock()
         self._caller: int | None = None
-        _join(task)
         _take_back(signal.SIGTERM)
         self._asked_for: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
         self._gathered: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -196,10 +188,11 @@ class Cluster:
             except queue.Empty:
                 if self._gone is None:
                     continue
-                raise self._lost(self._gone) from None
+                raise _lost(self.task, self._gone) from None
             self._is_out_of_step = isinstance(found, Exception)
             if isinstance(found, Exception):
-                raise self._lost(self._whom(found)) from found
+                gone = _whom(self.task, found) if self._gone is None else self._gone
+                raise _lost(self.task, gone) from found
             return found.reshape(self.size, -1)
 
     def _gather_what_is_asked_for(self) -> None:
@@ -212,38 +205,58 @@ class Cluster:
 
     def _watch(self) -> None:
         """Finds out who is gone: where the chief is killed, TensorFlow may wait for ever."""
-        others = [rank for rank in range(self.size) if rank != self.rank] if self.is_chief else [0]
+        others = _others(self.task) if self.is_chief else [0]
         failures = dict.fromkeys(others, 0)
         while self._gone is None:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             for rank in others:
-                failures[rank] = 0 if _listens(self.task, rank) else failures[rank] + 1
+                failures[rank] = 0 if joining.listens(*self.task.port(rank)) else failures[rank] + 1
                 if failures[rank] == _LOOKS:
                     self._gone = rank
 
-    def _whom(self, error: Exception) -> int | None:
-        """Which other process an error of TensorFlow is about; None: it does not say."""
-        if self._gone is not None:
-            return self._gone
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        if silent := [rank for rank in others if not _listens(self.task, rank)]:
-            return silent[0]
-        named = [self.task.rank_of(job, int(index)) for job, index in _OF_A_TASK.findall(str(error))]
-        return next((rank for rank in named if rank != self.rank), None)
-
-    def _lost(self, rank: int | None) -> ClusterError:
-        who = "another worker" if rank is None else self.task.name(rank)
-        return ClusterError(f"{who} is gone, or does not answer; {_GO_ON}")
-
 
 @functools.cache  # TensorFlow can do so once in a process.
-def joined(task: Task) -> Cluster:
+def joined(task: Task, program: str) -> Cluster:
     """The cluster, when all of its processes join it: see `meeting`.
+
+    Args:
+      task: which of them this is.
+      program: which begins the line with which this process ends where others are gone meanwhile.
 
     Raises:
       ClusterError: TensorFlow cannot join them.
     """
+    # Which tells people nothing that they need.
+    python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
+    ports = {task.name(rank): task.port(rank) for rank in _others(task)}
+    try:
+        with joining.watched(ports, f"{program}: {_is_gone('{}')}"):
+            tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.UnavailableError as error:
+        raise _lost(task, _whom(task, error)) from error
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"{task.name(task.rank)} cannot join the others: {brief(error)}") from error
     return Cluster(task)
+
+
+def _others(task: Task) -> list[int]:
+    return [rank for rank in range(len(task.addresses)) if rank != task.rank]
+
+
+def _whom(task: Task, error: Exception) -> int | None:
+    """Which other process an error of TensorFlow is about; None: it does not say."""
+    if silent := [rank for rank in _others(task) if not joining.listens(*task.port(rank))]:
+        return silent[0]
+    named = [task.rank_of(job, int(index)) for job, index in _OF_A_TASK.findall(str(error))]
+    return next((rank for rank in named if rank != task.rank), None)
+
+
+def _lost(task: Task, rank: int | None) -> ClusterError:
+    return ClusterError(_is_gone(joining.ANOTHER if rank is None else task.name(rank)))
+
+
+def _is_gone(who: str) -> str:
+    return f"{who} is gone, or does not answer; {_GO_ON}"
 
 
 def _cut(parts: Sequence[np.ndarray], length: int) -> bytes:
@@ -253,21 +266,6 @@ def _cut(parts: Sequence[np.ndarray], length: int) -> bytes:
         own.append(part.data[:length])
         length -= len(own[-1])
     return b"".join(own)
-
-
-def _join(task: Task) -> None:
-    """Has TensorFlow join the others, all of whom are about to."""
-    # Which tells people nothing that they need.
-    python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
-    with open(os.devnull, "w") as nowhere:
-        # If one is killed now, TensorFlow waits for it without end, and nothing else runs in this process.
-        faulthandler.dump_traceback_later(_MOST_SECONDS_TO_JOIN, exit=True, file=nowhere)
-        try:
-            tf.distribute.MultiWorkerMirroredStrategy()
-        except (tf.errors.OpError, RuntimeError, ValueError) as error:
-            raise ClusterError(f"{task.name(task.rank)} cannot join the others: {brief(error)}") from error
-        finally:
-            faulthandler.cancel_dump_traceback_later()
 
 
 @functools.cache
@@ -295,9 +293,3 @@ def _take_back(number: signal.Signals) -> None:
     handler = signal.getsignal(number)
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(number, handler)
-
-
-def _listens(task: Task, rank: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(task.port(rank), timeout=1):
-        return True
-    return False

@@ -1,7 +1,8 @@
 """The processes of a cluster come together, before TensorFlow, which would wait for the others without end.
 
 Each worker calls the chief, on the port that is TensorFlow's afterwards, and says which one it is. The connection stays
-while all load their data: so each hears at once if one of them cannot. When all are ready the chief tells them to go.
+while all load their data: so each hears at once if one of them cannot, and before long if one is silent, for all let
+hear from them every few seconds. When all are ready the chief tells them to go.
 While TensorFlow waits for others nothing else runs in the process, no signal's handler either.
 """
 
@@ -9,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -18,6 +20,9 @@ from tfpipe.exceptions import ClusterError
 # For all processes to come.
 MOST_SECONDS = 40.0
 _SECONDS_BETWEEN_CALLS, _SECONDS_OF_A_GREETING = 0.1, 2.0
+# A process that loads data may keep Python's lock for a while.
+_SECONDS_BETWEEN_BEATS, _MOST_SECONDS_OF_SILENCE = 3.0, 40.0
+_BEAT = ""
 _MOST_BYTES = 1 << 16
 _READY = "ready"
 
@@ -26,22 +31,24 @@ class _Line:
     """A connection on which lines are said."""
 
     def __init__(self, connection: socket.socket, stack: contextlib.ExitStack):
-        self._connection = stack.enter_context(connection)
+        self._connection, self._one_at_a_time = stack.enter_context(connection), threading.Lock()
         # Without its end the connection would have none.
         self._heard = stack.enter_context(connection.makefile("r", encoding="utf-8", errors="replace"))
 
     def say(self, line: str) -> None:
         """Says a line, if there is somebody to hear it."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._one_at_a_time:
             self._connection.sendall(" ".join(line.split()).encode() + b"\n")
 
-    def hear(self, most_seconds: float | None = None) -> str:
-        """The next line; empty: there is none."""
+    def hear(self, most_seconds: float = _MOST_SECONDS_OF_SILENCE) -> str:
+        """The next line that is no beat; empty: there is none, or nothing was heard for so many seconds."""
         self._connection.settimeout(most_seconds)
         try:
-            return self._heard.readline(_MOST_BYTES).rstrip("\n")
+            while (line := self._heard.readline(_MOST_BYTES)) == f"{_BEAT}\n":
+                pass
         except OSError:
             return ""
+        return line.rstrip("\n")
 
 
 class Meeting:
@@ -66,7 +73,7 @@ class Meeting:
         for rank, line in self._lines.items():
             said = line.hear()
             if not said:
-                raise ClusterError(f"{self._task.name(rank)} is gone; start all workers again")
+                raise ClusterError(f"{self._task.name(rank)} is gone, or does not answer; start all workers again")
             if said != _READY:  # The chief passes on what others say.
                 raise ClusterError(said if self._task.rank else f"{self._task.name(rank)}: {said}")
         if not self._task.rank:
@@ -79,6 +86,22 @@ class Meeting:
         """Tells the others why this process cannot go on."""
         for line in self._lines.values():
             line.say(problem)
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Within it the others hear that this process is there."""
+        ends = threading.Event()
+
+        def beat() -> None:
+            while not ends.wait(_SECONDS_BETWEEN_BEATS):
+                for line in self._lines.values():
+                    line.say(_BEAT)
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            ends.set()
 
 
 @contextlib.contextmanager
@@ -96,7 +119,9 @@ def meeting(task: Task, most_seconds: float = MOST_SECONDS) -> Iterator[Meeting]
                     lines[0] = _called(task, stack, most_seconds)
                 else:
                     _wait_for_all(task, port, lines, stack, most_seconds)
-            yield Meeting(task, lines)
+            met = Meeting(task, lines)
+            with met.beating():
+                yield met
         except BaseException as error:
             Meeting(task, lines).fail(str(error) or type(error).__name__)
             raise
