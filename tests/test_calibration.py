@@ -25,6 +25,7 @@ from tfpipe.model import artifact
 from tfpipe.model.diagnosis import Diagnosis
 from tfpipe.statistics import temperature
 from tfpipe.training.fit import Fit
+from tfpipe.training.fitted import Fitted
 
 
 def drawn(n, n_out, seed=0, spread=2.0):
@@ -120,7 +121,8 @@ class LogitsTest(parameterized.TestCase):
         weights[1:] = np.arange(90) % 3 != np.arange(3)[:, np.newaxis]
         own = device.select("cpu")
         with own.scope(), Workers(own) as workers:
-            fit = Fit(data.train, weights, data, "float32", 3, workers, data.validation if has_validation else None)
+            fitted = Fitted(data, data.train, weights, "float32", data.validation if has_validation else None)
+            fit = Fit(fitted, 3, workers)
             of = fit.problems("none", [0.1, 0.1, 0.1], np.arange(1, 4, dtype=np.int32))
             W, b = random.normal(size=(3, 3, 24)), random.normal(size=(3, 3))
             rows = data.validation if has_validation else data.train

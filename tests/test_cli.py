@@ -506,10 +506,10 @@ class SignalsTest(parameterized.TestCase):
 
 def when_data_is_loaded(number, *, is_ignored=False):
     """The process sends itself a signal when it begins to load its data."""
-    import tfpipe.data
+    from tfpipe.data import loading
 
-    load = tfpipe.data.load
-    tfpipe.data.load = lambda **options: os.kill(os.getpid(), number) or load(**options)
+    loaded = loading.loaded
+    loading.loaded = lambda *given, **options: os.kill(os.getpid(), number) or loaded(*given, **options)
     if is_ignored:
         signal.signal(number, signal.SIG_IGN)
 

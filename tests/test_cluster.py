@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests import cluster, made
 from tests.command import result, tfpipe
+from tests.own_rows import Together
 from tfpipe import TrainConfig
 from tfpipe.compute import tf_config
 from tfpipe.compute.device import Device
@@ -30,6 +32,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.data import Examples
 from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import ClusterError
+from tfpipe.pipeline import residency
 from tfpipe.solvers import sharing
 from tfpipe.solvers.objective import FIGURES
 from tfpipe.solvers.sgd import Sgd
@@ -116,21 +119,6 @@ class MessagesTest(parameterized.TestCase):
             Message.unpacked(packed)
 
 
-class Together:
-    """Stands in for a cluster, of whose processes each is asked in turn."""
-
-    rank = 0
-
-    def __init__(self, answers):
-        self._answers = answers
-        self.size = 1 + len(answers)
-
-    def call(self, message):
-        # What is said passes as bytes.
-        said = Message.unpacked(message.packed())
-        return lambda: [Message.unpacked(answer(said).packed()) for answer in self._answers]
-
-
 class SharedPassesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((1003, 2), (1040, 7), (70, 2), (150, 4))
     def test_the_sums_of_one_process_to_the_bit(self, n, size):
@@ -140,6 +128,14 @@ class SharedPassesTest(tf.test.TestCase, parameterized.TestCase):
     @pytest.mark.exhaustive
     def test_the_sums_of_one_process_by_any_number(self, n, size):
         self.assert_the_sums_of_one_process(n, size)
+
+    def test_a_gpu_takes_its_own_rows(self):
+        with (
+            mock.patch.object(Device, "is_gpu", True),
+            mock.patch.object(residency, "part", wraps=residency.part) as own,
+        ):
+            self.assert_the_sums_of_one_process(150, 2)
+        self.assertEqual([call.args[1] for call in own.call_args_list], [slice(0, 96), slice(96, 150)])
 
     def assert_the_sums_of_one_process(self, n, size):
         random = np.random.default_rng(0)
@@ -366,6 +362,20 @@ class RunTest(parameterized.TestCase):
         self.assert_same_model(workdir, of_one)
         for name in ("l2", "certificate", "evaluations", "validation_error", "test_error"):
             self.assertEqual(found[name], expected[name])
+
+    @pytest.mark.exhaustive
+    def test_each_looks_at_the_values_of_its_rows(self):
+        images = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+        images[210, 3] = np.nan
+        np.save(self.folder / "images.npy", images)
+        np.save(self.folder / "labels.npy", np.arange(400) % 3)
+        arguments = (f"--dataset={self.folder / 'images.npy'}", f"--labels={self.folder / 'labels.npy'}")
+        found = cluster.finished(self.begun("run", *arguments, "--distribute=rows"))
+        self.assertEqual([process.returncode for process in found], [FAILED] * 2)
+        problem = f"{self.folder / 'images.npy'}: row 210, column 3 is NaN; expected finite numbers"
+        chief, other = (process.stderr.splitlines()[-1] for process in found)
+        self.assertStartsWith(other, f"tfpipe train: {problem}")
+        self.assertRegex(chief, r"^tfpipe train: worker 1 \(.*\): " + re.escape(problem))
 
     @pytest.mark.exhaustive
     def test_fewer_rows_than_processes(self):

@@ -1,5 +1,6 @@
 import dataclasses
 import pathlib
+import tempfile
 
 import numpy as np
 from absl import logging
@@ -7,6 +8,7 @@ from absl.testing import absltest, parameterized
 
 from tests import made
 from tfpipe import Examples, Splits
+from tfpipe.data.checked import Share
 from tfpipe.data.scaling import Scaling
 from tfpipe.exceptions import DataError
 from tfpipe.model import artifact
@@ -94,6 +96,42 @@ class ExamplesTest(parameterized.TestCase):
         images[9_999, 1] = np.inf
         with self.assertRaisesRegex(DataError, "row 9999, column 1 is inf"):
             Examples(images, np.zeros(10_000, int))
+
+    def mapped(self, values):
+        path = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory())) / "values"
+        found = np.memmap(path, values.dtype, "w+", shape=values.shape)
+        found[...] = values
+        return found
+
+    @parameterized.product(shape=((6,), (2, 3)), size=(2, 3, 5))
+    def test_each_process_looks_at_its_share_of_a_mapped_file(self, shape, size):
+        images, labels = self.mapped(np.zeros((17, *shape), np.float32)), np.arange(17) % 2
+        found = []
+        for row in range(17):
+            images[...] = 0
+            images[row].flat[4] = np.nan
+            for rank in range(size):
+                try:
+                    Examples(images, labels, share=Share(rank, size))
+                except DataError as error:
+                    self.assertRegex(str(error), f"(row|image) {row},")  # Of the file.
+                    found.append((row, rank))
+        self.assertEqual(found, [(row, min(rank for rank in range(size) if row < (rank + 1) * 17 // size))
+                                 for row in range(17)])  # fmt: skip
+        with self.assertRaisesRegex(DataError, "16, .* is NaN"):  # What is in memory each looks at.
+            Examples(np.array(images), labels, share=Share(0, size))
+
+    def test_the_first_process_looks_at_whole_columns_that_float32_may_lose(self):
+        rows, labels = self.mapped(np.zeros((100, 2))), np.arange(100) % 2
+        rows[:, 1] = 1.7e9 + 50 * np.arange(100)
+        with self.assertRaisesRegex(DataError, "column 1 lies at .* cannot tell apart"):
+            Examples(rows[50:], labels[50:])
+        for rank in range(2):  # All of it vary enough.
+            Examples(rows, labels, share=Share(rank, 2))
+        rows[99, 1] = np.inf
+        Examples(rows, labels, share=Share(1, 2))
+        with self.assertRaisesRegex(DataError, "row 99, column 1 is inf"):
+            Examples(rows, labels, share=Share(0, 2))
 
     def test_types_of_images_and_labels(self):
         for dtype, kept in ((np.float16, np.float16), (np.float32, np.float32), (np.float64, np.float32)):

@@ -5,6 +5,7 @@ from absl.testing import absltest, parameterized
 from sklearn.preprocessing import StandardScaler
 
 from tfpipe.data import scaling
+from tfpipe.data.scaling import Spread
 
 
 class StandardizationTest(parameterized.TestCase):
@@ -57,6 +58,20 @@ class StandardizationTest(parameterized.TestCase):
             raw_W, raw_b = how.fold(W.astype(dtype), b.astype(dtype))
             np.testing.assert_allclose(images @ raw_W + raw_b, x @ W.astype(dtype) + b, rtol=0, atol=atol)
             self.assertEqual((raw_W.dtype, raw_b.dtype), (dtype, dtype))
+
+
+class SpreadTest(parameterized.TestCase):
+    @parameterized.parameters(1, 20, 55)
+    def test_joined_is_that_of_all(self, first):
+        images = np.random.default_rng(0).normal(1e3, [1, 10, 0, 5], (57, 4))
+        images[:first, 3] = 7
+        images[first:, 3] = 8  # Constant in both parts.
+        parts = Spread.of([images[:first]]), Spread.of(np.split(images[first:], [1]))
+        found = parts[0].joined(parts[1])
+        self.assertEqual((found.n, found.is_constant.tolist()), (57, [False, False, True, False]))
+        np.testing.assert_allclose(found.mean, images.mean(axis=0), rtol=1e-14)
+        np.testing.assert_allclose(found.deviation, images.std(axis=0), rtol=1e-12, atol=1e-12)
+        self.assertEqual(found.deviation[2], 0)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,14 @@ class FootprintTest(tf.test.TestCase):
         # Of those that settings are tried on, and of those of the last fit.
         self.assertEqual(two - one, 2 * 140 * 24)
 
+    def test_processes_have_a_part_of_the_rows_each(self):
+        config, splits, device = TrainConfig(folds=0), made.splits(100, 40, 30), Device("/CPU:0", "cpu", programs=2)
+        alone, of_five = (
+            SearchPlan.of(config, splits, device, loop.Pace(), processes).bytes_in(0) for processes in (1, 5)
+        )
+        # All that is copied, but for the rows that are joined for the last fit before TensorFlow takes a part of them.
+        self.assertEqual(alone - of_five, (170 + 140) * 24 * 4 // 5)
+
 
 class RunsTest(parameterized.TestCase, tf.test.TestCase):
     def assert_the_same_search(self, n_train, *counts):

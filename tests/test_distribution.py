@@ -168,7 +168,7 @@ class DecisionTest(parameterized.TestCase):
     def test_it_does_without_tensorflow(self):
         for module in (distribution, branches, speeds):
             _, others = test_structure.imported(pathlib.Path(module.__file__))
-            self.assertLessEqual(others, {"itertools", "math", "typing"})
+            self.assertLessEqual(others, {"collections", "itertools", "math", "typing"})
 
 
 class SimulationTest(parameterized.TestCase):

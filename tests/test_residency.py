@@ -109,6 +109,16 @@ class PlaceTest(parameterized.TestCase, tf.test.TestCase):
             some = np.arange(1, len(view), 2)
             self.assertAllEqual(rows_of(Examples(view, labels).take(some)), view[some])
 
+    @parameterized.parameters("steps", "fortran")
+    def test_of_what_is_copied_no_more_is_than_there_is_between_rows(self, kind):
+        large = self.large()
+        array = large[::2] if kind == "steps" else np.asfortranarray(large)
+        whole = Examples(array, np.arange(len(array)) % 2)
+        first, second = residency.place([whole.take(np.array([5, 9])), whole.take(np.array([7, 21, 23]))])
+        self.assertIs(first.images, second.images)
+        self.assertAllEqual(first.images, array[5:24])
+        self.assertEqual((first.rows.tolist(), second.rows.tolist()), ([0, 4], [2, 16, 18]))
+
     def test_what_is_larger_than_the_memory_of_the_device_stays_on_the_host(self):
         part = Examples(self.large(), self.labels)
         error = tf.errors.ResourceExhaustedError(None, None, "no more")

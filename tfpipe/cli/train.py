@@ -70,9 +70,10 @@ def _train(
             config = _selecting_as_before(config, Workdir(path))
 
     with contextlib.nullcontext() if task is None else meeting.meeting(task) as others:
-        from tfpipe import data as datasets  # NumPy, 0.1 s: not for `--help`.
+        from tfpipe.data import checked, loading  # NumPy, 0.1 s: not for `--help`.
 
-        splits = datasets.load(**dataclasses.asdict(data))
+        share = checked.WHOLE if task is None else checked.Share(task.rank, len(task.addresses))
+        splits = loading.loaded(data, share=share)
         startup.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 
         with host.undoing_imports():

@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,27 @@ from tfpipe.exceptions import DataError, brief
 _MOST_LOST = 0.1
 # A column that varies by less, relative to its mean, is a constant that float64 has rounded.
 _LEAST_VARIATION = 1e-12
+
+
+class Share(NamedTuple):
+    """Which of the processes it is that load the same data, by which each looks at other values of a mapped file.
+
+    Attributes:
+      rank: its number.
+      size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def of(self, n_rows: int) -> np.ndarray:
+        """`[n]` int64: the numbers of its rows, of so many."""
+        begin, end = (number * n_rows // self.size for number in (self.rank, self.rank + 1))
+        return np.arange(begin, end)
+
+
+# Of a process by itself.
+WHOLE = Share()
 
 
 def checked_array(values: npt.ArrayLike, what: str, name: str) -> np.ndarray:
@@ -52,8 +74,11 @@ def noun(images: np.ndarray) -> str:
     return "rows" if images.ndim == 2 else "images"
 
 
-def checked_images(images: np.ndarray, name: str) -> np.ndarray:
+def checked_images(images: np.ndarray, name: str, share: Share = WHOLE) -> np.ndarray:
     """`[N, ...]` uint8, float16 or float32, finite; a memory map of floating-point numbers stays one.
+
+    Of such a map each process looks at its share of the rows, which together are all; but of columns that float32 might
+    not tell apart the first looks at all rows, for the others: a share of a column may vary less than the column.
 
     Raises:
       DataError: images of another form, or a value that is not finite in float32.
@@ -64,21 +89,20 @@ def checked_images(images: np.ndarray, name: str) -> np.ndarray:
         return images
     if images.dtype.kind not in "biuf":
         raise DataError(f"{name}: {noun(images)} of type {images.dtype}; expected numbers")
-    finite = _finite_blocks(images, name)
-    if float32_may_lose(images.dtype) and images.ndim == 2:
-        check_float32_tells_apart(finite, name)
-    else:
-        collections.deque(finite, maxlen=0)
     is_mapped = isinstance(images, np.memmap) and images.dtype.kind == "f" and images.dtype.itemsize <= 8
+    if float32_may_lose(images.dtype) and images.ndim == 2:
+        if not is_mapped or share.rank == 0:
+            check_float32_tells_apart(_finite_blocks(images, np.arange(len(images)), name), name)
+    else:
+        own = share.of(len(images)) if is_mapped else np.arange(len(images))
+        collections.deque(_finite_blocks(images, own, name), maxlen=0)
     return images if is_mapped else images.astype(np.float16 if images.dtype == np.float16 else np.float32, copy=False)
 
 
-def _finite_blocks(images: np.ndarray, name: str) -> Iterator[np.ndarray]:
-    """The images in pieces. Raises DataError for a value that is not finite in float32."""
-    start = 0
-    for block in blocks(
-        images, np.arange(len(images)), BLOCK_BYTES, max(images.itemsize, np.dtype(np.float32).itemsize)
-    ):
+def _finite_blocks(images: np.ndarray, rows: np.ndarray, name: str) -> Iterator[np.ndarray]:
+    """Consecutive rows of the images, in pieces. Raises DataError for a value that is not finite in float32."""
+    start = int(rows[0]) if len(rows) else 0
+    for block in blocks(images, rows, BLOCK_BYTES, max(images.itemsize, np.dtype(np.float32).itemsize)):
         with np.errstate(over="ignore"):  # What does not fit float32 becomes infinite.
             finite = np.isfinite(np.asarray(block, np.float32)).reshape(len(block), -1).all(axis=1)
         if not finite.all():

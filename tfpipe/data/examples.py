@@ -11,7 +11,16 @@ import numpy.typing as npt
 
 from tfpipe.config import Column, DataConfig, Reading
 from tfpipe.data import scaling
-from tfpipe.data.checked import checked_array, checked_groups, checked_images, checked_labels, checked_weights, noun
+from tfpipe.data.checked import (
+    WHOLE,
+    Share,
+    checked_array,
+    checked_groups,
+    checked_images,
+    checked_labels,
+    checked_weights,
+    noun,
+)
 from tfpipe.data.class_names import composed
 from tfpipe.data.fingerprint import Part, fingerprint
 from tfpipe.data.rows import BLOCK_BYTES, blocks, chosen
@@ -67,6 +76,7 @@ class Examples:
         groups: np.ndarray | None = None,
         files: Sequence[str] | None = None,
         listed: np.ndarray | None = None,
+        share: Share = WHOLE,
     ):
         """All of `images`, `[N, ...]` uint8 or floating point, with `labels`.
 
@@ -74,12 +84,13 @@ class Examples:
         become float32 here. Labels are integers, floating-point numbers that are whole, or text, `[N]` or `[N, 1]`; or
         one-hot rows `[N, K]`. Integers from 0 on are the numbers of their classes; text, and integers of which one is
         below 0, are their names. `weights` are `[N]` numbers, at least 0, one of them above 0; `groups` are `[N]`
-        integers. All of them may be nested lists. `files` are N texts, and `listed` `[N]` int64.
+        integers. All of them may be nested lists. `files` are N texts, and `listed` `[N]` int64. Of a mapped file this
+        looks for values that cannot be used in the `share` of this process.
 
         Raises:
           DataError: they do not fit together or hold values that cannot be used.
         """
-        stored = checked_images(checked_array(images, "images", name), name)
+        stored = checked_images(checked_array(images, "images", name), name, share)
         n_images = len(stored)
         numbers, class_names = checked_labels(checked_array(labels, "labels", name), stored, name)
         self._fill(

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfpipe.config import DataConfig, as_scales
 from tfpipe.data.annotations import annotated
+from tfpipe.data.checked import WHOLE, Share
 from tfpipe.data.examples import Splits
 from tfpipe.data.readers import registry
 from tfpipe.data.splitting import divide
@@ -142,20 +143,22 @@ def load(
     return loaded(config)
 
 
-def loaded(config: DataConfig, of_model: tuple[str, ...] = ()) -> Splits:
+def loaded(config: DataConfig, of_model: tuple[str, ...] = (), share: Share = WHOLE) -> Splits:
     """The data that `config` names, as `load` gives it.
 
     Args:
       config: which data.
       of_model: the names of the classes of a model that is to be measured on it. Examples of a single class will do
         then, none has to be for training, and what is in two splits is not warned of.
+      share: which of several processes this is, all of which load the data: each looks at other values of a mapped
+        file.
 
     Raises:
       DataError, ConfigError: as `load`.
     """
     try:
         found = registry.find(config)
-        source = annotated(found.read(config), config)
+        source = annotated(found.read(config, share), config)
         return divide(source, _with_absolute_paths(config, isinstance(found.what, pathlib.Path)), of_model)
     except MemoryError as error:  # Readers let it pass: it is no damage, and nothing that is to be skipped.
         problem = "asks for more memory than is free; it is too large for this machine, or damaged"

@@ -1,7 +1,7 @@
 """How images as stored become inputs of the model, and the way back: folded into the parameters."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -28,6 +28,15 @@ class Scaling(NamedTuple):
             x -= self.shift
         x *= self.factor
         return x
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """By name, for `of_arrays`."""
+        return {"factor": np.asarray(self.factor)} | ({} if self.shift is None else {"shift": self.shift})
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The way back; there may be others beside them."""
+        return cls(arrays.get("shift"), arrays["factor"])
 
     def columns(self, part: slice) -> "Scaling":
         """That of some of the columns alone."""
@@ -68,34 +77,67 @@ def by_moments(mean: np.ndarray, deviation: np.ndarray) -> Scaling:
     return Scaling(mean, 1 / np.where(deviation == 0, 1.0, deviation))
 
 
+class Spread(NamedTuple):
+    """Of images: what their columns' means and deviations are found by.
+
+    Attributes:
+      n: how many there are.
+      first: `[D]` float64, one of them.
+      is_constant: `[D]` bool, whether all are equal there.
+      mean: `[D]` float64.
+      squares: `[D]` float64, the sum of the squares of the differences from the mean.
+    """
+
+    n: int
+    first: np.ndarray
+    is_constant: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, blocks: Iterable[np.ndarray]) -> Self:
+        """Of images in pieces `[n, ...]`, at least one; twice the memory of a piece in float64 is taken."""
+        found: Self | None = None
+        for images in blocks:
+            block = images.reshape(len(images), -1).astype(np.float64, copy=False)
+            first = block[0].copy()
+            if found is None:
+                found = cls(0, first, np.ones(len(first), bool), np.zeros(len(first)), np.zeros(len(first)))
+            # Exactly: rounding leaves squares something of a constant column.
+            is_constant = (block == found.first).all(axis=0)
+            mean = block.mean(axis=0)
+            centred = block - mean
+            squares = np.square(centred, out=centred).sum(axis=0)
+            found = found.joined(cls(len(block), first, is_constant, mean, squares))
+        assert found is not None
+        return found
+
+    def joined(self, other: Self) -> Self:
+        """Of these images and others, as in Chan, Golub and LeVeque (1979).
+
+        "Updating formulae and a pairwise algorithm for computing sample variances".
+        """
+        difference, total = other.mean - self.mean, self.n + other.n
+        squares = self.squares + (other.squares + np.square(difference) * self.n * other.n / total)
+        mean = self.mean + difference * other.n / total
+        is_constant = self.is_constant & other.is_constant & (self.first == other.first)
+        return self._replace(n=total, is_constant=is_constant, mean=mean, squares=squares)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """`[D]` float64, the standard deviations; 0 for a constant column."""
+        deviation = np.sqrt(self.squares / self.n)
+        # Training computes in float32, which cannot hold the factor of a column that hardly varies.
+        return np.where(self.is_constant | (deviation < 1 / np.finfo(np.float32).max), 0.0, deviation)
+
+
 def moments(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The mean and the standard deviation of each column of images, `[D]` float64 both; 0 for a constant column.
 
-    One pass over the images, in float64. The blocks are merged as in Chan, Golub and LeVeque (1979), "Updating formulae
-    and a pairwise algorithm for computing sample variances".
+    One pass over the images, in float64.
 
     Args:
-      blocks: the images in pieces `[n, ...]`, at least one; twice the memory of a piece in float64 is taken.
+      blocks: as `Spread.of` takes them.
     """
-    count, mean, squares = 0, np.zeros(1), np.zeros(1)
-    first, constant = None, np.ones(1, bool)
-    for images in blocks:
-        block = images.reshape(len(images), -1).astype(np.float64, copy=False)
-        first = block[0].copy() if first is None else first
-        # Exactly: rounding leaves squares something of a constant column.
-        constant = constant & (block == first).all(axis=0)
-        block_mean, within = _moments(block)
-        difference, total = block_mean - mean, count + len(block)
-        squares = squares + (within + np.square(difference) * count * len(block) / total)
-        mean = mean + difference * len(block) / total
-        count = total
-    deviation = np.sqrt(squares / count)
-    # Training computes in float32, which cannot hold the factor of a column that hardly varies.
-    return mean, np.where(constant | (deviation < 1 / np.finfo(np.float32).max), 0.0, deviation)
-
-
-def _moments(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of each column, and the sum of the squares of the differences from it."""
-    mean = block.mean(axis=0)
-    centred = block - mean
-    return mean, np.square(centred, out=centred).sum(axis=0)
+    found = Spread.of(blocks)
+    return found.mean, found.deviation

@@ -80,15 +80,16 @@ class Resident(NamedTuple):
 def place(splits: Iterable[Examples], copies: Copies | None = None) -> list[Resident]:
     """Brings the images of each split to the current device: once, where they are rows of one array.
 
-    On the CPU nothing is copied if the array is large and begins where TensorFlow wants it to. What is larger than
-    memory, or than the device's, stays on the host.
+    On the CPU nothing is copied if the array is large and begins where TensorFlow wants it to; else, of a large one, no
+    more than from the first row to the last that any split has. What is larger than memory, or than the device's, stays
+    on the host.
 
     Args:
       splits: the examples.
       copies: to which the images are added that other devices are to have too.
     """
     placed: dict[Any, tuple[tf.Tensor, bool]] = {}
-    resident = []
+    splits, resident = list(splits), []
     for examples in splits:
         stored = examples.stored
         shared, mapped = _shared(stored), next(_maps(stored), None)
@@ -97,18 +98,28 @@ def place(splits: Iterable[Examples], copies: Copies | None = None) -> list[Resi
             mapped = None
         if mapped is None and stored.nbytes <= _SMALL_BYTES:
             shared = None
-        whole = stored if shared is None else shared
-        address = whole.ctypes.data
-        array = address, whole.shape, whole.strides, whole.dtype
+        if shared is None:
+            own = _wanted(stored, splits)
+            whole, first = stored[own], -own.start
+        else:
+            whole, first = shared, (stored.ctypes.data - shared.ctypes.data) // stored[0].nbytes
+        array = whole.ctypes.data, whole.shape, whole.strides, whole.dtype
         if array not in placed:
             with tf.device(HOST):
-                tensor = _copied(stored) if shared is None else _tensor(shared)
+                tensor = _copied(whole) if shared is None else _tensor(shared)
             stays = mapped is not None and _is_larger_than_memory(mapped)
             placed[array] = (tensor, False) if stays else _on_device(tensor, copies)
-        first = (stored.ctypes.data - address) // stored[0].nbytes
         images, is_resident = placed[array]
         resident.append(Resident(images, examples.rows + first, examples.labels, is_resident, mapped))
     return resident
+
+
+def _wanted(stored: np.ndarray, splits: Iterable[Examples]) -> slice:
+    """The rows of an array that is to be copied: if it is large, from the first to the last that any split has."""
+    rows = [examples.rows for examples in splits if examples.stored is stored and len(examples)]
+    if stored.nbytes <= _SMALL_BYTES or not rows:
+        return slice(0, len(stored))
+    return slice(min(int(of_each[0]) for of_each in rows), max(int(of_each[-1]) for of_each in rows) + 1)
 
 
 def part(whole: Resident, rows: slice) -> Resident:

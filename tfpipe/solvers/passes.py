@@ -55,6 +55,10 @@ class Sums(NamedTuple):
     G: np.ndarray
     r: np.ndarray
 
+    def joined(self, other: Self) -> Self:
+        """Of these rows and others."""
+        return type(self)(*(a + b for a, b in zip(self, other, strict=True)))
+
 
 class Cut(NamedTuple):
     """How rows are cut into blocks, and these into minibatches: by their number and sizes alone.

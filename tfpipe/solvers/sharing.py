@@ -5,8 +5,9 @@ the blocks and the tree by which their sums are added do not depend on who has t
 to the bit. The others hold rows and nothing else, so nothing that follows from the sums can differ between processes.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -14,16 +15,18 @@ import tensorflow as tf
 from tfpipe.compute.cluster import Cluster
 from tfpipe.compute.messages import Message
 from tfpipe.compute.workers import Workers
-from tfpipe.data import Examples, Splits
+from tfpipe.data import Examples
 from tfpipe.data.scaling import Scaling
 from tfpipe.pipeline import residency
+from tfpipe.solvers.branches import added, shares
 from tfpipe.solvers.branches import branches as branches_of
-from tfpipe.solvers.branches import shares
+from tfpipe.solvers.branches import own as own_blocks
 from tfpipe.solvers.objective import Objective, parameter_type
-from tfpipe.solvers.passes import SMALL, Cut, Passes, Sums
+from tfpipe.solvers.passes import Cut, Passes, Sums
 
 _OF_ROWS = ("loss", "wrong")
 T = TypeVar("T")
+Found = TypeVar("Found", bound=tuple[Any, ...])
 
 
 class Branch(NamedTuple):
@@ -65,21 +68,9 @@ class Shared(NamedTuple):
     cluster: Cluster
     name: str
 
-
-def of_fit(
-    examples: Examples, weights: np.ndarray, validating: Examples, splits: Splits, precision: str
-) -> list[Wanted]:
-    """The rows that are fitted, with weights `[C, N]`, and those that validate, if they are others.
-
-    Where it pays, the first are measured in float32 too, which is faster: `precision` is float32, or float64 if nothing
-    may be rounded on the way.
-    """
-    is_small = len(examples) * splits.n_in * splits.n_out <= SMALL
-    kinds = ("float64",) if is_small or precision == "float64" else ("float64", "float32")
-    fitted = Wanted(examples, weights, kinds)
-    if validating is examples:
-        return [fitted]
-    return [fitted, Wanted(validating, np.ones((1, len(validating)), np.float32), ("float64",))]
+    def part(self, number: int) -> Self:
+        """The same for one of several kinds of rows: those that are fitted, and those that validate."""
+        return self._replace(name=f"{self.name}.{number}")
 
 
 def placed(
@@ -95,13 +86,12 @@ def placed(
         if not workers.device.others:
             return [(branch.passes, branch.objectives) for (branch,) in alone]
         return [(SharedPasses(branches, workers), branches[0].objectives) for branches in alone]
-    shift = {} if scaling.shift is None else {"shift": scaling.shift}
     facts = {"rows": shared.name, "n_columns": n_columns}
-    others = shared.cluster.call(Message("place", facts, {"factor": np.asarray(scaling.factor), **shift}))
+    others = shared.cluster.call(Message("place", facts, scaling.arrays()))
     own = own_rows(wanted, scaling, n_columns, workers, shared.cluster.rank, shared.cluster.size)
     others()
     return [
-        (SharedPasses(branches, workers, Shared(shared.cluster, f"{shared.name}.{number}")), branches[0].objectives)
+        (SharedPasses(branches, workers, shared.part(number)), branches[0].objectives)
         for number, branches in enumerate(own)
     ]
 
@@ -111,19 +101,19 @@ def own_rows(
 ) -> list[list[Branch]]:
     """Brings to its devices what process `rank` of `size` has of rows: of each the branches that have any, in order."""
     parts = [_parts(each, n_columns, len(workers.each), rank, size) for each in wanted]
-    several = len(workers.each) > 1
-    if several:  # Each takes its own from the host.
+    # A device, of several or a GPU, takes its own from the host; on a CPU they are used where they lie, if they can be.
+    apart = len(workers.each) > 1 or (size > 1 and workers.device.is_gpu)
+    if apart:
         with tf.device(residency.HOST):
             resident = iter(residency.place([each.examples for each in wanted]))
     else:
-        resident = iter(
-            residency.place(
-                [_part(each.examples, part.rows) for each, of in zip(wanted, parts, strict=True) for part in of]
-            )
-        )
+        own_parts = [_part(each.examples, part.rows) for each, of in zip(wanted, parts, strict=True) for part in of]
+        # Of several processes each copies no more than its parts, which may lie far from each other.
+        groups = [own_parts] if size == 1 else [[part] for part in own_parts]
+        resident = itertools.chain.from_iterable(map(residency.place, groups))
     found = []
     for each, of_each in zip(wanted, parts, strict=True):
-        whole = next(resident) if several else None
+        whole = next(resident) if apart else None
         branches = []
         for part in of_each:
             own = workers.each[part.device]
@@ -148,8 +138,7 @@ class _Part(NamedTuple):
 def _parts(wanted: Wanted, n_columns: int, n_devices: int, rank: int, size: int) -> list[_Part]:
     """The branches that have rows, of the devices of process `rank` of `size`: of the first block always the chief."""
     cut = Cut.of(len(wanted.examples), wanted.examples.stored[0].size, n_columns)
-    of_all = shares(cut.blocks, min(cut.blocks, size))
-    begin, end = of_all[rank] if rank < len(of_all) else (0, 0)
+    begin, end = own_blocks(cut.blocks, rank, size)
     of_devices = shares(end - begin, min(end - begin, n_devices)) if end > begin else []
     found = [
         _Part(bounds, *cut.branch(*bounds), device)
@@ -184,11 +173,11 @@ class SharedPasses:
         """See `Passes`."""
         message = self._message("sums", objective, W, b, column=column)
         others = self._shared.cluster.call(message) if self._shared else list
-        nodes = dict(_sums(self._own, message))
+        nodes = _sums(self._own, message)
         for said in others():
-            for bounds, *sums in zip(*said.arrays.values(), strict=True):
-                nodes[tuple(bounds.tolist())] = Sums(*sums)
-        total = _total(nodes, 0, 1 << (max(end for _, end in nodes) - 1).bit_length())
+            nodes |= heard(said, Sums)
+        blocks = 1 << (max(end for _, end in nodes) - 1).bit_length()
+        total = added(0, blocks, lambda *bounds: nodes.get(bounds), Sums.joined)
         assert total is not None
         return total
 
@@ -217,27 +206,38 @@ class SharedPasses:
 
 
 def answer(message: Message, rows: Mapping[str, Sequence[Branch]]) -> Message:
-    """What another process than the chief says to a message of `SharedPasses`, with its rows by name.
-
-    To `sums`, of n branches: their bounds `[n, 2]`, and the fields of `Sums`, `[n, ...]` each; nothing of none.
-    """
-    own = rows[message.facts["rows"]]
+    """What another process than the chief says to a message of `SharedPasses`, with its rows by name."""
+    branches = rows[message.facts["rows"]]
     if message.name == "losses":
-        return Message(message.name, arrays=_losses(own, message))
-    found = _sums(own, message)
+        return Message(message.name, arrays=_losses(branches, message))
+    return stacked(message.name, _sums(branches, message))
+
+
+def stacked(name: str, found: Mapping[tuple[int, int], Any]) -> Message:
+    """What was found of n branches, by their bounds: these, `[n, 2]`, and the fields of each, `[n, ...]`.
+
+    Nothing of none.
+    """
     if not found:
-        return Message(message.name)
-    bounds, sums = zip(*found, strict=True)
-    of_each = zip(Sums._fields, zip(*sums, strict=True), strict=True)
-    stacked = {name: np.stack(arrays) for name, arrays in of_each}
-    return Message(message.name, arrays={"bounds": np.array(bounds), **stacked})
+        return Message(name)
+    fields = next(iter(found.values()))._fields
+    arrays = {
+        field: np.stack(of_each) for field, of_each in zip(fields, zip(*found.values(), strict=True), strict=True)
+    }
+    return Message(name, arrays={"bounds": np.array([*found]), **arrays})
 
 
-def _sums(own: Sequence[Branch], message: Message) -> list[tuple[tuple[int, int], Sums]]:
-    """Of each branch, with its bounds."""
+def heard(said: Message, kind: type[Found]) -> dict[tuple[int, int], Found]:
+    """The way back: of each branch a named tuple of this kind."""
+    of_each = zip(*said.arrays.values(), strict=True)
+    return {tuple(bounds.tolist()): kind(*arrays) for bounds, *arrays in of_each}
+
+
+def _sums(branches: Sequence[Branch], message: Message) -> dict[tuple[int, int], Sums]:
+    """Of each branch, by its bounds."""
     kind = message.facts["arithmetic"]
-    sums = _each(own, lambda branch: branch.passes.sums(branch.objectives[kind], **message.arrays))
-    return [(branch.bounds, of_branch) for branch, of_branch in zip(own, sums, strict=True)]
+    sums = _each(branches, lambda branch: branch.passes.sums(branch.objectives[kind], **message.arrays))
+    return {branch.bounds: of_branch for branch, of_branch in zip(branches, sums, strict=True)}
 
 
 def _losses(own: Sequence[Branch], message: Message) -> dict[str, np.ndarray]:
@@ -247,19 +247,6 @@ def _losses(own: Sequence[Branch], message: Message) -> dict[str, np.ndarray]:
     if not found:
         return {}
     return {name: np.concatenate(parts, axis=1) for name, parts in zip(_OF_ROWS, zip(*found, strict=True), strict=True)}
-
-
-def _total(nodes: Mapping[tuple[int, int], Sums], begin: int, end: int) -> Sums | None:
-    """The sums of a branch, added as in the tree; None where no block has rows."""
-    if (begin, end) in nodes:
-        return nodes[begin, end]
-    if end - begin == 1:
-        return None
-    middle = (begin + end) // 2
-    first, second = _total(nodes, begin, middle), _total(nodes, middle, end)
-    if first is None or second is None:
-        return second if first is None else first
-    return Sums(*(a + b for a, b in zip(first, second, strict=True)))
 
 
 def _each(own: Sequence[Branch], function: Callable[[Branch], T]) -> list[T]:

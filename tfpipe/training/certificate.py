@@ -6,6 +6,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.data import Splits
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.training.fit import Fit
+from tfpipe.training.fitted import Fitted
 
 
 def certificate(splits: Splits, weights: np.ndarray, model: TrainedModel, l2: float, workers: Workers) -> float:
@@ -18,7 +19,7 @@ def certificate(splits: Splits, weights: np.ndarray, model: TrainedModel, l2: fl
       l2: above 0.
       workers: who compute.
     """
-    fit = Fit(splits.train, weights, splits, "float64", 1, workers)
+    fit = Fit(Fitted(splits, splits.train, weights, "float64"), 1, workers)
     problems = fit.problems("none", [l2], np.zeros(1, np.int32))
     if splits.standardization is not None:  # The penalty is on W for images that are standardized already.
         problems = problems._replace(scale=np.ones_like(problems.scale))

@@ -7,18 +7,19 @@ from typing import NamedTuple
 import numpy as np
 
 from tfpipe.compute.workers import Workers
-from tfpipe.data import Examples, Splits, scaling
+from tfpipe.data import Splits, scaling
 from tfpipe.data.scaling import Scaling
 from tfpipe.solvers.few_rows import FewRows
 from tfpipe.solvers.measures import Measures, sizes
-from tfpipe.solvers.moments import Moments
 from tfpipe.solvers.objective import Objective
 from tfpipe.solvers.optimum import Descent, Exactness, Sample, sampled
 from tfpipe.solvers.passes import Passes
 from tfpipe.solvers.problem import FAR_BELOW, Problems
 from tfpipe.solvers.row_space import RowSpace
-from tfpipe.solvers.scaled_rows import BLOCK_BYTES, ScaledRows
-from tfpipe.solvers.sharing import Shared, SharedPasses, of_fit, placed
+from tfpipe.solvers.scaled_rows import ScaledRows
+from tfpipe.solvers.shared_rows import BlockedRows, SharedRows
+from tfpipe.solvers.sharing import Shared, SharedPasses, placed
+from tfpipe.training.fitted import Fitted
 
 
 class Saved(NamedTuple):
@@ -42,15 +43,11 @@ class Fit:
     """Training rows, under columns of weights.
 
     Args:
-      examples: the rows.
-      weights: `[C, N]`, at least 0: the columns.
-      splits: what they are of.
-      precision: float32, or float64 if nothing may be rounded on the way.
+      fitted: the rows.
       most_heads: that are measured side by side.
       workers: who compute.
-      validation: other rows on which heads are measured; None: there are none.
       in_span: whether heads go down in what the rows span; then every l2 is above 0.
-      shared: with which other processes the passes over the rows are shared; None: with none.
+      shared: with which other processes the rows are shared; None: with none.
 
     Attributes:
       n: N.
@@ -60,32 +57,31 @@ class Fit:
 
     def __init__(
         self,
-        examples: Examples,
-        weights: np.ndarray,
-        splits: Splits,
-        precision: str,
+        fitted: Fitted,
         most_heads: int,
         workers: Workers,
-        validation: Examples | None = None,
         *,
         in_span: bool = False,
         shared: Shared | None = None,
     ):
-        self.n = len(examples)
-        self.total_weight = float(weights[0].sum(dtype=np.float64))
-        self._splits = splits
-        weights = weights / weights.max()
-        counted = np.flatnonzero(weights.any(axis=0))
-        self._scaling = _coordinates(splits, examples if len(counted) == len(examples) else examples.take(counted))
-        self._rows, self._weights = ScaledRows(examples, self._scaling), weights
-        self._precision, self._most_heads, self._workers = precision, most_heads, workers
-        self._in_span, self._shared = in_span, shared
-        self._validating = examples if validation is None else validation
-        self.moments = Moments.of(self._rows.blocks(), examples.labels, weights, splits.n_out)
-
-    @property
-    def _n_columns(self) -> int:
-        return self._most_heads * self._splits.n_out
+        self.n = len(fitted.examples)
+        self.total_weight = float(fitted.weights[0].sum(dtype=np.float64))
+        splits = self._splits = fitted.splits
+        self._most_heads, self._workers, self._in_span, self._shared = most_heads, workers, in_span, shared
+        self._n_columns = most_heads * splits.n_out
+        self._wanted = fitted.wanted
+        shared_rows = [
+            SharedRows(
+                BlockedRows.of(of.examples, of.weights, splits.n_out, self._n_columns), self._n_columns,
+                shared and shared.part(number),
+            )
+            for number, of in enumerate(self._wanted)
+        ]  # fmt: skip
+        self._known, self._validating = shared_rows[0], shared_rows[-1]
+        self._weights = self._wanted[0].weights
+        self._scaling = _coordinates(splits, self._known)
+        self._rows = ScaledRows(fitted.examples, self._scaling)
+        self.moments = self._known.moments(self._scaling)
 
     @functools.cached_property
     def _measures(self) -> Measures:
@@ -97,8 +93,7 @@ class Fit:
     @functools.cached_property
     def _placed(self) -> list[tuple[Passes | SharedPasses, Mapping[str, Objective]]]:
         """Its rows, and those for validation if they are others, on the device."""
-        wanted = of_fit(self._rows.examples, self._weights, self._validating, self._splits, self._precision)
-        return placed(wanted, self._scaling, self._n_columns, self._workers, self._shared)
+        return placed(self._wanted, self._scaling, self._n_columns, self._workers, self._shared)
 
     @property
     def _measured_on(self) -> tuple[Passes | SharedPasses, Objective]:
@@ -108,12 +103,11 @@ class Fit:
     @functools.cached_property
     def _sample(self) -> Sample:
         chosen, n_all = sampled(self._weights, self._splits.n_in, self._splits.n_out)
-        x = self._scaling.apply(np.asarray(self._rows.examples.take(chosen).images))
-        return Sample(x, self._weights[:, chosen], n_all)
+        return Sample(self._scaling.apply(self._known.images(chosen)), self._weights[:, chosen], n_all)
 
     @functools.cached_property
     def _deviations(self) -> np.ndarray:
-        return self.moments.deviations(self._rows.blocks(), self._weights)
+        return self.moments.deviation(self._known.about_mean(self._scaling, self.moments.mean))
 
     @functools.cached_property
     def _row_space(self) -> RowSpace:
@@ -178,16 +172,7 @@ class Fit:
           v: where they are.
           head: `[n]` integers, which one looks at each row.
         """
-        W, b = problems.parameters(v)
-        found = np.empty((len(self._validating), v.shape[1]))
-        begin = 0
-        for x in ScaledRows(self._validating, self._scaling).blocks():
-            rows = slice(begin, begin + len(x))
-            for number in np.unique(head[rows]):
-                of_head = head[rows] == number
-                found[rows][of_head] = x[of_head] @ W[number].T + b[number]
-            begin += len(x)
-        return found
+        return self._validating.logits(self._scaling, *problems.parameters(v), head)
 
     def raw(self, problems: Problems, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`[D, K]` and `[K]` float64: a single head at v, `[1, K, D + 1]`, for images as they are stored."""
@@ -231,9 +216,9 @@ class Fit:
         return problems.coordinates(W, b)
 
 
-def _coordinates(splits: Splits, examples: Examples) -> Scaling:
+def _coordinates(splits: Splits, rows: SharedRows) -> Scaling:
     """In what columns are computed: rows of features at mean 0 and variance 1, in which float32 loses little."""
     if len(splits.image_shape) > 1 or splits.standardization is not None:
         return splits.scaling
-    mean, deviation = scaling.moments(examples.blocks(BLOCK_BYTES, np.dtype(np.float64).itemsize))
-    return scaling.by_moments(mean, deviation)
+    spread = rows.spread()
+    return scaling.by_moments(spread.mean, spread.deviation)

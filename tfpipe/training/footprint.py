@@ -66,17 +66,17 @@ class Sizes(NamedTuple):
         return cls(sum(map(len, parts)), len(splits.test), splits.n_in, splits.n_out, copied, travelling)
 
     @classmethod
-    def of_search(cls, splits: Splits, *, joins: bool, in_span: bool, drawn: float = 0.0) -> "Sizes":
-        """Those of a data set, as a search takes it.
+    def of_search(cls, splits: Splits, *, joins: bool, in_span: bool, drawn: float = 0.0, shares: int = 1) -> "Sizes":
+        """Those of a data set, as a search takes it, in each of the processes that have `shares` of its rows.
 
-        What it `joins` to fit it again, and a share of the rows that is `drawn`, is copied, and once more where
-        TensorFlow takes it.
+        What it `joins` to fit it again, and a part of the rows that is `drawn`, is copied, and once more where
+        TensorFlow takes it: of the former its share.
         """
         parts = [part for part in (splits.train, splits.validation) if len(part)]
         joins &= parts[0].stored is not parts[-1].stored
-        copied = int(2 * (joins + drawn) * sum(len(part) * part.stored[0].nbytes for part in parts))
-        own = cls.of(splits)
-        return own._replace(copied=own.copied + copied, in_span=in_span)
+        own, size = cls.of(splits), sum(len(part) * part.stored[0].nbytes for part in parts)
+        copied = int(own.copied / shares + ((1 + 1 / shares) * joins + 2 * drawn) * size)
+        return own._replace(copied=copied, in_span=in_span)
 
     def head_bytes(self, pairs: int) -> int:
         """Bytes that a head of a search with so many pairs of changes takes, and its evaluation."""

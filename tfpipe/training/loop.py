@@ -94,7 +94,8 @@ def train(
         device.check_precision(config.precision)
         begin = {"resume": resume, "overwrite": overwrite}
         if solver is None and config.settled_solver == "lbfgs":
-            return search(SearchPlan.of(config, splits, device, pace), workdir, stops, cluster, **begin)
+            sharing = cluster.size if cluster and config.distribute == "rows" else 1  # `auto` may leave it to one.
+            return search(SearchPlan.of(config, splits, device, pace, sharing), workdir, stops, cluster, **begin)
         if cluster and config.precision == "screen":
             raise ConfigError(
                 "precision", "screen", "is two runs, which are not shared; give strategy=none, or float32"

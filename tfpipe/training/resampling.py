@@ -16,6 +16,7 @@ from tfpipe.statistics.figures import of_select
 from tfpipe.training.draw_fits import Apart, Together, figures
 from tfpipe.training.drawn import FIGURES, KINDS, Draw, Drawn, chosen
 from tfpipe.training.fit import Fit
+from tfpipe.training.fitted import Fitted
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.trials import Trial
 
@@ -145,7 +146,8 @@ class Resampling:
         rows = np.flatnonzero(columns.any(axis=0))
         examples = self._pool if len(rows) == len(self._pool) else self._pool.take(rows)
         weights = plan.counted(columns[:, rows], examples)
-        return Fit(examples, weights, plan.splits, plan.config.precision, len(draws_), workers, in_span=plan.in_span)
+        fitted = Fitted(plan.splits, examples, weights, plan.config.precision)
+        return Fit(fitted, len(draws_), workers, in_span=plan.in_span)
 
     def _choices(
         self, draws_: Sequence[Draw], fits: Together | Apart, problems: Problems, v: np.ndarray

@@ -1,29 +1,18 @@
-"""What another process than the chief does where rows are shared: see `solvers.sharing`."""
-
-import numpy as np
+"""What another process than the chief does where rows are shared: see `solvers.sharing` and `solvers.shared_rows`."""
 
 from tfpipe.compute.cluster import Cluster
 from tfpipe.compute.messages import Message
 from tfpipe.compute.workers import Workers
-from tfpipe.data import Examples
 from tfpipe.data.scaling import Scaling
-from tfpipe.solvers.sharing import Branch, answer, of_fit, own_rows
+from tfpipe.solvers import shared_rows, sharing
+from tfpipe.solvers.shared_rows import BlockedRows
+from tfpipe.solvers.sharing import Branch, Wanted
 from tfpipe.training.search_plan import SearchPlan
-
-# What the chief calls the rows on which settings are tried, and those on which the one that is taken is fitted again.
-SEARCH, LAST = "search", "last"
-
-
-def rows_of(plan: SearchPlan, name: str) -> tuple[Examples, np.ndarray]:
-    """These rows, and their columns of weights `[C, N]`."""
-    if name == SEARCH:
-        return plan.examples, plan.weights
-    examples = plan.splits.train.joined(plan.splits.validation)
-    return examples, plan.counted(np.ones((1, len(examples))), examples)
+from tfpipe.training.search_rows import fitted
 
 
 class RowsFollower:
-    """Sums over its share of the rows.
+    """Finds what the chief asks of its share of the rows; it reads no others.
 
     Args:
       plan: of the search.
@@ -32,23 +21,32 @@ class RowsFollower:
     """
 
     def __init__(self, plan: SearchPlan, workers: Workers, cluster: Cluster):
-        self._plan, self._workers, self._cluster = plan, workers, cluster
-        self._rows: dict[str, list[Branch]] = {}
+        self._plan, self._workers = plan, workers
+        self._ranks = cluster.rank, cluster.size
+        self._fitted: tuple[str, list[Wanted]] = "", []
+        self._placed: dict[str, list[Branch]] = {}
 
     def answer(self, message: Message) -> Message:
         """See `team.Follower`."""
         if message.name == "place":
             self._place(message)
             return Message(message.name)
-        return answer(message, self._rows)
+        if message.name in shared_rows.QUESTIONS:
+            name, number = message.facts["rows"].split(".")
+            rows, n_columns = self._wanted(name)[int(number)], message.facts["n_columns"]
+            blocked = BlockedRows.of(rows.examples, rows.weights, self._plan.splits.n_out, n_columns)
+            return shared_rows.answer(message, blocked, *self._ranks)
+        return sharing.answer(message, self._placed)
+
+    def _wanted(self, name: str) -> list[Wanted]:
+        """The rows of that name, which are kept until others are asked for."""
+        if name != self._fitted[0]:
+            self._fitted = name, fitted(self._plan, name).wanted
+        return self._fitted[1]
 
     def _place(self, message: Message) -> None:
-        self._rows.clear()  # No two fits are under way.
-        plan, name = self._plan, message.facts["rows"]
-        examples, weights = rows_of(plan, name)
-        validating = plan.splits.validation if name == SEARCH and not plan.n_folds else examples
-        wanted = of_fit(examples, weights / weights.max(), validating, plan.splits, plan.config.precision)
-        scaling = Scaling(message.arrays.get("shift"), message.arrays["factor"])
-        ranks = self._cluster.rank, self._cluster.size
-        rows = own_rows(wanted, scaling, message.facts["n_columns"], self._workers, *ranks)
-        self._rows = {f"{name}.{number}": own for number, own in enumerate(rows)}
+        self._placed.clear()  # No two fits are under way.
+        name, n_columns = message.facts["rows"], message.facts["n_columns"]
+        scaling = Scaling.of_arrays(message.arrays)
+        rows = sharing.own_rows(self._wanted(name), scaling, n_columns, self._workers, *self._ranks)
+        self._placed = {f"{name}.{number}": own for number, own in enumerate(rows)}

@@ -23,9 +23,10 @@ from tfpipe.training.draw_fits import Apart
 from tfpipe.training.fit import Fit
 from tfpipe.training.resampling import Resampling
 from tfpipe.training.result import Result, in_workdir
-from tfpipe.training.rows_follower import LAST, SEARCH, RowsFollower, rows_of
+from tfpipe.training.rows_follower import RowsFollower
 from tfpipe.training.search_plan import SearchPlan
 from tfpipe.training.search_report import build, trained_model
+from tfpipe.training.search_rows import LAST, SEARCH, fitted
 from tfpipe.training.search_run import SearchRun
 from tfpipe.training.search_state import SearchState
 from tfpipe.training.settings import Settings
@@ -81,11 +82,7 @@ def _search(
         log.info("memory allows %d pairs of L-BFGS a head, not %d: it may take more iterations", plan.pairs, PAIRS[0])
     with plan.device.scope(), Workers(plan.device) as workers:
         n_heads = plan.at_once * len(plan.columns)
-        validation = None if plan.n_folds else plan.splits.validation
-        fit = Fit(
-            *rows_of(plan, SEARCH), plan.splits, plan.config.precision, n_heads, workers, validation,
-            in_span=plan.in_span, shared=Shared(cluster, SEARCH) if cluster else None,
-        )  # fmt: skip
+        fit = _fit(plan, SEARCH, n_heads, workers, cluster)
         settings = Settings(plan, fit)
         settings.restore(state)
         with _monitor(plan, files, settings, state) as monitor:
@@ -153,11 +150,12 @@ def _last_fit(plan: SearchPlan, fit: Fit, n_heads: int, workers: Workers, cluste
     """The rows on which the setting that is taken is fitted; `fit` has those on which it was tried."""
     if plan.n_folds or not plan.refits:
         return fit
-    shared = Shared(cluster, LAST) if cluster else None
-    examples, weights = rows_of(plan, LAST)
-    return Fit(
-        examples, weights, plan.splits, plan.config.precision, n_heads, workers, in_span=plan.in_span, shared=shared
-    )
+    return _fit(plan, LAST, n_heads, workers, cluster)
+
+
+def _fit(plan: SearchPlan, name: str, n_heads: int, workers: Workers, cluster: Cluster | None) -> Fit:
+    shared = Shared(cluster, name) if cluster else None
+    return Fit(fitted(plan, name), n_heads, workers, in_span=plan.in_span, shared=shared)
 
 
 def _last_descent(run: SearchRun, fit: Fit, problems: Problems) -> Descent:

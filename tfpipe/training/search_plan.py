@@ -47,6 +47,7 @@ class SearchPlan(NamedTuple):
       examples: the rows that settings are tried on: training, and with folds validation too.
       fold: `[N]`, the fold of each of these; None without.
       warm_start: an older model, where heads may begin; None: there is none.
+      processes: how many share the rows.
     """
 
     config: TrainConfig
@@ -57,9 +58,10 @@ class SearchPlan(NamedTuple):
     examples: Examples
     fold: np.ndarray | None
     warm_start: WarmStart | None
+    processes: int
 
     @classmethod
-    def of(cls, config: TrainConfig, splits: Splits, device: Device, pace: Pace) -> "SearchPlan":
+    def of(cls, config: TrainConfig, splits: Splits, device: Device, pace: Pace, processes: int = 1) -> "SearchPlan":
         """The plan that follows.
 
         Raises:
@@ -80,7 +82,7 @@ class SearchPlan(NamedTuple):
         if config.init is not None:
             config = dataclasses.replace(config, init=str(pathlib.Path(os.path.expanduser(config.init)).absolute()))
         warm_start = None if config.init is None else WarmStart.of(config.init, splits)
-        plan = cls(config, splits, device, pace, n_folds, examples, fold, warm_start)
+        plan = cls(config, splits, device, pace, n_folds, examples, fold, warm_start, processes)
         if not plan.weights.any(axis=1).all():
             raise ConfigError(
                 "folds", n_folds, "put all examples that have weight into one fold; give other ones, or 0"
@@ -198,12 +200,14 @@ class SearchPlan(NamedTuple):
     @property
     def _sizes(self) -> footprint.Sizes:
         joins, drawn = not self.n_folds and self.refits, max(self.config.subsets or (0.0,))
-        sizes = footprint.Sizes.of_search(self.splits, joins=joins, in_span=self.in_span, drawn=drawn)
+        sizes = footprint.Sizes.of_search(
+            self.splits, joins=joins, in_span=self.in_span, drawn=drawn, shares=self.processes
+        )
         if not self.device.others or self.device.is_gpu or sizes.travelling:
             return sizes
         # Devices of a CPU each have copies of their rows: of those that settings are tried on, and of the last fit's.
         fitted = sum(len(part) * part.stored[:1].nbytes for part in (self.splits.train, self.splits.validation))
-        return sizes._replace(copied=sizes.copied + (1 + joins) * fitted)
+        return sizes._replace(copied=sizes.copied + (1 + joins) * fitted // self.processes)
 
     def bytes_in(self, n_folds: int) -> int:
         """Bytes of memory that it takes at most, in so many folds."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfpipe import memory
 from tfpipe.config import DataConfig
+from tfpipe.data.checked import WHOLE, Share
 from tfpipe.data.readers import named, theano_pickle
 from tfpipe.data.readers.named import Content, Split, Stored
 from tfpipe.data.readers.npz_names import Form, Names
@@ -65,13 +66,19 @@ def read_npz(
     return named.source(content, numbered=numbered_classes)
 
 
-def read_npy(path: pathlib.Path, labels: str | None, numbered_classes: bool = DataConfig.numbered_classes) -> Source:
+def read_npy(
+    path: pathlib.Path,
+    labels: str | None,
+    numbered_classes: bool = DataConfig.numbered_classes,
+    share: Share = WHOLE,
+) -> Source:
     """Images of one `.npy` file, memory-mapped, with the labels of another, whose path is `labels`.
 
     Args:
       path: the images.
       labels: the path of the labels.
       numbered_classes: as for `read_npz`.
+      share: of the values of the images, at which this process looks.
 
     Raises:
       DataError: a file is missing, damaged, or holds objects.
@@ -82,7 +89,7 @@ def read_npy(path: pathlib.Path, labels: str | None, numbered_classes: bool = Da
     labels_path = pathlib.Path(labels).expanduser()
     images = mapped(path)
     split = Split(Names(str(path), str(labels_path)), images, read_labels(labels_path))
-    return named.source(Content(str(path), [split, None, None]), numbered=numbered_classes)
+    return named.source(Content(str(path), [split, None, None]), numbered=numbered_classes, share=share)
 
 
 def _read_member(

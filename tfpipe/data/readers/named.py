@@ -10,7 +10,7 @@ import numpy as np
 from tfpipe import memory
 from tfpipe.data import labels as labels_
 from tfpipe.data import split_names
-from tfpipe.data.checked import checked_groups, checked_weights
+from tfpipe.data.checked import WHOLE, Share, checked_groups, checked_weights
 from tfpipe.data.examples import Examples
 from tfpipe.data.groups import numbered as numbered_groups
 from tfpipe.data.readers.npz_names import Form, Names, roles
@@ -97,12 +97,13 @@ def content(
     return Content(str(path), splits, class_names, tuple(unused))
 
 
-def source(of: Content, *, numbered: bool) -> Source:
+def source(of: Content, *, numbered: bool, share: Share = WHOLE) -> Source:
     """The examples of all splits.
 
     Args:
       of: what was read.
       numbered: integer labels are the numbers of the classes, which have no other names; see `labels.encode`.
+      share: of the values of mapped files, at which this process looks.
 
     Raises:
       DataError: the arrays do not fit together, or hold values that cannot be used.
@@ -113,7 +114,7 @@ def source(of: Content, *, numbered: bool) -> Source:
     labels, names = labels_.encode(of_labels, numbered=numbered, names=named)
     with_groups = [(split.groups, str(split.names.groups)) for split in there if split.groups is not None]
     encoded, groups = iter(labels), iter(numbered_groups(with_groups))
-    train, validation, test = (_examples(s, next(encoded), groups) if s else None for s in of.splits)
+    train, validation, test = (_examples(s, next(encoded), groups, share) if s else None for s in of.splits)
     assert train
     _tell_form(train)
     unused = list(of.unused)
@@ -148,9 +149,9 @@ def _texts(path: pathlib.Path, name: str, array: Stored) -> tuple[str, ...] | No
     return tuple(map(str, labels_.decoded(array.read("class_names"), f"{path} ({name})")))
 
 
-def _examples(split: Split, labels: np.ndarray, groups: Iterator[np.ndarray]) -> Examples:
+def _examples(split: Split, labels: np.ndarray, groups: Iterator[np.ndarray], share: Share) -> Examples:
     """The examples of a split, with the next of `groups` if it has any."""
-    examples = Examples(split.images, labels, split.names.images)
+    examples = Examples(split.images, labels, split.names.images, share=share)
     return examples.annotated(
         None if split.weights is None else checked_weights(split.weights, len(examples), str(split.names.weights)),
         None if split.groups is None else checked_groups(next(groups), len(examples), str(split.names.groups)),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from tfpipe.config import DataConfig, flag_value
 from tfpipe.data import picture_files
+from tfpipe.data.checked import WHOLE, Share
 from tfpipe.data.readers import (
     arrays,
     digits,
@@ -33,11 +34,13 @@ class Format(NamedTuple):
         path, or whatever a name stands for; None if the data has another format.
       read: reads it. Takes the options that belong to the format by their names, and gives a Source.
       options: fields of DataConfig that mean something to it and not to every other format.
+      maps: whether it maps files; `read` takes a `share` of their values then.
     """
 
     recognise: Callable[[str, pathlib.Path], Any]
     read: Callable[..., Source]
     options: tuple[str, ...] = ()
+    maps: bool = False
 
 
 _OF_PICTURES = (
@@ -49,10 +52,10 @@ _NAMED = ("images_key", "labels_key", "numbered_classes")
 # The first that recognises the data reads it.
 FORMATS = (
     Format(digits.recognise, digits.read),
-    Format(shards.recognise, shards.read, _NAMED),
+    Format(shards.recognise, shards.read, _NAMED, maps=True),
     Format(folder.recognise, folder.read, _OF_PICTURES),
     Format(idx.recognise, idx.read, ("numbered_classes",)),
-    Format(arrays.recognise_npy, arrays.read_npy, ("labels", "numbered_classes")),
+    Format(arrays.recognise_npy, arrays.read_npy, ("labels", "numbered_classes"), maps=True),
     Format(hdf5.recognise, hdf5.read, _NAMED),  # By its content, whatever its name is.
     Format(arrays.recognise_npz, arrays.read_npz, _NAMED),
     Format(matlab.recognise, matlab.read, _NAMED),
@@ -102,8 +105,10 @@ class Found(NamedTuple):
     format: Format
     what: Any
 
-    def read(self, config: DataConfig) -> Source:
-        return self.format.read(self.what, **{option: getattr(config, option) for option in self.format.options})
+    def read(self, config: DataConfig, share: Share = WHOLE) -> Source:
+        """The data; of the values of mapped files this process looks at its share."""
+        options = {option: getattr(config, option) for option in self.format.options}
+        return self.format.read(self.what, **options, **({"share": share} if self.format.maps else {}))
 
 
 def find(config: DataConfig) -> Found:

@@ -14,6 +14,7 @@ import numpy as np
 from tfpipe import memory
 from tfpipe.config import DataConfig
 from tfpipe.data import picture_files
+from tfpipe.data.checked import WHOLE, Share
 from tfpipe.data.readers import arrays, class_folders, idx, named
 from tfpipe.data.readers.named import Stored
 from tfpipe.data.readers.npz_names import Form, is_known, roles
@@ -41,8 +42,11 @@ def read(
     images_key: str | None = None,
     labels_key: str | None = None,
     numbered_classes: bool = DataConfig.numbered_classes,
+    share: Share = WHOLE,
 ) -> Source:
     """Reads the arrays of a folder as `arrays.read_npz` reads those of an archive; the arguments are the same.
+
+    But for `share`: of the values of images in one file, at which this process looks.
 
     The name of an array is that of its file, `images.npy`; or what numbered files have in common: `images_000.npy`,
     `images_001.npy`, ... These are joined, in the order of their numbers, and those of the labels have the same numbers
@@ -62,7 +66,7 @@ def read(
                 _check_all_there(found[names.images])
         stored = {name: Stored(forms[name], functools.partial(_read, found[name], forms[name])) for name in found}
         content = named.content(folder, stored, images_key, labels_key)
-    source = named.source(content, numbered=numbered_classes)
+    source = named.source(content, numbered=numbered_classes, share=share)
     joined = [
         f"{folder}: {name} is in {len(of_name)} files, {of_name[0].path.name} to {of_name[-1].path.name}"
         for name, of_name in found.items()
