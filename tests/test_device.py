@@ -67,6 +67,12 @@ class CpuTest(tf.test.TestCase, parameterized.TestCase):
         self.assertFalse(cpu.has_amx(pathlib.Path("/nowhere")))
         self.assertIsInstance(cpu.processor(pathlib.Path("/nowhere")), str)
 
+    def test_the_instructions_of_an_arm_processor_are_known(self):
+        core = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd i8mm bf16\n\n"
+        path = pathlib.Path(self.create_tempfile(content=core * 2).full_path)
+        self.assertEqual(cpu.features(path), {"fp", "asimd", "i8mm", "bf16"})
+        self.assertEqual((cpu.has_amx(path), cpu.has_bfloat16(path)), (False, False))
+
     @parameterized.parameters(
         ("fpu avx512f avx512_bf16 avx512_vnni", True),
         ("fpu avx512f avx512_bf16 amx_bf16 amx_int8", False),

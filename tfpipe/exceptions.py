@@ -13,11 +13,13 @@ class OptionError(TfpipeError):
 
     Attributes:
       option: its name: a field of a configuration or a parameter in Python, a flag on the command line.
+      value: as it was given.
+      problem: what is wrong with it, and what would be right.
     """
 
     def __init__(self, option: str, value: object, problem: str):
         super().__init__(f"{option}={value}: {problem}")
-        self.option = option
+        self.option, self.value, self.problem = option, value, problem
 
 
 class ConfigError(OptionError, ValueError):

@@ -14,7 +14,19 @@ from typing import Any, NamedTuple, NoReturn
 from absl import app, flags, logging
 from absl.flags import argparse_flags
 
-from tfpipe.cli import compare, describe, evaluate, export, help_text, interruption, launch, predict, streams, train
+from tfpipe.cli import (
+    compare,
+    describe,
+    doctor,
+    evaluate,
+    export,
+    help_text,
+    interruption,
+    launch,
+    predict,
+    streams,
+    train,
+)
 from tfpipe.exceptions import ClusterError, OptionError, TfpipeError
 from tfpipe.version import __version__
 
@@ -48,6 +60,9 @@ COMMANDS = {
     "predict": Command("tell the classes of pictures", predict.define, predict.prepare, "FILE..."),
     "export": Command("write a trained model in the form of other programs", export.define, export.prepare),
     "describe": Command("tell what a data set holds, and show examples", describe.define, describe.prepare),
+    "doctor": Command(
+        "tell why there is no GPU, and what else is wrong with the machine", doctor.define, doctor.prepare
+    ),
 }
 _THE_COMMANDS = f"the commands are: {', '.join(COMMANDS)} (see tfpipe --help)"
 

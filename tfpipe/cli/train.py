@@ -78,20 +78,21 @@ def _train(
 
         with host.undoing_imports():
             from tfpipe.compute import cluster as clusters
-            from tfpipe.compute import device
-            from tfpipe.training import loop, report
+            from tfpipe.compute import device as devices
+            from tfpipe.training import accelerator, loop, report
 
         # What holds for the whole process is the command's to set. What was imported stays: to look through it for
         # garbage takes 0.15 s each time.
         gc.freeze()
-        if config.device != "cpu" and not device.grow_gpu_memory():
+        if config.device != "cpu" and not devices.grow_gpu_memory():
             logging.info("TensorFlow has begun to compute already: it takes all the memory of GPUs")
         if others is not None:
             others.ready()
     cluster = None if task is None else clusters.joined(task, "tfpipe train")
-    solver = None
+    solver = device = None
     if cluster is None and config.settled_solver == "sgd":
-        solver = _sgd(config, splits, device.select(config.device, tf32=config.tf32, strategy=config.strategy))
+        device = accelerator.selected(config, config.strategy)
+        solver = _sgd(config, splits, device)
     if not leads:
         with interruption.deferred() as came:
             result = loop.train(config, splits, should_stop=came, cluster=cluster)
@@ -99,7 +100,7 @@ def _train(
 
     with interruption.deferred() as came, _workdir(path) as workdir:
         result = loop.train(
-            config, splits, workdir, solver=solver, resume=resume, overwrite=overwrite, should_stop=came,
+            config, splits, workdir, solver=solver, resume=resume, overwrite=overwrite, should_stop=came, device=device,
             cluster=cluster,
         )  # fmt: skip
         files = Workdir(workdir)

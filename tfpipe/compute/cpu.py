@@ -51,7 +51,7 @@ def processor(cpu_info: pathlib.Path = CPU_INFO) -> str:
 
 def features(cpu_info: pathlib.Path = CPU_INFO) -> frozenset[str]:
     """The instructions that it has, by Linux's names for them."""
-    return frozenset(_values("flags", cpu_info).split())
+    return frozenset(_values("(?:flags|Features)", cpu_info).split())  # On x86, and on ARM.
 
 
 def has_amx(cpu_info: pathlib.Path = CPU_INFO) -> bool:

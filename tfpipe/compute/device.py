@@ -29,6 +29,7 @@ class Device(NamedTuple):
       multiplies_int8: whether its matrix products of int8 are so fast that three beat one of float32.
       multiplies_bfloat16: whether those of bfloat16, summed in float32, are faster than those of float32.
       others: the names of the others, in order.
+      remarks: what must be said of it: that there is a better one which cannot be used.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Device(NamedTuple):
     multiplies_int8: bool = False
     multiplies_bfloat16: bool = False
     others: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_gpu(self) -> bool:
@@ -107,10 +109,10 @@ def select(wanted: str, *, tf32: bool = False, strategy: str = "none") -> Device
         card = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
         programs = 1 + len(others)
         return Device(name, f"gpu ({card})", tf32, programs, multiplies_bfloat16=True, others=tuple(others))
-    fast = {"multiplies_int8": cpu.has_amx(), "multiplies_bfloat16": cpu.has_bfloat16()}
     # Those of a CPU, which TensorFlow was told to divide, have its cores together.
     of_each = max(1, cpu.cores() // (1 + len(others)))
-    return Device(name, "cpu", tf32, of_each * (1 + len(others)), **fast, others=tuple(others))
+    programs = of_each * (1 + len(others))
+    return Device(name, "cpu", tf32, programs, cpu.has_amx(), cpu.has_bfloat16(), tuple(others))
 
 
 def _names(kind: str) -> list[str]:

@@ -1,7 +1,10 @@
-"""How TensorFlow is imported: without its greetings, and without Keras."""
+"""How TensorFlow is imported: without its greetings, without Keras, and with a library that it does not find itself."""
 
 import contextlib
+import ctypes
+import importlib.util
 import os
+import pathlib
 import re
 import sys
 import threading
@@ -15,6 +18,10 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # TensorFlow's levels: 0 logs all, 1 no information, 2 no warnings, 3 no errors either, only what is fatal.
 _QUIET = "3"
 _LETTERS = "IWE"
+CUSOLVER = "libcusolver.so.11"
+# By which a GPU is reached: of NVIDIA's driver, and in Windows' Linux.
+_DEVICE_FILES = "nvidiactl", "dxg"
+_DEV = pathlib.Path("/dev")
 
 
 def import_tensorflow() -> None:
@@ -29,6 +36,7 @@ def import_tensorflow() -> None:
     """
     # One after the other: each takes file descriptor 2 over, and gives it back.
     with host.undoing_imports(), contextlib.ExitStack() as stack:
+        open_cusolver()
         if "tensorflow" in sys.modules:
             return
         stack.enter_context(_without_keras())
@@ -38,6 +46,28 @@ def import_tensorflow() -> None:
             if unwanted := _LETTERS[: int(level)] if level.isdecimal() else "":
                 stack.enter_context(_without_log_lines(unwanted))  # Some come before TensorFlow reads the variable.
         import tensorflow  # noqa: F401
+
+
+def open_cusolver() -> None:
+    """Opens what pip's package `nvidia-cusolver-cu12` has brought, where there are GPUs: TensorFlow then finds it open.
+
+    It looks for the seven libraries that it needs in folders of pip's packages, and TensorFlow 2.21 has forgotten this
+    one's: without $LD_LIBRARY_PATH it lists no GPU, though `tensorflow[and-cuda]` has brought all of them.
+    """
+    if (path := path_of_cusolver()) is not None:
+        with contextlib.suppress(OSError):  # Of a library that it needs in turn: `tfpipe doctor` tells which.
+            ctypes.CDLL(str(path))
+
+
+def path_of_cusolver(dev: pathlib.Path = _DEV) -> pathlib.Path | None:
+    """The file; None: pip has brought none, or there is no GPU. `dev` is where device files lie."""
+    if not any((dev / name).exists() for name in _DEVICE_FILES):
+        return None
+    spec = importlib.util.find_spec("tensorflow")
+    if spec is None or spec.origin is None:
+        return None
+    path = pathlib.Path(spec.origin).parents[1] / "nvidia/cusolver/lib" / CUSOLVER
+    return path if path.exists() else None
 
 
 def _without_keras() -> contextlib.AbstractContextManager[None]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfpipe.compute import device as devices
 from tfpipe.compute import processes
 from tfpipe.compute.cluster import Cluster
 from tfpipe.compute.device import Device
@@ -20,7 +19,7 @@ from tfpipe.exceptions import ConfigError
 from tfpipe.monitor import Monitor
 from tfpipe.solvers.base import Solver
 from tfpipe.solvers.sgd import Sgd
-from tfpipe.training import team
+from tfpipe.training import accelerator, team
 from tfpipe.training.assembly import Parts, assembled
 from tfpipe.training.ending import ended
 from tfpipe.training.heads_follower import HeadsFollower
@@ -89,8 +88,7 @@ def train(
     if cluster is None and config.strategy == "multi_worker":
         raise ConfigError("strategy", "multi_worker", "wants the cluster, which tfpipe.train is to be given")
     with team.telling(cluster), asked_to_stop(should_stop) as stops:
-        strategy = "none" if cluster else config.strategy
-        device = device or devices.select(config.device, tf32=config.tf32, strategy=strategy)
+        device = device or accelerator.selected(config, "none" if cluster else config.strategy)
         device.check_precision(config.precision)
         begin = {"resume": resume, "overwrite": overwrite}
         if solver is None and config.settled_solver == "lbfgs":

@@ -87,8 +87,12 @@ def tables(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
 
 
 def lines(content: dict[str, Any]) -> list[str]:
-    """What the log ends with: the figures on the test split, in words; none without test examples."""
-    return tested.lines("test", content["test"]) if content.get("test") else []
+    """What the log ends with: the figures on the test split, in words, if there are any; and remarks on the device."""
+    return [*(tested.lines("test", content["test"]) if content.get("test") else []), *_remarks(content)]
+
+
+def _remarks(content: dict[str, Any]) -> list[str]:
+    return list(content.get("remarks", ()))  # Reports of before there were some have none.
 
 
 def besides(select: str | None) -> list[str]:
@@ -142,7 +146,7 @@ def _figures(content: dict[str, Any]) -> list[tuple[str, ...]]:
     """All that is one figure or word, and warnings."""
     single = {name: value for name, value in content.items() if not isinstance(value, (dict, list))}
     rows = [(name.replace("_", " "), _cell(name, value)) for name, value in single.items()]
-    return [("", ""), *(("warning", line) for line in content["warnings"]), *rows]
+    return [("", ""), *(("warning", line) for line in [*content["warnings"], *_remarks(content)]), *rows]
 
 
 def _cell(name: str, value: Any) -> str:

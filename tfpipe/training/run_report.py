@@ -87,6 +87,7 @@ def build(
         "standardized": splits.standardization is not None,
         "standardize": "columns" if splits.standardization else "none",
         "warnings": warnings,
+        "remarks": list(plan.device.remarks),
         "seconds": seconds,
         "epochs_per_second": steps / solver.per_epoch / max(seconds, 1e-9),  # A clock may stand still.
         "device": plan.device.words,

@@ -131,6 +131,7 @@ def build(
         "pixel_max": None if taken.standardize == "columns" else splits.pixel_max,
         "standardized": taken.standardize == "columns",
         "warnings": [*lines, *(comparison.remarks if comparison else ())],
+        "remarks": list(plan.device.remarks),
         "seconds": seconds,
         "evaluations": steps,
         "epochs_per_second": steps / max(seconds, 1e-9),  # A clock may stand still.
