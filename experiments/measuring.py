@@ -163,8 +163,10 @@ def in_own_process(*arguments: str) -> dict[str, Any]:
     return figures | {"process_seconds": seconds, "peak_rss_MB": usage.ru_maxrss * 1024 / 1e6}
 
 
-def publish(name: str, results: dict[str, Any], text: str, docs: pathlib.Path = DOCS) -> None:
-    """Keeps `results` in the folder of this machine in docs/benchmarks, and puts `text` into docs/benchmarks.md.
+def publish(
+    name: str, results: dict[str, Any], text: str, docs: pathlib.Path = DOCS, page: str = "benchmarks.md"
+) -> None:
+    """Keeps `results` in the folder of this machine in docs/benchmarks, and puts `text` into a page of the docs.
 
     There it stands between the marks of NAME and of this machine; if there are none, they are put behind the last ones
     of NAME. So each machine has its own tables, and none takes another's place.
@@ -172,16 +174,16 @@ def publish(name: str, results: dict[str, Any], text: str, docs: pathlib.Path = 
     Raises:
       SystemExit: the page has no marks of NAME.
     """
-    page, here = docs / "benchmarks.md", results["machine"]["heading"]
-    content = page.read_text()
+    path, here = docs / page, results["machine"]["heading"]
+    content = path.read_text()
     of_others = re.findall(rf"<!-- end of {name}: .* -->\n", content)
     if not of_others:
-        raise SystemExit(f"{page}: has no line <!-- end of {name}: MACHINE -->, behind which the results would stand")
+        raise SystemExit(f"{path}: has no line <!-- end of {name}: MACHINE -->, behind which the results would stand")
     begin, end = f"<!-- {name}: {here} -->\n", f"<!-- end of {name}: {here} -->\n"
     if begin not in content:
         content = content.replace(of_others[-1], f"{of_others[-1]}\n{begin}{end}")
     before, rest = content.split(begin)
-    page.write_text(f"{before}{begin}**{here}**\n\n{text.strip()}\n{end}{rest.split(end)[1]}")
+    path.write_text(f"{before}{begin}**{here}**\n\n{text.strip()}\n{end}{rest.split(end)[1]}")
     kept(name, here, docs).with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
 
 

@@ -54,6 +54,14 @@ class PublishTest(absltest.TestCase):
         self.publish("Some Xeon, AMX, 2 cores", 9)
         self.assertEqual(self.page.read_text(), PAGE.replace("as it was", "9 head-epochs"))
 
+    def test_another_page(self):
+        (self.docs / "gpu.md").write_text("<!-- gpu: none -->\nNothing.\n<!-- end of gpu: none -->\n")
+        measuring.publish("gpu", results("A GPU, 8 cores", 1), "1 head", self.docs, page="gpu.md")
+        of_it = "<!-- gpu: A GPU, 8 cores -->\n**A GPU, 8 cores**\n\n1 head\n<!-- end of gpu: A GPU, 8 cores -->\n"
+        expected = f"<!-- gpu: none -->\nNothing.\n<!-- end of gpu: none -->\n\n{of_it}"
+        self.assertEqual((self.docs / "gpu.md").read_text(), expected)
+        self.assertEqual(self.page.read_text(), PAGE)
+
     def test_a_table_that_the_page_does_not_know_is_an_error(self):
         with self.assertRaisesRegex(SystemExit, "benchmarks.md: has no line <!-- end of peers: MACHINE -->"):
             measuring.publish("peers", results("Some Xeon, AMX, 2 cores", 1), "", self.docs)

@@ -93,6 +93,24 @@ class ProgramTest(tf.test.TestCase):
         program = Program(lambda a, b: tf.matmul(a, b))
         self.assertRegex(program.instructions(tf.ones([2, 3]), tf.ones([3, 5])), r"f32\[2,5\]\S* dot\(")
 
+    def test_for_another_xla(self):
+        def step(variable, line, x):
+            variable.assign_add(values(x, line))
+            return variable * 2
+
+        program = Program(step)
+        variable, line = tf.Variable([1.0, 2.0]), Line(tf.constant(3.0), None, "down")
+        text, inputs, variables = program.portable(variable, line, tf.constant([4.0, 5.0]))
+        # As they come: the variable, the slope, x.
+        main = r"@main\(%arg0: tensor<2xf32>[^,]*, %arg1: tensor<f32>[^,]*, %arg2: tensor<2xf32>"
+        self.assertRegex(text, main)
+        self.assertIn("stablehlo.negate", text)
+        self.assertAllEqual(inputs[0], [1.0, 2.0])
+        self.assertAllEqual(inputs[1], 3.0)
+        self.assertAllEqual(inputs[2], [4.0, 5.0])
+        self.assertEqual(variables, [0])
+        self.assertAllEqual(variable, [1.0, 2.0])  # Nothing was called.
+
 
 class NestedTest(tf.test.TestCase):
     def test_one_inside_another(self):

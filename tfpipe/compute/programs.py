@@ -3,13 +3,29 @@
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 _all: list["Program"] = []
 # One at a time, but for one inside another: Python could not do more, and the first one traced is the first to compile.
 _tracing = threading.RLock()
+
+
+class Portable(NamedTuple):
+    """A program, and what it is called with, for an XLA outside TensorFlow.
+
+    Attributes:
+      stablehlo: the program, as text of MLIR.
+      inputs: its parameters in their order: tensors, and variables as they are before the call.
+      variables: the places in `inputs` of those that are variables. What the call makes of those that it assigns are
+        the last of its results, in the same order; before them come those that it returns.
+    """
+
+    stablehlo: str
+    inputs: list[np.ndarray]
+    variables: list[int]
 
 
 class Program:
@@ -50,6 +66,13 @@ class Program:
     def instructions(self, *arguments: Any) -> str:
         """What XLA makes of it for these arguments, in XLA's own language, HLO."""
         return self._function.experimental_get_compiler_ir(*arguments)("hlo")
+
+    def portable(self, *arguments: Any) -> Portable:
+        """The program for these arguments, before XLA makes anything of it, and their values."""
+        inputs = [part for part in tf.nest.flatten(arguments) if tf.is_tensor(part)]
+        variables = [place for place, part in enumerate(inputs) if isinstance(part, tf.Variable)]
+        text = self._function.experimental_get_compiler_ir(*arguments)("stablehlo")
+        return Portable(text, [part.numpy() for part in inputs], variables)
 
 
 def count() -> int:

@@ -206,6 +206,14 @@ class Passes:
             shape = self._blocks // len(self._parts(self._whole)), tf.constant(self._per_block)
             self._begin(_sums, *shape, None, objective, *_parameters(objective, W, b), tf.constant(column))
 
+    def program(
+        self, objective: Objective, W: np.ndarray, b: np.ndarray, column: np.ndarray
+    ) -> tuple[Program, tuple[Any, ...]]:
+        """What one thread calls for `sums`, and with what, where all rows are on the device."""
+        assert self._whole
+        shape = self._blocks, tf.constant(self._per_block)
+        return _sums, (self._whole, *shape, None, objective, *_parameters(objective, W, b), tf.constant(column))
+
     def compile_losses(self, objective: Objective, W: np.ndarray, b: np.ndarray) -> None:
         """As `compile_sums`, for `losses`."""
         if self._whole:

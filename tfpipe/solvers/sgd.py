@@ -120,7 +120,14 @@ class Sgd(Solver):
         return inputs.training_spans(train, self._sampler, steps=self.steps, period=period, length=length, first=first)
 
     def advance(self, span: Span, objective: Objective, group: Group, last: tf.Tensor, room: int) -> Advance:
-        return _advance(span, objective, group, last, tf.constant(self.frequency, tf.int64), room)
+        program, arguments = self.program(span, objective, group, last, room)
+        return program(*arguments)
+
+    def program(
+        self, span: Span, objective: Objective, group: Group, last: tf.Tensor, room: int
+    ) -> tuple[Program, tuple[Any, ...]]:
+        """What `advance` calls, and with what."""
+        return _advance, (span, objective, group, last, tf.constant(self.frequency, tf.int64), room)
 
     def graph(self, span: Span, objective: Objective, group: Group) -> bytes:
         nothing = tf.zeros(group.b.shape[:1], tf.int64)
