@@ -50,7 +50,8 @@ def watched(ports: Mapping[str, tuple[str, int]], line: str) -> Iterator[None]:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            full.close()  # Which ends the process beside.
+            full.close()  # The process beside would end, unless somebody has stopped it.
+            beside.kill()
             beside.wait()
 
 

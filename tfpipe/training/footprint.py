@@ -147,7 +147,7 @@ def of_search(sizes: Sizes, n_heads: int, n_columns: int, pairs: int, programs: 
         metric = 2 * n_columns * _FLOAT64 * fitted**2 + programs * row_space.piece_bytes(fitted, n_in)
     else:
         few = min(fitted, sample_rows(n_in, n_out))
-        heads = ((4 * pairs + 95) * n_heads + 80) * _FLOAT64 * n_out * (n_in + 1)
+        heads = ((2 * pairs + 95) * n_heads + 80) * _FLOAT64 * n_out * (n_in + 1)
         sample = _FLOAT64 * few * n_in
         metric = _FLOAT64 * (few * (3 * n_in + 5 * n_out) + 4 * min(few, n_in) ** 2)
     few = max(FEWEST_IN_A_MINIBATCH, MINIBATCH_BYTES // (_FLOAT32 * n_in))
