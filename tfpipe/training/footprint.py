@@ -66,8 +66,10 @@ class Sizes(NamedTuple):
         return cls(sum(map(len, parts)), len(splits.test), splits.n_in, splits.n_out, copied, travelling)
 
     @classmethod
-    def of_search(cls, splits: Splits, *, joins: bool, in_span: bool, drawn: float = 0.0, shares: int = 1) -> "Sizes":
-        """Those of a data set, as a search takes it, in each of the processes that have `shares` of its rows.
+    def of_search(
+        cls, splits: Splits, *, joins: bool, in_span: bool, drawn: float = 0.0, share: float = 1.0
+    ) -> "Sizes":
+        """Those of a data set, as a search takes it, in a process that has this `share` of the rows that are fitted.
 
         What it `joins` to fit it again, and a part of the rows that is `drawn`, is copied, and once more where
         TensorFlow takes it: of the former its share.
@@ -75,7 +77,8 @@ class Sizes(NamedTuple):
         parts = [part for part in (splits.train, splits.validation) if len(part)]
         joins &= parts[0].stored is not parts[-1].stored
         own, size = cls.of(splits), sum(len(part) * part.stored[0].nbytes for part in parts)
-        copied = int(own.copied / shares + ((1 + 1 / shares) * joins + 2 * drawn) * size)
+        left = (1 - share) * residency.copied_bytes(parts)  # To other processes; the test is the chief's alone.
+        copied = int(own.copied - left + ((1 + share) * joins + 2 * drawn) * size)
         return own._replace(copied=copied, in_span=in_span)
 
     def head_bytes(self, pairs: int) -> int:
