@@ -86,16 +86,14 @@ def _digest(content):
 
 
 def slow_to_load():
-    """Prepares processes that take some seconds to load data."""
-    from tfpipe import data
+    """Prepares processes that load data without end."""
+    from tfpipe.data import loading
 
-    load = data.load
+    def loaded(*_, **__):
+        while True:
+            time.sleep(3600)
 
-    def loaded(*arguments, **options):
-        time.sleep(5)
-        return load(*arguments, **options)
-
-    data.load = loaded
+    loading.loaded = loaded
 
 
 def failing_in_the_second_span():

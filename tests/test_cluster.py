@@ -440,15 +440,15 @@ class RunTest(parameterized.TestCase):
         self.assertEqual(other.returncode, FAILED)
         self.assertIn(GONE, other.stderr.splitlines()[-1])
 
-    @parameterized.parameters(0, 1)
+    @parameterized.product(rank=(0, 1), number=(signal.SIGSTOP, signal.SIGKILL))
     @pytest.mark.exhaustive
-    def test_one_stops_answering_while_it_loads(self, rank):
+    def test_one_is_gone_while_all_load(self, rank, number):
         of_all = cluster.addresses(2)
         commands = self.begun("run", *self.GRID, of_all=of_all, prepare=cluster.slow_to_load)
         for there in (True, False):  # They meet on the port of the chief, and leave it.
             while bool(cluster.listening(of_all[:1])) is not there:
                 time.sleep(0.02)
-        commands[rank].send_signal(signal.SIGSTOP)
+        commands[rank].send_signal(number)
         try:
             other = commands[1 - rank].finished(timeout=60)
         finally:
@@ -503,12 +503,12 @@ class RunTest(parameterized.TestCase):
             )
         self.assertFalse((self.folder / "run").exists())
 
-    @parameterized.product(victim=(0, 1), prepare=(cluster.killed_before_it_joins, cluster.killed_while_it_joins))
+    @parameterized.product(victim=(0, 1, 3), prepare=(cluster.killed_before_it_joins, cluster.killed_while_it_joins))
     @pytest.mark.exhaustive
     def test_one_is_killed_as_tensorflow_joins_them(self, victim, prepare):
-        of_all = cluster.addresses(3)
+        of_all = cluster.addresses(4)
         commands = self.begun(
-            "run", *self.PATH, count=3, of_all=of_all, prepare=functools.partial(prepare, victim, self.folder)
+            "run", *self.PATH, count=4, of_all=of_all, prepare=functools.partial(prepare, victim, self.folder)
         )
         found = cluster.finished(commands, timeout=60)
         for rank, process in enumerate(found):

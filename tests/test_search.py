@@ -365,12 +365,12 @@ def a_small_machine():
 
 
 class MemoryTest(parameterized.TestCase):
-    """A head of P numbers that keeps m pairs takes (4 m + 90) P: five of 15,800 fit with m = 3, and not with m = 5."""
+    """A head of P numbers that keeps m pairs takes (2 m + 90) P: five of 17,000 fit with m = 3, and not with m = 5."""
 
     CONFIG = TrainConfig(l2=1e-1, folds=5)
 
     def test_fewer_pairs_before_a_run_is_refused(self):
-        data = of_size(15_800)
+        data = of_size(17_000)
         with a_small_machine(), self.assertLogs("absl", "INFO") as log:
             result = tfpipe.train(self.CONFIG, data)
         self.assertTrue(any("memory allows 3 pairs of L-BFGS a head, not 10" in line for line in log.output))
@@ -508,7 +508,7 @@ class ResumeTest(parameterized.TestCase):
 
     def test_it_does_not_go_on_with_other_pairs(self):
         workdir = self.workdir("run")
-        data = of_size(15_800)
+        data = of_size(17_000)
         config = TrainConfig(l2=1e-1, folds=5, tensorboard=False)
         tfpipe.train(config, data, workdir, should_stop=lambda: True)
         with a_small_machine(), self.assertRaisesRegex(WorkdirError, "pairs=10, not 3"):

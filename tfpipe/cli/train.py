@@ -72,7 +72,9 @@ def _train(
     with contextlib.nullcontext() if task is None else meeting.meeting(task) as others:
         from tfpipe.data import checked, loading  # NumPy, 0.1 s: not for `--help`.
 
-        share = checked.WHOLE if task is None else checked.Share(task.rank, len(task.addresses))
+        share = checked.WHOLE
+        if task is not None and config.settled_solver != "sgd":  # By heads each process trains on all rows.
+            share = checked.Share(task.rank, len(task.addresses))
         splits = loading.loaded(data, share=share)
         startup.import_tensorflow()  # Takes seconds, so it waits until the data is known to be sound.
 

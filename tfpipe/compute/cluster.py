@@ -232,6 +232,8 @@ def joined(task: Task, program: str) -> Cluster:
     try:
         with joining.watched(ports, f"{program}: {_is_gone('{}')}"):
             tf.distribute.MultiWorkerMirroredStrategy()
+    except OSError as error:
+        raise ClusterError(f"{task.name(task.rank)} cannot start a process: {error.strerror}; {_GO_ON}") from error
     except tf.errors.UnavailableError as error:
         raise _lost(task, _whom(task, error)) from error
     except (tf.errors.OpError, RuntimeError, ValueError) as error:

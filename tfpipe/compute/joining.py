@@ -10,15 +10,20 @@ import faulthandler
 import io
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 
 ANOTHER = "another worker"
-# For TensorFlow to join processes that are all there, which takes it one or two; then for faulthandler to begin.
-_MOST_SECONDS, _SECONDS_TO_BEGIN = 18.0, 1.0
-_SECONDS_OF_A_CALL = 1.0
+# For TensorFlow to join processes that are all there, which takes it one or two.
+_MOST_SECONDS = 18.0
+# When the process beside looks who is there: before any of the others ends for the same reason, and twice, for a busy
+# machine; then it speaks, when faulthandler has begun.
+_LOOKS, _SPEAKS = (14.0, 16.0), 19.0
+_SECONDS_OF_A_CALL, _SECONDS_TO_SPEAK = 1.0, 3
 
 
 @contextlib.contextmanager
@@ -50,7 +55,8 @@ def watched(ports: Mapping[str, tuple[str, int]], line: str) -> Iterator[None]:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            full.close()  # Which ends the process beside.
+            full.close()  # The process beside would end, unless somebody has stopped it.
+            beside.kill()
             beside.wait()
 
 
@@ -72,11 +78,15 @@ def _look_on(line: str, *others: str) -> None:
     """Says who is gone, unless nobody can write to this process's input any more, in time."""
     poll = select.poll()
     poll.register(sys.stdin, 0)
-    if poll.poll(1000 * (_MOST_SECONDS + _SECONDS_TO_BEGIN)):  # All are joined, or the other process has ended.
-        return
-    gone = (name for name, host, port in zip(*[iter(others)] * 3, strict=True) if not listens(host, int(port)))
+    begin, gone = time.monotonic(), list(zip(*[iter(others)] * 3, strict=True))
+    for at in (*_LOOKS, _SPEAKS):
+        if poll.poll(1000 * max(0.0, begin + at - time.monotonic())):  # All are joined, or the other process has ended.
+            return
+        if at in _LOOKS:
+            gone = [other for other in gone if not listens(other[1], int(other[2]))]
+    signal.alarm(_SECONDS_TO_SPEAK)  # Nobody may read what is written.
     with contextlib.suppress(OSError):
-        os.write(2, f"{line.format(next(gone, ANOTHER))}\n".encode())
+        os.write(2, f"{line.format(gone[0][0] if gone else ANOTHER)}\n".encode())
 
 
 if __name__ == "__main__":

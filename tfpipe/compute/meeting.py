@@ -9,6 +9,8 @@ While TensorFlow waits for others nothing else runs in the process, no signal's 
 import contextlib
 import hashlib
 import json
+import queue
+import signal
 import socket
 import threading
 import time
@@ -21,8 +23,10 @@ from tfpipe.exceptions import ClusterError
 MOST_SECONDS = 40.0
 _SECONDS_BETWEEN_CALLS, _SECONDS_OF_A_GREETING = 0.1, 2.0
 # A process that loads data may keep Python's lock for a while.
-_SECONDS_BETWEEN_BEATS, _MOST_SECONDS_OF_SILENCE = 3.0, 40.0
+_SECONDS_BETWEEN_BEATS, _MOST_SECONDS_OF_SILENCE = 3.0, 30.0
 _BEAT = ""
+# Which a thread of this process sends to the one that loads, and nobody else.
+_INTERRUPT = signal.SIGUSR1
 _MOST_BYTES = 1 << 16
 _READY = "ready"
 
@@ -34,6 +38,7 @@ class _Line:
         self._connection, self._one_at_a_time = stack.enter_context(connection), threading.Lock()
         # Without its end the connection would have none.
         self._heard = stack.enter_context(connection.makefile("r", encoding="utf-8", errors="replace"))
+        stack.callback(self._hang_up)
 
     def say(self, line: str) -> None:
         """Says a line, if there is somebody to hear it."""
@@ -50,6 +55,11 @@ class _Line:
             return ""
         return line.rstrip("\n")
 
+    def _hang_up(self) -> None:
+        """Ends what a thread still hears, which would hold up the end of the connection."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
 
 class Meeting:
     """Those of a cluster who have come.
@@ -61,6 +71,8 @@ class Meeting:
 
     def __init__(self, task: Task, lines: dict[int, _Line]):
         self._task, self._lines = task, lines
+        self._said: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        self._loads, self._leaves = False, threading.Event()
 
     def ready(self) -> None:
         """Returns when all are ready.
@@ -68,19 +80,23 @@ class Meeting:
         Raises:
           ClusterError: one of them is gone, or cannot go on.
         """
+        self._loads = False
         if self._task.rank:
             self._lines[0].say(_READY)
-        for rank, line in self._lines.items():
-            said = line.hear()
-            if not said:
-                raise ClusterError(f"{self._task.name(rank)} is gone, or does not answer; start all workers again")
-            if said != _READY:  # The chief passes on what others say.
-                raise ClusterError(said if self._task.rank else f"{self._task.name(rank)}: {said}")
+        waiting = set(self._lines)
+        while waiting:
+            rank, said = self._said.get()
+            if said != _READY:
+                raise self._lost(rank, said)
+            waiting.remove(rank)
         if not self._task.rank:
             for line in self._lines.values():
                 line.say(_READY)
-            for line in self._lines.values():
-                line.hear()  # The others hang up first, so that the port is free.
+            for _ in self._lines:
+                rank, said = self._said.get()
+                if said:
+                    raise self._lost(rank, said)
+                # It has hung up first, so that the port is free.
 
     def fail(self, problem: str) -> None:
         """Tells the others why this process cannot go on."""
@@ -90,18 +106,57 @@ class Meeting:
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
         """Within it the others hear that this process is there."""
-        ends = threading.Event()
-
-        def beat() -> None:
-            while not ends.wait(_SECONDS_BETWEEN_BEATS):
-                for line in self._lines.values():
-                    line.say(_BEAT)
-
-        threading.Thread(target=beat, daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
         try:
             yield
         finally:
-            ends.set()
+            self._leaves.set()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within it ClusterError is raised as soon as one of the others is gone or cannot go on."""
+        problems: list[ClusterError] = []
+
+        def interrupt(*_: object) -> None:
+            if self._loads:
+                self._loads = False
+                raise problems[0]
+
+        main, one_at_a_time = threading.main_thread(), threading.Lock()
+
+        def listen(rank: int, line: _Line) -> None:
+            while (said := line.hear()) == _READY:
+                self._said.put((rank, said))
+            problems.append(self._lost(rank, said))
+            self._said.put((rank, said))
+            with one_at_a_time:
+                if self._loads and main.ident:
+                    signal.pthread_kill(main.ident, _INTERRUPT)
+
+        self._loads = threading.current_thread() is main
+        before = signal.signal(_INTERRUPT, interrupt) if self._loads else None
+        for rank, line in self._lines.items():
+            threading.Thread(target=listen, args=(rank, line), daemon=True).start()
+        try:
+            yield
+        finally:
+            with one_at_a_time:
+                self._loads = False
+            if before is not None:
+                signal.signal(_INTERRUPT, before)
+
+    def _beat(self) -> None:
+        while not self._leaves.wait(_SECONDS_BETWEEN_BEATS):
+            for line in list(self._lines.values()):
+                line.say(_BEAT)
+
+    def _lost(self, rank: int, said: str) -> ClusterError:
+        """What became of one of the others, by its last line."""
+        if not said:
+            return ClusterError(f"{self._task.name(rank)} is gone, or does not answer; start all workers again")
+        return ClusterError(
+            said if self._task.rank else f"{self._task.name(rank)}: {said}"
+        )  # Whom the chief passes on.
 
 
 @contextlib.contextmanager
@@ -109,21 +164,23 @@ def meeting(task: Task, most_seconds: float = MOST_SECONDS) -> Iterator[Meeting]
     """Waits until all processes are there; within it they are, and hear of an error that is raised.
 
     Raises:
-      ClusterError: one did not come in so many seconds, or has another TF_CONFIG; the port of this one is in use.
+      ClusterError: one did not come in so many seconds, or has another TF_CONFIG, or is gone, or cannot go on; the port
+        of this one is in use.
     """
     lines: dict[int, _Line] = {}
     with contextlib.ExitStack() as stack:
+        met = Meeting(task, lines)
         try:
-            with _port(task) as port:
-                if task.rank:
-                    lines[0] = _called(task, stack, most_seconds)
-                else:
-                    _wait_for_all(task, port, lines, stack, most_seconds)
-            met = Meeting(task, lines)
             with met.beating():
-                yield met
+                with _port(task) as port:
+                    if task.rank:
+                        lines[0] = _called(task, stack, most_seconds)
+                    else:
+                        _wait_for_all(task, port, lines, stack, most_seconds)
+                with met.listening():
+                    yield met
         except BaseException as error:
-            Meeting(task, lines).fail(str(error) or type(error).__name__)
+            met.fail(str(error) or type(error).__name__)
             raise
 
 

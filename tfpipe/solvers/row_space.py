@@ -39,7 +39,7 @@ def pays(n: int, n_in: int) -> bool:
 
 def head_bytes(n: int, n_in: int, n_out: int, pairs: int) -> int:
     """What a head of K classes and m pairs takes on N rows of D columns: a basis, its descent, and V in all columns."""
-    in_span = n * n + (4 * pairs + 90) * n_out * (n + 1)
+    in_span = n * n + (2 * pairs + 90) * n_out * (n + 1)
     return np.dtype(np.float64).itemsize * (in_span + 12 * n_out * (n_in + 1))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tfpipe.compute.messages import Message
 from tfpipe.data import Examples
 from tfpipe.data.scaling import Scaling, Spread
+from tfpipe.exceptions import DataError
 from tfpipe.solvers.branches import added, branches, own
 from tfpipe.solvers.moments import AboutMean, Moments
 from tfpipe.solvers.passes import Cut
@@ -151,7 +152,14 @@ def _spread(rows: BlockedRows, part: slice, _: Mapping[str, np.ndarray]) -> Spre
 
 def _moments(rows: BlockedRows, part: slice, arrays: Mapping[str, np.ndarray]) -> Moments:
     blocks = rows.scaled(part, Scaling.of_arrays(arrays)).blocks()
-    return Moments.of(blocks, rows.examples.labels[part], rows.weights[:, part], rows.n_out)
+    found = Moments.of(blocks, rows.examples.labels[part], rows.weights[:, part], rows.n_out)
+    if not np.isfinite(found.x).all():  # Other processes have checked them, in a copy of the file perhaps.
+        numbers = rows.examples.rows[part]
+        raise DataError(
+            f"{rows.examples.name}: a value of rows {numbers[0]} to {numbers[-1]} is not finite; all processes "
+            "need the same file"
+        )
+    return found
 
 
 def _about_mean(rows: BlockedRows, part: slice, arrays: Mapping[str, np.ndarray]) -> AboutMean:

@@ -66,8 +66,10 @@ class Sizes(NamedTuple):
         return cls(sum(map(len, parts)), len(splits.test), splits.n_in, splits.n_out, copied, travelling)
 
     @classmethod
-    def of_search(cls, splits: Splits, *, joins: bool, in_span: bool, drawn: float = 0.0, shares: int = 1) -> "Sizes":
-        """Those of a data set, as a search takes it, in each of the processes that have `shares` of its rows.
+    def of_search(
+        cls, splits: Splits, *, joins: bool, in_span: bool, drawn: float = 0.0, share: float = 1.0
+    ) -> "Sizes":
+        """Those of a data set, as a search takes it, in a process that has this `share` of the rows that are fitted.
 
         What it `joins` to fit it again, and a part of the rows that is `drawn`, is copied, and once more where
         TensorFlow takes it: of the former its share.
@@ -75,7 +77,8 @@ class Sizes(NamedTuple):
         parts = [part for part in (splits.train, splits.validation) if len(part)]
         joins &= parts[0].stored is not parts[-1].stored
         own, size = cls.of(splits), sum(len(part) * part.stored[0].nbytes for part in parts)
-        copied = int(own.copied / shares + ((1 + 1 / shares) * joins + 2 * drawn) * size)
+        left = (1 - share) * residency.copied_bytes(parts)  # To other processes; the test is the chief's alone.
+        copied = int(own.copied - left + ((1 + share) * joins + 2 * drawn) * size)
         return own._replace(copied=copied, in_span=in_span)
 
     def head_bytes(self, pairs: int) -> int:
@@ -147,7 +150,7 @@ def of_search(sizes: Sizes, n_heads: int, n_columns: int, pairs: int, programs: 
         metric = 2 * n_columns * _FLOAT64 * fitted**2 + programs * row_space.piece_bytes(fitted, n_in)
     else:
         few = min(fitted, sample_rows(n_in, n_out))
-        heads = ((4 * pairs + 95) * n_heads + 80) * _FLOAT64 * n_out * (n_in + 1)
+        heads = ((2 * pairs + 95) * n_heads + 80) * _FLOAT64 * n_out * (n_in + 1)
         sample = _FLOAT64 * few * n_in
         metric = _FLOAT64 * (few * (3 * n_in + 5 * n_out) + 4 * min(few, n_in) ** 2)
     few = max(FEWEST_IN_A_MINIBATCH, MINIBATCH_BYTES // (_FLOAT32 * n_in))
