@@ -46,11 +46,18 @@ setup(
         # TensorFlow and Keras bring it too.
         "hdf5": ["h5py>=3.11,<4"],
         "safetensors": ["safetensors>=0.4.5,<1"],
+        # Object stores. s3fs and gcsfs bring aiohttp, for http(s); hdfs needs pyarrow, and Hadoop's libhdfs.
+        "stores": ["fsspec>=2025.3", "gcsfs>=2025.3", "s3fs>=2025.3"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "test": [
             "h5py>=3.11,<4",
+            # A server of S3 on loopback, with what it runs by.
+            "flask>=3.0,<4",
+            "flask-cors>=5,<7",
+            "fsspec>=2025.3",
             "hypothesis>=6.100,<7",
             "ml_dtypes>=0.5,<1",
+            "moto[s3]>=5.1,<6",
             "mypy>=2.0,<3",
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
@@ -61,6 +68,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "pyyaml>=6.0,<7",
             "ruff==0.17.*",
+            "s3fs>=2025.3",
             "safetensors>=0.4.5,<1",
         ],
         "browser": ["selenium>=4.20,<5"],

@@ -28,10 +28,12 @@ def tf_config(of_all, rank):
     return {"TF_CONFIG": json.dumps({"cluster": {"worker": of_all}, "task": {"type": "worker", "index": rank}})}
 
 
-def begun(count, *arguments, of_rank=lambda rank: (), of_all=None, **options):
+def begun(count, *arguments, of_rank=lambda rank: (), of_all=None, env=None, **options):
     """The same command in so many processes, with arguments that depend on the rank besides; see Command."""
     of_all = of_all or addresses(count)
-    return [Command(*arguments, *of_rank(rank), env=tf_config(of_all, rank), **options) for rank in range(count)]
+    return [
+        Command(*arguments, *of_rank(rank), env=(env or {}) | tf_config(of_all, rank), **options) for rank in range(count)
+    ]
 
 
 def left_behind(word):

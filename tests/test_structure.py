@@ -16,6 +16,7 @@ LAYERS = [
     {"model"},
     {"data", "doctor"},
     {"disk"},
+    {"stores"},
     {"compute", "statistics"},
     {"config", "memory", "text", "log", "version", "exceptions"},
 ]
@@ -29,6 +30,7 @@ WITHOUT_TENSORFLOW = (
     "log",
     "version",
     "exceptions",
+    "stores",
     "disk",
     "data",
     "doctor",

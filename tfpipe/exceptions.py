@@ -46,6 +46,14 @@ class DataError(TfpipeError, ValueError):
     """A data set cannot be found, is damaged, or is not of the promised form."""
 
 
+class StoreError(TfpipeError, RuntimeError):
+    """An object store does not do what it was asked for. The message holds no secret: of other libraries' no words."""
+
+
+class AbsentError(StoreError):
+    """There is no such object."""
+
+
 class DivergedError(TfpipeError, ArithmeticError):
     """The cost of every head stopped being finite."""
 

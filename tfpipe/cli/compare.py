@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from absl import flags, logging
 
 from tfpipe.cli import model_flags, paths, run_data, run_flags, streams
+from tfpipe.cli.model_flags import ModelFile
+from tfpipe.disk import staging
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError
+from tfpipe.stores import address as addresses
 from tfpipe.text import aligned
 
 if TYPE_CHECKING:
@@ -33,19 +36,26 @@ def prepare(values: flags.FlagValues, runs: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns prints the comparison and returns the exit status."""
     if len(runs) < 2:
         raise flags.Error(f"{len(runs)} RUN; give the folders of two finished runs, or more")
-    workdirs = [Workdir(run) for run in runs]
-    places = [os.path.realpath(workdir.path) for workdir in workdirs]
+    places = [_place(run) for run in runs]
     for number, place in enumerate(places):
         if place in places[:number]:
-            raise flags.Error(f"{runs[number]} is given twice; give the folders of different runs")
+            raise flags.Error(f"{addresses.shown(runs[number])} is given twice; give the folders of different runs")
     output = None if values.output is None else paths.expanded("output", values.output)
     if output is not None and not output.name:
         raise ConfigError("output", values.output, "must be the path of a file")
     split, overwrite = values.split, values.overwrite
-    return lambda: _compare(workdirs, split, output, overwrite=overwrite)
+    return lambda: _compare(runs, split, output, overwrite=overwrite)
 
 
-def _compare(workdirs: list[Workdir], split: str, output: pathlib.Path | None, *, overwrite: bool) -> int:
+def _place(run: str) -> str:
+    """Where a run is, by whatever path it is named."""
+    if addresses.is_address(run):
+        addresses.check("workdir", run)
+        return run.rstrip("/")
+    return os.path.realpath(Workdir(run).path)
+
+
+def _compare(names: list[str], split: str, output: pathlib.Path | None, *, overwrite: bool) -> int:
     from tfpipe.model import comparison, matching
     from tfpipe.monitor import comparison_page
 
@@ -54,8 +64,9 @@ def _compare(workdirs: list[Workdir], split: str, output: pathlib.Path | None, *
     runs: list[Measured] = []
     shown: tuple[int, Examples] | None = None
     loaded: dict[DataConfig, Splits] = {}
-    for number, workdir in enumerate(workdirs):
-        measured, examples = _measure(workdir, split, loaded, shows=output is not None and shown is None)
+    for number, name in enumerate(names):
+        with staging.fetched(name, ("model.npz", "flags.txt")) as workdir:
+            measured, examples = _measure(workdir, split, loaded, shows=output is not None and shown is None)
         runs.append(measured)
         if examples is not None:
             shown = number, examples
@@ -93,7 +104,7 @@ def _measure(
     from tfpipe.model import matching
     from tfpipe.monitor import pictures
 
-    model = model_flags.load(workdir.model)
+    model = model_flags.load(ModelFile(workdir.model, workdir.shown(workdir.model), workdir))
     config = run_flags.data(workdir, _REMEDY)
     if config not in loaded:
         loaded.clear()
@@ -102,8 +113,8 @@ def _measure(
     run_data.check_unchanged(splits, workdir, model, _REMEDY)
     examples = getattr(splits, split)
     if not len(examples):
-        raise ConfigError("split", split, f"{workdir.path} has no such examples; give another split")
+        raise ConfigError("split", split, f"{workdir.name} has no such examples; give another split")
     if split == "train" or (split == "validation" and model.summary.get("saw_validation")):
-        logging.warning("%s: the model was fitted on the %s examples: it has seen them", workdir.path, split)
-    measured = matching.measure(str(workdir.path), config.dataset, model, splits, examples)
+        logging.warning("%s: the model was fitted on the %s examples: it has seen them", workdir.name, split)
+    measured = matching.measure(workdir.name, config.dataset, model, splits, examples)
     return measured, examples if shows and pictures.is_picture(splits.image_shape) else None

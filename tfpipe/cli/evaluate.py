@@ -52,21 +52,20 @@ def define(values: flags.FlagValues) -> None:
 
 def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns prints the figures and returns the exit status."""
-    path = model_flags.path(values)
+    model_flags.name(values)
     output = None if values.output is None else paths.expanded("output", values.output)
     if output is not None and not output.name:
         raise ConfigError("output", values.output, "must be the path of a file")
     split, top_k = values.split, values.top_k
-    workdir = None if values.workdir is None else Workdir(values.workdir)
     given = _given(values)
     if given:
         data = config_flags.read(DataConfig, values)
         return lambda: _evaluate(
-            path, lambda model: _named(data, given, workdir, model), data.dataset, split, top_k, output
+            values, lambda workdir, model: _named(data, given, workdir, model), data.dataset, split, top_k, output
         )
-    if workdir is None:
+    if values.workdir is None:
         raise ConfigError("dataset", "", "must tell on what data; without --workdir there is no run that had any")
-    return lambda: _evaluate(path, lambda model: _data_of(workdir, model), "of the run", split, top_k, output)
+    return lambda: _evaluate(values, _data_of, "of the run", split, top_k, output)
 
 
 def _given(values: flags.FlagValues) -> dict[str, Any]:
@@ -166,20 +165,21 @@ def _warn_of_other_reading(data: DataConfig, given: dict[str, Any], model: "Trai
         )
 
 
-def _data_of(workdir: Workdir, model: "TrainedModel") -> "Splits":
+def _data_of(workdir: Workdir | None, model: "TrainedModel") -> "Splits":
     """The data of a run, divided as it was then.
 
     Raises:
       DataError: it cannot be loaded; or it has changed since.
     """
+    assert workdir is not None
     splits = run_data.load(run_flags.data(workdir), workdir, run_flags.ELSEWHERE)
     run_data.check_unchanged(splits, workdir, model, _OTHER_DATA)
     return splits
 
 
 def _evaluate(
-    model_path: pathlib.Path,
-    load: Callable[["TrainedModel"], "Splits"],
+    values: flags.FlagValues,
+    load: Callable[[Workdir | None, "TrainedModel"], "Splits"],
     dataset: str,
     split: str | None,
     top_k: int,
@@ -188,8 +188,9 @@ def _evaluate(
     from tfpipe.disk import files
     from tfpipe.model import scores, tested
 
-    model = model_flags.load(model_path, top_k)
-    splits = load(model)
+    with model_flags.opened(values) as file:
+        model = model_flags.load(file, top_k)
+        splits = load(file.workdir, model)
     is_undivided = split is None and _is_other_and_undivided(splits, model)
     split = split or ("all" if is_undivided else "test")
     there = [name for name in _SPLITS if len(getattr(splits, name))]
@@ -218,7 +219,7 @@ def _evaluate(
         and split in ("validation", "all")
         and splits.fingerprint == model.summary.get("fingerprint")
     ):
-        logging.warning("%s: the model was fitted on the validation examples too: it has seen them", model_path)
+        logging.warning("%s: the model was fitted on the validation examples too: it has seen them", file.name)
     weights, groups = tested.weights_and_groups([getattr(splits, name) for name in chosen])
     is_of_run = splits.fingerprint == model.summary.get("fingerprint")
     duplicates = splits.duplicates if is_of_run and split == "test" else None
@@ -233,7 +234,7 @@ def _evaluate(
     figures = ("examples", "error", "cost", "top_k_error", "calibration_error")
     streams.write_error(", ".join(f"{name.replace('_', ' ')} {_cell(found[name])}" for name in figures))
     streams.write_error("\n".join(tested.lines(split, found)))
-    streams.write_output(json.dumps({"model": str(model_path), "dataset": dataset, "split": split, **found}))
+    streams.write_output(json.dumps({"model": file.name, "dataset": dataset, "split": split, **found}))
     return 0
 
 

@@ -15,8 +15,6 @@ from tfpipe.cli import model_flags, streams
 from tfpipe.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    import pathlib
-
     from tfpipe.model.inference import Prediction
 
 _STDIN = "-"
@@ -34,19 +32,20 @@ def prepare(values: flags.FlagValues, paths: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns prints the predictions and returns the exit status."""
     if not paths:
         problem = "no FILE; give pictures, .npy files, folders, patterns, or - for a list of such on standard input"
-        raise ConfigError("model", model_flags.path(values), problem)
-    path, as_json, top_k = model_flags.path(values), values.format == "json", values.top_k
-    return lambda: _predict(path, paths, as_json=as_json, top_k=top_k)
+        raise ConfigError("model", model_flags.name(values), problem)
+    model_flags.name(values)
+    return lambda: _predict(values, paths, as_json=values.format == "json", top_k=values.top_k)
 
 
-def _predict(path: "pathlib.Path", paths: list[str], *, as_json: bool, top_k: int) -> int:
+def _predict(values: flags.FlagValues, paths: list[str], *, as_json: bool, top_k: int) -> int:
     from tfpipe.compute import cpu
     from tfpipe.model import inference  # NumPy and Pillow: not for `--help`.
 
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # Names of files are bytes.
     warnings.simplefilter("ignore")  # Of Pillow, about pictures that it reads all the same.
-    model = model_flags.load(path, top_k)
+    with model_flags.opened(values) as file:
+        model = model_flags.load(file, top_k)
     line_of = _json_line if as_json else functools.partial(_csv_line, top_k=top_k)
     if not as_json:
         streams.write_output(_csv_header(top_k))

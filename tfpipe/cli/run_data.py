@@ -25,7 +25,7 @@ def load(config: DataConfig, workdir: Workdir, remedy: str) -> "Splits":
     try:
         return datasets.load(**dataclasses.asdict(config))
     except (DataError, ConfigError) as error:
-        raise DataError(f"{error}; so says {workdir.flags}; {remedy}") from error
+        raise DataError(f"{error}; so says {workdir.shown(workdir.flags)}; {remedy}") from error
 
 
 def check_unchanged(splits: "Splits", workdir: Workdir, model: "TrainedModel", remedy: str, or_else: str = "") -> None:
@@ -40,9 +40,11 @@ def check_unchanged(splits: "Splits", workdir: Workdir, model: "TrainedModel", r
     """
     of_run = model.summary.get("fingerprint")
     if of_run is None:
-        logging.warning("%s: tells no fingerprint: whether the data is still the same is not known", workdir.model)
+        logging.warning(
+            "%s: tells no fingerprint: whether the data is still the same is not known", workdir.shown(workdir.model)
+        )
     elif splits.fingerprint != of_run:
         raise DataError(
-            f"{workdir.flags}: the data that it names has changed since the run{or_else}, so training examples may be "
-            f"in the test split now; bring it back as it was, or {remedy}"
+            f"{workdir.shown(workdir.flags)}: the data that it names has changed since the run{or_else}, so training "
+            f"examples may be in the test split now; bring it back as it was, or {remedy}"
         )

@@ -35,12 +35,12 @@ def data(workdir: Workdir, remedy: str = ELSEWHERE) -> DataConfig:
         lines = [line for line in workdir.flags.read_text("utf-8").splitlines() if _is_of_data(line, values)]
         values(["", *lines])
         if not values["dataset"].present or not values.dataset:
-            raise DataError(f"{workdir.flags}: names no data, which came from a program; {remedy}")
+            raise DataError(f"{workdir.shown(workdir.flags)}: names no data, which came from a program; {remedy}")
         config = config_flags.read(DataConfig, values)
     except (OSError, UnicodeDecodeError, flags.Error) as error:
-        raise DataError(f"{workdir.flags}: cannot be read: {error}; {remedy}") from error
+        raise DataError(f"{workdir.shown(workdir.flags)}: cannot be read: {error}; {remedy}") from error
     except ConfigError as error:
-        raise DataError(f"{error}; so says {workdir.flags}; {remedy}") from error
+        raise DataError(f"{error}; so says {workdir.shown(workdir.flags)}; {remedy}") from error
     # Runs from before there was a choice took their splits from the end, and pictures as they are.
     before: dict[str, Any] = {} if values["split_order"].present else {"split_order": "end"}
     for options in PICTURES_BEFORE:
@@ -70,7 +70,7 @@ def select(workdir: Workdir) -> str | None:
     try:
         lines = workdir.flags.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{workdir.flags}: cannot be read: {error}") from error
+        raise DataError(f"{workdir.shown(workdir.flags)}: cannot be read: {error}") from error
     return None if any(line.startswith("--select=") for line in lines) else "error"
 
 

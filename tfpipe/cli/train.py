@@ -16,11 +16,14 @@ from absl import flags, logging
 from tfpipe.cli import config_flags, interruption, run_flags, streams
 from tfpipe.compute import host, meeting, startup, tf_config
 from tfpipe.config import DataConfig, TrainConfig
+from tfpipe.disk import staging
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError, TfpipeError, WorkdirError
+from tfpipe.stores import address as addresses
 
 if TYPE_CHECKING:
     from tfpipe.compute.device import Device
+    from tfpipe.compute.tf_config import Task
     from tfpipe.data import Splits
     from tfpipe.solvers.base import Solver
 
@@ -32,8 +35,9 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "folder for everything that is kept of the run; if it holds this run already, the run goes on; default: a new "
-        "one, runs/DATE-TIME",
+        "folder for everything that is kept of the run, or an address below which it is kept on an object store "
+        "(s3://BUCKET/RUN, gs://, hdfs://); if it holds this run already, the run goes on; default: a new folder, "
+        "runs/DATE-TIME",
         **own,
     )
     flags.DEFINE_bool("resume", True, "go on with a run that --workdir holds; --noresume begins anew", **own)
@@ -45,14 +49,17 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns trains, prints the result and returns the exit status."""
     data = config_flags.read(DataConfig, values)
     config = config_flags.read(TrainConfig, values)
-    if values["workdir"].value is not None and not values["workdir"].value.strip():
-        raise ConfigError("workdir", values["workdir"].value, "must be a path; without the flag it is runs/DATE-TIME")
+    path = values["workdir"].value
+    if path is not None and not path.strip():
+        raise ConfigError("workdir", path, "must be a path; without the flag it is runs/DATE-TIME")
+    if path is not None and addresses.is_address(path):
+        addresses.check("workdir", path, writes=True)
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
     if resume and overwrite:
         raise ConfigError("overwrite", overwrite, "goes with --noresume: a run that goes on overwrites nothing")
     config.check_goes_with(data)
     given = {field.name for field in dataclasses.fields(DataConfig) if values[field.name].present}
-    return lambda: _train(data, config, values["workdir"].value, given=given, resume=resume, overwrite=overwrite)
+    return lambda: _train(data, config, path, given=given, resume=resume, overwrite=overwrite)
 
 
 def _train(
@@ -62,12 +69,21 @@ def _train(
     config.check_packages()
     task = tf_config.wanted(config.strategy, os.environ)
     leads = task is None or task.rank == 0
-    if path is not None and leads:
-        Workdir(path).check()
-        if resume:
-            data = _read_as_before(data, given, Workdir(path))
-        if resume and config.select is None:
-            config = _selecting_as_before(config, Workdir(path))
+    with contextlib.nullcontext() if path is None or not leads else staging.opened(path) as workdir:
+        if workdir is not None:
+            workdir.check()
+            if resume:
+                data = _read_as_before(data, given, workdir)
+            if resume and config.select is None:
+                config = _selecting_as_before(config, workdir)
+        return _train_in(data, config, workdir, task, resume=resume, overwrite=overwrite)
+
+
+def _train_in(
+    data: DataConfig, config: TrainConfig, named: Workdir | None, task: "Task | None", *, resume: bool, overwrite: bool
+) -> int:
+    """`named` is the workdir that a flag names; None: none does, or this process leads no run."""
+    leads = task is None or task.rank == 0
 
     with contextlib.nullcontext() if task is None else meeting.meeting(task) as others:
         from tfpipe.data import checked, loading  # NumPy, 0.1 s: not for `--help`.
@@ -100,16 +116,18 @@ def _train(
             result = loop.train(config, splits, should_stop=came, cluster=cluster)
         return interruption.STATUS if result.report["interrupted"] else 0
 
-    with interruption.deferred() as came, _workdir(path) as workdir:
+    with interruption.deferred() as came, _workdir(named) as files:
         result = loop.train(
-            config, splits, workdir, solver=solver, resume=resume, overwrite=overwrite, should_stop=came, device=device,
+            config, splits, files, solver=solver, resume=resume, overwrite=overwrite, should_stop=came, device=device,
             cluster=cluster,
         )  # fmt: skip
-        files = Workdir(workdir)
-        lines = [report.table(result.report), *report.lines(result.report), f"everything is in {workdir}"]
+        lines = [report.table(result.report), *report.lines(result.report), f"everything is in {files.name}"]
         if result.report["interrupted"]:
-            lines.append(f"to go on: tfpipe train --flagfile={shlex.quote(str(files.flags))}")
-        if files.tensorboard.exists():
+            flagfile = shlex.quote(files.shown(files.flags))
+            lines.append(
+                f"to go on: {'the same command' if files.is_elsewhere else f'tfpipe train --flagfile={flagfile}'}"
+            )
+        if files.tensorboard.exists() and not files.is_elsewhere:
             lines.append(f"to look at it: tensorboard --logdir={shlex.quote(str(files.tensorboard))}")
         streams.write_error("\n".join(lines))
         try:
@@ -157,14 +175,14 @@ def _sgd(config: TrainConfig, splits: "Splits", device: "Device") -> "Callable[[
 
 
 @contextlib.contextmanager
-def _workdir(path: str | None) -> Iterator[pathlib.Path]:
-    """The folder that the flag names, or a new one that no other process has; gone again if the run leaves it empty."""
-    if path is not None:
-        yield pathlib.Path(path)
+def _workdir(named: Workdir | None) -> Iterator[Workdir]:
+    """The one that the flag names, or a new one that no other process has; gone again if the run leaves it empty."""
+    if named is not None:
+        yield named
         return
     new = _new_folder(pathlib.Path("runs", datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
     try:
-        yield new
+        yield Workdir(new)
     finally:
         with contextlib.suppress(OSError):
             new.rmdir()

@@ -8,9 +8,11 @@ import contextlib
 import gc
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 _changing_warnings = threading.RLock()
 _counting = threading.Lock()
@@ -37,6 +39,22 @@ def undoing_imports() -> Iterator[None]:
             for name in os.environ.keys() - before.keys():
                 del os.environ[name]
             os.environ.update(before)
+
+
+@contextlib.contextmanager
+def hiding(*packages: str) -> Iterator[None]:
+    """For imports: these packages are not found, but where they are imported already.
+
+    For what imports them if they are there, and is not asked for what it needs them for.
+    """
+    with _changing_warnings:
+        hidden: dict[str, Any] = {name: None for name in packages if name not in sys.modules}
+        sys.modules.update(hidden)
+        try:
+            yield
+        finally:
+            for name in hidden:
+                sys.modules.pop(name, None)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Enough threads to train as many programs as the device runs, to measure beside, and to draw and save.
+    """Enough threads to train as many programs as the device runs, to measure beside, and to draw, save and publish.
 
     A context manager: at its end it waits for the calls that have begun, which cannot start others any more.
 
@@ -27,7 +27,7 @@ class Workers:
         self.device = device
         self.copies = Copies(device)
         self._names = device.name, *device.others
-        self._pool = ThreadPoolExecutor(3 * device.programs + 4)
+        self._pool = ThreadPoolExecutor(3 * device.programs + 5)
         self.each = [Workers(own) for own in device.each] if device.others else [self]
 
     def __enter__(self) -> Self:

@@ -1,24 +1,32 @@
 """The folder of a run: the names of its files, and that one process at a time has it."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shutil
-import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tfpipe.disk import files
+from tfpipe.disk import files, lock
 from tfpipe.exceptions import WorkdirError
-from tfpipe.log import log
 from tfpipe.text import is_one_line
+
+if TYPE_CHECKING:
+    from tfpipe.disk.mirror import Mirror
 
 
 class Workdir:
     """The paths of a run.
 
+    Args:
+      path: the folder.
+      mirror: keeps it on an object store; None: nothing does.
+      name: what people know it by; None: the path, or the address of the store.
+
     Attributes:
       path: the folder as it was given, `~` replaced.
+      name: what people know it by.
+      is_elsewhere: whether it is kept on an object store, and the folder is only for now.
       checkpoints: the state of the run, see `checkpoints`.
       flags: every flag of the run, as a flagfile.
       metrics: one JSON object a line, one line a validation.
@@ -32,7 +40,7 @@ class Workdir:
       WorkdirError: what is given is no path; an empty one would be the current folder.
     """
 
-    def __init__(self, path: pathlib.Path | str):
+    def __init__(self, path: pathlib.Path | str, mirror: "Mirror | None" = None, name: str | None = None):
         if not str(path).strip():
             raise WorkdirError("workdir", repr(str(path)), "must be a path")
         try:
@@ -41,6 +49,9 @@ class Workdir:
             raise WorkdirError(
                 "workdir", path, "is in the home of a user who is not there; give another path"
             ) from error
+        self._mirror = mirror
+        self.is_elsewhere = name is not None or mirror is not None
+        self.name = name or (mirror.name if mirror else str(self.path))
         self.checkpoints = self.path / "checkpoints"
         self.flags = self.path / "flags.txt"
         self.metrics = self.path / "metrics.jsonl"
@@ -54,6 +65,30 @@ class Workdir:
     def absolute(self) -> pathlib.Path:
         """The folder from wherever one looks; links stay."""
         return self.path.absolute()
+
+    @property
+    def full_name(self) -> str:
+        """What names it from wherever one looks: the folder, or the address of the store that keeps it."""
+        return self.name if self.is_elsewhere else str(self.absolute)
+
+    def shown(self, path: pathlib.Path) -> str:
+        """The name of one of its files for people."""
+        return f"{self.name}/{path.relative_to(self.path)}" if self.is_elsewhere else str(path)
+
+    def part(self) -> "Workdir":
+        """The folder of the run in bfloat16, kept where this one is."""
+        return Workdir(self.screen, self._mirror, f"{self.name}/{self.screen.name}" if self.is_elsewhere else None)
+
+    def publish(self, *, ends: bool = False) -> None:
+        """Brings what is there to the store that keeps it, if one does; `ends` says whether the run ends.
+
+        Raises:
+          StoreError: the store does not take it; the message says where all is.
+          WorkdirError: another process has written there.
+        """
+        if self._mirror:
+            with self.writing("the version for the store"):
+                self._mirror.publish(ends=ends)
 
     def check(self) -> None:
         """Raises WorkdirError if the folder cannot be written, as far as can be told."""
@@ -79,19 +114,13 @@ class Workdir:
             files.sync(self.path)
             with contextlib.suppress(OSError):  # It need not be ours to open.
                 files.sync(self.absolute.parent)
-            lock = open(self.checkpoints / "lock", "a+b", buffering=0)
-        with lock:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # The system gives it back, however a process ends.
-            except BlockingIOError:
-                lock.seek(0)
-                holder = " ".join(lock.read(200).decode(errors="replace").split()) or "another process"
-                raise self.error(f"is in use by {holder}; wait for its end, or give another workdir") from None
-            except OSError as error:  # A file system without locks.
-                log.warning("%s cannot be locked: %s; a second run there would not notice", self.path, error)
-            with contextlib.suppress(OSError):  # On a full disk the name is missing, and the lock holds all the same.
-                lock.truncate(0)
-                lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                stack.enter_context(lock.held(self.checkpoints / "lock", str(self.path)))
+            except lock.HeldError as error:
+                raise self.error(f"is in use by {error}; wait for its end, or give another workdir") from None
+            except OSError as error:
+                raise self._not_written("checkpoints", error) from error
             for folder in (self.path, self.checkpoints):
                 files.remove_leftovers(folder)
             yield
@@ -121,9 +150,13 @@ class Workdir:
         try:
             yield
         except OSError as error:
-            reason = error.strerror or error
-            raise self.error(f"{what} cannot be written: {reason}; when it can, the same command goes on") from error
+            raise self._not_written(what, error) from error
+
+    def _not_written(self, what: str, error: OSError) -> WorkdirError:
+        reason = error.strerror or error
+        problem = f"{what} cannot be written: {reason}; when it can, the same command goes on"
+        return WorkdirError("workdir", self.path, problem)
 
     def error(self, problem: str) -> WorkdirError:
-        """What is wrong with the folder."""
-        return WorkdirError("workdir", self.path, problem)
+        """What is wrong with the run that is there."""
+        return WorkdirError("workdir", self.name, problem)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from tfpipe.compute import host
 from tfpipe.config import TrainConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.monitor import event_files, page, pictures
@@ -72,7 +73,9 @@ class Monitor:
             self._metrics = self._write("metrics.jsonl", MetricsFile, workdir.metrics, validated)
             self._write("tensorboard", event_files.cut, workdir.tensorboard, written.events)
         if workdir and config.tensorboard:
-            from tfpipe.monitor import tensorboard  # Not above: the package need not be there.
+            # Not above: the package need not be there. It would import these for logs that lie on stores.
+            with host.hiding("boto3", "botocore", "fsspec"):
+                from tfpipe.monitor import tensorboard
 
             self._tensorboard = tensorboard.TensorBoard(workdir.tensorboard, settings, config.select, written, clock)
         self._profiler: Profiler | None = None

@@ -48,7 +48,7 @@ def ended(
         warnings=[*record.said, *lines],
         seconds=seconds,
         programs=parts.heads.n_groups,
-        workdir=files.path if files else None,
+        workdir=files.name if files else None,
         interrupted=interrupted,
     ) | of_screening(plan, record, interrupted=interrupted)
     monitor.finished(Finished(plan.data, plan.flags, steps - 1, content, report.tables(content), selected))

@@ -39,7 +39,7 @@ __all__ = ["Pace", "Result", "train"]
 def train(
     config: TrainConfig,
     splits: Splits,
-    workdir: pathlib.Path | str | None = None,
+    workdir: pathlib.Path | str | Workdir | None = None,
     *,
     solver: Callable[[TrainConfig, Splits], Solver] | None = None,
     resume: bool = True,
@@ -60,7 +60,8 @@ def train(
     Args:
       config: the hyper-parameters.
       splits: the data.
-      workdir: folder for all that is kept of the run, made if need be; None: nothing is written.
+      workdir: folder, or address of an object store, for all that is kept of the run, made if need be; None: nothing is
+        written.
       solver: makes, of the hyper-parameters (settled as for `sgd`) and the data, what trains; None: the
         hyper-parameters say what does.
       resume: False begins anew, and refuses a workdir that holds a run.
@@ -81,6 +82,7 @@ def train(
       DeviceError: the device cannot be used, or there is one where `strategy` wants several.
       OptionError: TensorBoard is wanted, and not installed; or a profile, and there is no workdir for it.
       ProcessError: the process was forked from one that had trained, in which TensorFlow would wait for ever.
+      StoreError: the workdir is on a store that fails; the message says where all is.
       WorkdirError: the workdir cannot be written, is in use, or holds another run or a damaged one.
       DivergedError: the cost of every head stopped being finite.
     """
@@ -111,7 +113,7 @@ def train(
 
 def _in_workdir(
     plan: Plan,
-    workdir: pathlib.Path | str | None,
+    workdir: pathlib.Path | str | Workdir | None,
     should_stop: Callable[[], bool],
     cluster: Cluster | None,
     *,

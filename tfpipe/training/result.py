@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfpipe.config import TrainConfig
+from tfpipe.disk import staging
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import DataError, OptionError
 from tfpipe.log import log
@@ -32,7 +33,7 @@ class Result(NamedTuple):
 
 
 def in_workdir(
-    workdir: pathlib.Path | str | None,
+    workdir: pathlib.Path | str | Workdir | None,
     config: TrainConfig,
     identity: RunIdentity,
     flag_lines: list[str],
@@ -46,7 +47,7 @@ def in_workdir(
     """What `run` leaves, from the state that the workdir holds on; of a finished run what it left before.
 
     Args:
-      workdir: of the run; None: nothing is kept.
+      workdir: of the run, a folder or an address; None: nothing is kept.
       config: of the run.
       identity: likewise.
       flag_lines: likewise, see `restore_or_begin`.
@@ -58,6 +59,7 @@ def in_workdir(
 
     Raises:
       OptionError: TensorBoard is wanted, and not installed; or a profile, and there is no workdir for it.
+      StoreError: it is on a store that fails; the message says where all is.
       WorkdirError: the workdir cannot be written, is in use, or holds another run or a damaged one.
     """
     if workdir is None:
@@ -65,21 +67,21 @@ def in_workdir(
             raise OptionError("profile", True, "has no workdir to be written to; give one")
         return run(None, begin)
     config.check_packages()
-    files = Workdir(workdir)
-    with files.owned():
+    with staging.opened(workdir) as files, files.owned():
         state = restore_or_begin(
             files, identity, flag_lines, begin=begin, check_fits=check_fits, resume=resume, overwrite=overwrite
         )
-        if state.finished and (result := _of_finished(files)):
-            return result
-        return run(files, state)
+        files.publish()
+        result = (_of_finished(files) if state.finished else None) or run(files, state)
+        files.publish(ends=True)
+        return result
 
 
 def _of_finished(files: Workdir) -> Result | None:
     """What a finished run left; None if it cannot be read, so that it has to be made once more."""
     try:
         trained = artifact.load(files.model)
-        content = report.load(files.report) | {"workdir": str(files.path)}
+        content = report.load(files.report) | {"workdir": files.name}
         history = metrics.read(files.metrics)
     except DataError as error:
         log.info("%s: it is made again", error)
@@ -87,5 +89,5 @@ def _of_finished(files: Workdir) -> Result | None:
     # A search has no epochs; and which heads a screened grid trains again follows from how long it first trained.
     goes_no_further = content["epochs"] is None or not {"screen", "within_reach"}.isdisjoint(content)
     more = "" if goes_no_further else "; with more --epochs or --patience it would go on"
-    log.info("%s: the run is finished%s", files.path, more)
+    log.info("%s: the run is finished%s", files.name, more)
     return Result(SoftmaxRegression.from_arrays(trained.W, trained.b), content, history)

@@ -58,7 +58,7 @@ def restore_or_begin(
         if not state.finished:  # The result of before, perhaps of an interrupted run, is not that of the run to come.
             workdir.report.unlink(missing_ok=True)
             workdir.page.unlink(missing_ok=True)
-        text = "".join(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={workdir.absolute}"])).encode()
+        text = "".join(f"{line}\n" for line in sorted([*flag_lines, f"--workdir={workdir.full_name}"])).encode()
         if not workdir.flags.exists() or workdir.flags.read_bytes() != text:
             files.write_whole(workdir.flags, text)
     return state

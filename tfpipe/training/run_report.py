@@ -1,6 +1,5 @@
 """What a finished run of SGD leaves: its figures."""
 
-import pathlib
 import platform
 from typing import Any
 
@@ -28,7 +27,7 @@ def build(
     warnings: list[str],
     seconds: float,
     programs: int,
-    workdir: pathlib.Path | None,
+    workdir: str | None,
     interrupted: bool,
 ) -> dict[str, Any]:
     """Puts the results of all heads into one object that JSON can hold.
@@ -100,7 +99,7 @@ def build(
         "products": plan.arithmetic,
         "programs": programs,
         "cores": cpu.cores(),
-        "workdir": None if workdir is None else str(workdir),
+        "workdir": workdir,
         "interrupted": interrupted,
         "versions": {"python": platform.python_version(), **versions()},
     }

@@ -8,6 +8,7 @@ from tfpipe.compute.workers import Workers
 from tfpipe.disk import checkpoints, files
 from tfpipe.disk.checkpoints import Checkpoints
 from tfpipe.disk.workdir import Workdir
+from tfpipe.exceptions import StoreError
 from tfpipe.model import artifact
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.monitor import warn
@@ -42,13 +43,16 @@ class CheckpointManager:
         self._next_state = self._clock() + every
         self._next_model = self._clock()
         self._made: tuple[int, int] | None = None  # Which model is in the file.
+        self._publishing: Future[None] | None = None
+        self._is_published = True  # Whether no state was written since.
 
     def save_state_if_due(self, state: Callable[[], Resumable]) -> None:
-        """Every few seconds begins to write a state, of which nothing may change any more.
+        """Every few seconds begins to write a state, of which nothing may change any more; then to bring it to a store.
 
         Raises:
-          WorkdirError: the last one could not be written.
+          WorkdirError: the last one could not be written; or another process has written to the store.
         """
+        self._publish_if_due()
         if self._is_done_with("state") and self._clock() >= self._next_state:
             self._under_way["state"] = self._workers.start(self._save_state, state())
             self._next_state = self._clock() + self._every
@@ -77,7 +81,7 @@ class CheckpointManager:
             artifact.save(self._workdir.model, model)
 
     def wait(self) -> None:
-        """Returns when nothing is being written any more. Raises WorkdirError if that failed."""
+        """Returns when nothing is being written to the disk any more. Raises WorkdirError if that failed."""
         while self._under_way:
             self._under_way.popitem()[1].result()
 
@@ -95,6 +99,22 @@ class CheckpointManager:
         saved = pack(state, self._identity)
         with self._workdir.writing(f"the state ({checkpoints.size(saved)})"):
             self._checkpoints.save(state.steps, saved)
+        self._is_published = False
+
+    def _publish_if_due(self) -> None:
+        """Nobody waits for it, not at the end either: a state gets to the disk however long a store takes."""
+        if self._publishing and self._publishing.done():
+            self._publishing.result()
+            self._publishing = None
+        if self._publishing is None and not self._is_published:
+            self._is_published = True
+            self._publishing = self._workers.start(self._try_to_publish)
+
+    def _try_to_publish(self) -> None:
+        try:
+            self._workdir.publish()
+        except StoreError as error:  # The state is on the disk, and at the end of the run it must get there.
+            warn(f"{error}; the run goes on, and tries again after its next state")
 
     def _try_to_save_model(self, made: tuple[int, int], model: TrainedModel) -> None:
         try:

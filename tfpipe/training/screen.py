@@ -48,7 +48,7 @@ def screened(
     """
     first = plan._replace(config=dataclasses.replace(plan.config, precision="bfloat16"), screens=True)
     result = in_workdir(
-        files.screen if files else None,
+        files.part() if files else None,
         first.config,
         first.identity,
         first.flags,
@@ -59,10 +59,10 @@ def screened(
         overwrite=False,
     )
     if result.report["interrupted"]:
-        return result._replace(report=result.report | {"workdir": str(files.path) if files else None})
+        return result._replace(report=result.report | {"workdir": files.name if files else None})
     if _REACH not in result.report:
         assert files is not None
-        raise Workdir(files.screen).error(f"holds a run that screens nothing; {OTHERWISE}")
+        raise files.part().error(f"holds a run that screens nothing; {OTHERWISE}")
     numbers = result.report[_REACH]
     log.info("%d of %d heads are within reach of the best: they train in float32", len(numbers), plan.n_heads)
     return train(plan._replace(screened={name: result.report[name] for name in _KEPT}), files, state)

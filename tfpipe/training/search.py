@@ -37,7 +37,7 @@ _OF_ALL = np.zeros(1, np.int32)
 
 def search(
     plan: SearchPlan,
-    workdir: pathlib.Path | str | None,
+    workdir: pathlib.Path | str | Workdir | None,
     stops: Callable[[], bool],
     cluster: Cluster | None,
     *,
@@ -188,7 +188,7 @@ def _finish(run: SearchRun, fit: Fit, fitted: Optimum | None, calibration: Calib
         run.saving.save_last_model(model)
     content = build(
         plan, settings, fit, fitted, saved, model, test, diagnosis, comparison, steps=run.steps, seconds=seconds,
-        workdir=files.path if files else None, interrupted=run.interrupted, refitted=refitted,
+        workdir=files.name if files else None, interrupted=run.interrupted, refitted=refitted,
         drawn=run.whole_draws, n_draws=run.n_draws,
     )  # fmt: skip
     for warning in content["warnings"]:

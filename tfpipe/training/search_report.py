@@ -1,6 +1,5 @@
 """What a finished search leaves: its model and its figures."""
 
-import pathlib
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -45,7 +44,7 @@ def build(
     *,
     steps: int,
     seconds: float,
-    workdir: pathlib.Path | None,
+    workdir: str | None,
     interrupted: bool,
     refitted: bool,
     drawn: Sequence[Drawn],
@@ -141,7 +140,7 @@ def build(
         "products": "float32" if saved.W.dtype == np.float32 else "float64",
         "programs": plan.device.programs,
         "cores": cpu.cores(),
-        "workdir": None if workdir is None else str(workdir),
+        "workdir": workdir,
         "interrupted": interrupted,
         "versions": {"python": platform.python_version(), **versions()},
     }  # fmt: skip
