@@ -186,7 +186,8 @@ class DataConfig:
         "of labels, or a list of pictures with their labels; a file mnist.pkl.gz as in the Theano tutorial; or a data "
         "set of TensorFlow Datasets by its name, "
         "NAME[/CONFIG][:VERSION][:SPLIT], such as fashion_mnist, emnist/letters, or mnist:train[:10%], which trains on "
-        "these and keeps the test split",
+        "these and keeps the test split. A file or a folder, here and in other flags of data, may lie in an object "
+        "store: s3://BUCKET/NAME, gs://, hdfs://, http:// or https://",
         _one_line,
     )
     labels: str | None = _option(

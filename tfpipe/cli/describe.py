@@ -1,6 +1,5 @@
 """`tfpipe describe`."""
 
-import dataclasses
 import io
 import json
 import pathlib
@@ -34,18 +33,19 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
 
 
 def _describe(data: DataConfig, sheet: pathlib.Path | None) -> int:
-    from tfpipe import data as datasets
-    from tfpipe.data import description, survey
+    from tfpipe.data import addresses, description, loading, survey
     from tfpipe.disk import files
 
-    pictures = survey.of_data(data)
+    places = addresses.Places(data)
+    pictures = survey.of_data(data, places)
     if pictures is not None:
         streams.write_error(survey.table(pictures))
     try:
-        splits = datasets.load(**dataclasses.asdict(data))
+        splits = loading.loaded(data, places=places)
     except (ConfigError, DataError) as error:
         if pictures is not None:  # Which tell what would be right.
-            streams.write_output(json.dumps({"dataset": data.dataset, "problem": str(error), "pictures": pictures}))
+            dataset = places.shown(data).dataset
+            streams.write_output(json.dumps({"dataset": dataset, "problem": str(error), "pictures": pictures}))
         raise
     if sheet is not None:
         png = io.BytesIO()

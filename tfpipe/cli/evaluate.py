@@ -16,6 +16,7 @@ from tfpipe.cli import config_flags, model_flags, paths, run_data, run_flags, st
 from tfpipe.config import DataConfig
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import ConfigError, DataError
+from tfpipe.stores import address
 from tfpipe.text import aligned
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     given = _given(values)
     if given:
         data = config_flags.read(DataConfig, values)
+        dataset = address.shown(data.dataset)
         return lambda: _evaluate(
-            values, lambda workdir, model: _named(data, given, workdir, model), data.dataset, split, top_k, output
+            values, lambda workdir, model: _named(data, given, workdir, model), dataset, split, top_k, output
         )
     if values.workdir is None:
         raise ConfigError("dataset", "", "must tell on what data; without --workdir there is no run that had any")
@@ -75,7 +77,7 @@ def _given(values: flags.FlagValues) -> dict[str, Any]:
     }
     if given and "dataset" not in given:
         name, value = next(iter(given.items()))
-        raise ConfigError(name, value, "goes with --dataset; else the run's own data is taken")
+        raise ConfigError(name, address.shown(str(value)), "goes with --dataset; else the run's own data is taken")
     return given
 
 
@@ -103,11 +105,11 @@ def _named(data: DataConfig, given: dict[str, Any], workdir: Workdir | None, mod
 
 
 def _is_same(dataset: str, of_run: str) -> bool:
-    """Whether both name the same data; flags.txt has absolute paths, and names as they were given."""
+    """Whether both name the same data; flags.txt has absolute paths, addresses without secrets, and other names."""
     with contextlib.suppress(OSError, RuntimeError):  # Of `~` of somebody who is not there, or links in a circle.
         if pathlib.Path(of_run).is_absolute():
             return pathlib.Path(dataset).expanduser().resolve() == pathlib.Path(of_run).resolve()
-    return dataset == of_run
+    return address.shown(dataset) == of_run
 
 
 def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Splits":
@@ -116,13 +118,16 @@ def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Sp
     Raises:
       DataError: it cannot be loaded; or it is a table that lacks a column of the model.
     """
-    from tfpipe.data import loading
+    from tfpipe.data import addresses, loading
     from tfpipe.data.readers import registry
     from tfpipe.model import columns
 
+    places = addresses.Places(data)
+    here, shown = places.local(data), places.shown(data)
     options = dataclasses.asdict(data)
     if model.columns and "categorical" not in given:
-        options["categorical"] = columns.categorical(data, model.columns)
+        with places.told():
+            options["categorical"] = columns.categorical(here, model.columns)
     if model.color_mode is not None:
         form = {"image_size": model.image_shape[:2], "color_mode": model.color_mode}
         if not form.keys().isdisjoint(given):
@@ -131,19 +136,19 @@ def _load(data: DataConfig, given: dict[str, Any], model: "TrainedModel") -> "Sp
         of_all = {name: value for name, value in reading.items() if name == "fit"}
         for of_model in (form | reading, form | of_all, form):
             try:
-                splits = loading.loaded(DataConfig(**options | of_model), model.class_names)
+                splits = loading.loaded(DataConfig(**options | of_model), model.class_names, places)
                 # Of other data than files of pictures the value is no measured one.
-                is_open = of_model.get("gray_max", 0) is None and "gray_max" in registry.find(data).format.options
+                is_open = of_model.get("gray_max", 0) is None and "gray_max" in registry.find(here).format.options
                 if is_open and splits.reading and splits.reading.gray_max is not None:
                     what = "holds gray pictures of more than 8 bits a pixel, and the model was trained on none"
-                    raise DataError(f"{data.dataset}: {what}; --gray_max=VALUE says what is white in them")
-                _warn_of_other_reading(data, given, model, splits)
+                    raise DataError(f"{shown.dataset}: {what}; --gray_max=VALUE says what is white in them")
+                _warn_of_other_reading(shown, given, model, splits)
                 return splits
             except ConfigError as error:
                 if error.option not in of_model:
                     raise
                 # It is no folder of pictures; then, it is no data set of pictures.
-    return loading.loaded(DataConfig(**options), model.class_names)
+    return loading.loaded(DataConfig(**options), model.class_names, places)
 
 
 def _warn_of_other_reading(data: DataConfig, given: dict[str, Any], model: "TrainedModel", splits: "Splits") -> None:

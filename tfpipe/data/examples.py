@@ -193,6 +193,10 @@ class Examples:
         examples._fill(stored, rows[order], labels, self.name, weights, groups, self.class_names, files, listed)
         return examples
 
+    def named(self, name: str, files: np.ndarray | None) -> "Examples":
+        """The same examples under another name, and with other names of their files, as the attributes have them."""
+        return self._replaced(name=name, files=files)
+
     def annotated(self, weights: np.ndarray | None, groups: np.ndarray | None) -> "Examples":
         """The same examples with what `checked_weights` and `checked_groups` gave; None: with what they have."""
         given = {"weights": weights, "groups": groups}

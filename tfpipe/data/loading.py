@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfpipe.config import DataConfig, as_scales
+from tfpipe.data.addresses import OPTIONS, Places
 from tfpipe.data.annotations import annotated
 from tfpipe.data.checked import WHOLE, Share
 from tfpipe.data.examples import Splits
 from tfpipe.data.readers import registry
 from tfpipe.data.splitting import divide
 from tfpipe.exceptions import DataError
+from tfpipe.stores.address import is_address
 from tfpipe.text import is_one_line
 
 
@@ -53,7 +55,8 @@ def load(
       dataset: `digits`, or the path of a folder with IDX files, class folders of pictures or `.npy` files; of an
         `.npz`, an HDF5, `.mat` or `.safetensors` file, a `.pt` file of tensors, an `.npy`, a table of numbers or a list
         of pictures in a `.csv` or Parquet file, or a `mnist.pkl.gz`; or `NAME[/CONFIG][:VERSION][:SPLIT]`, a data set
-        of TensorFlow Datasets.
+        of TensorFlow Datasets. A file or folder, here and below, may be an address in a store, such as
+        `s3://BUCKET/NAME`: see docs/data.md.
       labels: the path of an `.npy` with labels, for the images of an `.npy`.
       images_key: the name of the array with the training images in a file or a folder of several; None: the one that
         is plain by its name or shape.
@@ -143,26 +146,33 @@ def load(
     return loaded(config)
 
 
-def loaded(config: DataConfig, of_model: tuple[str, ...] = (), share: Share = WHOLE) -> Splits:
+def loaded(
+    config: DataConfig, of_model: tuple[str, ...] = (), places: Places | None = None, share: Share = WHOLE
+) -> Splits:
     """The data that `config` names, as `load` gives it.
 
     Args:
       config: which data.
       of_model: the names of the classes of a model that is to be measured on it. Examples of a single class will do
         then, none has to be for training, and what is in two splits is not warned of.
+      places: where that lies which `config` names by addresses; None: it is to be fetched.
       share: which of several processes this is, all of which load the data: each looks at other values of a mapped
         file.
 
     Raises:
       DataError, ConfigError: as `load`.
     """
-    try:
-        found = registry.find(config)
-        source = annotated(found.read(config, share), config)
-        return divide(source, _with_absolute_paths(config, isinstance(found.what, pathlib.Path)), of_model)
-    except MemoryError as error:  # Readers let it pass: it is no damage, and nothing that is to be skipped.
-        problem = "asks for more memory than is free; it is too large for this machine, or damaged"
-        raise DataError(f"{config.dataset}: {problem}") from error
+    places = places or Places(config)
+    shown = places.shown(config)
+    with places.told():
+        try:
+            here = places.local(config)
+            found = registry.find(here)
+            source = places.named(annotated(found.read(here, share), here))
+            return divide(source, _with_absolute_paths(shown, isinstance(found.what, pathlib.Path)), of_model)
+        except MemoryError as error:  # Readers let it pass: it is no damage, and nothing that is to be skipped.
+            problem = "asks for more memory than is free; it is too large for this machine, or damaged"
+            raise DataError(f"{shown.dataset}: {problem}") from error
 
 
 def _with_absolute_paths(config: DataConfig, is_path: bool) -> DataConfig:
@@ -173,10 +183,11 @@ def _with_absolute_paths(config: DataConfig, is_path: bool) -> DataConfig:
       is_path: whether `dataset` is a path, and no name.
     """
     absolute: dict[str, Any] = {}
-    of_files = ("labels", "sample_weight", "groups", "split_file", "images_dir", "data_dir")
-    for option in (*of_files, *(("dataset",) if is_path else ())):
+    for option in (*OPTIONS, "data_dir"):
+        if option == "dataset" and not is_path:
+            continue
         value = getattr(config, option)
-        if value is None:
+        if value is None or is_address(value):
             continue
         path = pathlib.Path(value).expanduser()
         with contextlib.suppress(FileNotFoundError):  # The current folder was removed: what is relative stays so.

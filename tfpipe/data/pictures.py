@@ -47,7 +47,11 @@ def opened(file: IO[bytes], name: str) -> ImageFile.ImageFile:
     try:
         return Image.open(file, formats=("PNG", "JPEG", "BMP", "GIF"))  # First, as is_picture has it.
     except UnidentifiedImageError:
+        pass
+    try:
         return Image.open(file, formats=_formats(os.path.splitext(name)[1].lower()))
+    except UnidentifiedImageError:  # Pillow's words quote the file, whose name is told anyway.
+        raise UnidentifiedImageError("no picture that Pillow knows") from None
 
 
 def upright_size(picture: ImageFile.ImageFile, reading: Reading) -> tuple[int, int]:

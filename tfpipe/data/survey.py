@@ -13,6 +13,7 @@ from PIL import Image
 from tfpipe.compute import cpu, host
 from tfpipe.config import DataConfig, Reading
 from tfpipe.data import picture_files, pictures
+from tfpipe.data.addresses import Places
 from tfpipe.data.picture_files import Listing
 from tfpipe.data.readers import picture_list, registry
 from tfpipe.exceptions import ConfigError, DataError, brief
@@ -42,18 +43,19 @@ class _Header(NamedTuple):
     problem: str = ""
 
 
-def of_data(config: DataConfig) -> dict[str, Any] | None:
+def of_data(config: DataConfig, places: Places | None = None) -> dict[str, Any] | None:
     """`of_files` of the data that `config` names, if that is a folder of pictures or a list of them; else None.
 
-    Of a folder the pictures at any depth, in classes or not.
+    Of a folder the pictures at any depth, in classes or not. `places` is as for `loading.loaded`.
     """
     with contextlib.suppress(DataError, ConfigError):  # Who loads it says what is wrong.
-        found = registry.find(config)
+        here = (places or Places(config)).local(config)
+        found = registry.find(here)
         if "orientation" not in found.format.options:
             return None
         if os.path.isdir(found.what):
             return of_files(found.what, picture_files.below(str(found.what)))
-        return of_files(*picture_list.listing(found.what, config.images_dir, config.label_column))
+        return of_files(*picture_list.listing(found.what, here.images_dir, here.label_column))
     return None
 
 

@@ -11,11 +11,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from tfpipe.data import picture_files, pictures
+from tfpipe.data import addresses, picture_files, pictures
 from tfpipe.data.readers import arrays
-from tfpipe.exceptions import DataError, brief, enumeration
+from tfpipe.exceptions import ConfigError, DataError, brief, enumeration
 from tfpipe.log import log
 from tfpipe.model.artifact import TrainedModel
+from tfpipe.stores.address import is_address, shown
 from tfpipe.text import one_line
 
 _ROWS_AT_ONCE = 256
@@ -39,10 +40,17 @@ class Prediction(NamedTuple):
 
 
 class _File(NamedTuple):
-    """What is to be predicted; or why it is not."""
+    """What is to be predicted; or why it is not.
+
+    Attributes:
+      path: what people know it by.
+      problem: why it is not.
+      place: where it lies, in the cache, if `path` is an address.
+    """
 
     path: str
     problem: str = ""
+    place: str | None = None
 
 
 def predict(model: TrainedModel, paths: Iterable[str], *, at_once: int) -> Iterator[Prediction]:
@@ -50,32 +58,35 @@ def predict(model: TrainedModel, paths: Iterable[str], *, at_once: int) -> Itera
 
     Args:
       model: says how pictures become its input.
-      paths: of pictures and of `.npy` files, folders with pictures in them, and patterns (`*.png`) of all these.
+      paths: of pictures and of `.npy` files, folders with pictures in them, and patterns (`*.png`) of all these; or
+        addresses of such files and folders in stores, without patterns.
       at_once: how many pictures are read at the same time, and how many are held in memory.
     """
 
     def of_file(file: _File) -> Iterator[Prediction]:
         if file.problem:
             return iter([Prediction(file.path, None, file.problem)])
-        if file.path.lower().endswith(".npy"):
-            return _of_rows(model, file.path)
-        return iter([_of_picture(model, file.path)])
+        place = file.place or file.path
+        if place.lower().endswith(".npy"):
+            return _of_rows(model, file.path, place)
+        return iter([_of_picture(model, file.path, place)])
 
     for found in _in_order(of_file, _files(paths), at_once):
         yield from found
 
 
-def _of_picture(model: TrainedModel, path: str) -> Prediction:
+def _of_picture(model: TrainedModel, path: str, place: str) -> Prediction:
+    """The prediction for a picture, which lies at `place`."""
     try:
-        if os.path.isdir(path):
+        if os.path.isdir(place):
             raise DataError("holds no pictures that Pillow reads")
-        if os.path.exists(path) and not os.path.isfile(path):
+        if os.path.exists(place) and not os.path.isfile(place):
             raise DataError("is no file")
         if model.color_mode is None:
             raise DataError(f"the model takes rows of {len(model.W)} numbers, in an .npy file, and no pictures")
         height, width = model.image_shape[:2]
         mode = pictures.MODES[model.color_mode]
-        pixels = pictures.decoded(pathlib.Path(path), (height, width), mode, model.reading)
+        pixels = pictures.decoded(pathlib.Path(place), (height, width), mode, model.reading)
         # Bytes are what they are; other data has another white, such as 16 or 1.
         scaled = pixels if model.white == 255 else pixels * (model.white / 255)
         return _prediction(path, model.probabilities(scaled[np.newaxis])[0])
@@ -91,16 +102,16 @@ def _of_picture(model: TrainedModel, path: str) -> Prediction:
         return Prediction(path, None, f"does not decode: {brief(error)}")
 
 
-def _of_rows(model: TrainedModel, path: str) -> Iterator[Prediction]:
-    """The predictions for the rows of an `.npy`, which may be larger than memory."""
+def _of_rows(model: TrainedModel, path: str, place: str) -> Iterator[Prediction]:
+    """The predictions for the rows of an `.npy`, which lies at `place` and may be larger than memory."""
     try:
-        rows = arrays.mapped(pathlib.Path(path))
+        rows = arrays.mapped(pathlib.Path(place))
         if rows.shape[1:] not in (model.image_shape, (len(model.W),)):
-            raise DataError(f"{path}: holds an array of shape {rows.shape}; the model takes {_rows_of(model)}")
+            raise DataError(f"{place}: holds an array of shape {rows.shape}; the model takes {_rows_of(model)}")
         if rows.dtype.kind not in "buif":
-            raise DataError(f"{path}: holds values of type {rows.dtype}; expected numbers")
+            raise DataError(f"{place}: holds values of type {rows.dtype}; expected numbers")
     except DataError as error:
-        yield Prediction(path, None, str(error).removeprefix(f"{path}: "))
+        yield Prediction(path, None, str(error).removeprefix(f"{place}: "))
         return
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         block = np.asarray(rows[start : start + _ROWS_AT_ONCE], np.float64)
@@ -131,7 +142,9 @@ def _prediction(path: str, probabilities: np.ndarray) -> Prediction:
 def _files(paths: Iterable[str]) -> Iterator[_File]:
     """Each path by itself; folders and patterns as the files that they stand for, sorted."""
     for path in paths:
-        if os.path.isdir(path):
+        if is_address(path):
+            yield from _of_store(path)
+        elif os.path.isdir(path):
             yield from _pictures(path)
         elif not os.path.lexists(path) and (found := sorted(glob.glob(path, recursive=True))):
             yield from _files(found)
@@ -139,14 +152,27 @@ def _files(paths: Iterable[str]) -> Iterator[_File]:
             yield _File(path)
 
 
-def _pictures(folder: str) -> list[_File]:
+def _of_store(address: str) -> Iterator[_File]:
+    """The file, or the files of a folder, that an address names; they are in the cache then."""
+    name = shown(address)
+    try:
+        place = addresses.fetched("FILE", address)
+    except (DataError, ConfigError) as error:
+        yield _File(name, str(error).removeprefix("FILE=").removeprefix(f"{name}: "))
+        return
+    for file in _pictures(place, name) if os.path.isdir(place) else [_File(place)]:
+        yield _File(name + file.path.removeprefix(place), file.problem, file.path)
+
+
+def _pictures(folder: str, name: str | None = None) -> list[_File]:
     """The pictures below `folder`, sorted; none that is hidden, or in a hidden folder. The log names other files.
 
-    Folders that are not looked into are among them, with what is wrong.
+    Folders that are not looked into are among them, with what is wrong. `name` is what people call the folder.
     """
     listing = picture_files.below(folder)
     if listing.skipped:
-        log.warning("%s", picture_files.skipped_line(folder, listing.skipped, listing.hidden))
+        line = picture_files.skipped_line(folder, listing.skipped, listing.hidden)
+        log.warning("%s", (name or folder) + line.removeprefix(folder))
     return sorted([*map(_File, listing.pictures), *(_File(*problem) for problem in listing.problems)]) or [
         _File(folder)
     ]
