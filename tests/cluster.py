@@ -32,7 +32,8 @@ def begun(count, *arguments, of_rank=lambda rank: (), of_all=None, env=None, **o
     """The same command in so many processes, with arguments that depend on the rank besides; see Command."""
     of_all = of_all or addresses(count)
     return [
-        Command(*arguments, *of_rank(rank), env=(env or {}) | tf_config(of_all, rank), **options) for rank in range(count)
+        Command(*arguments, *of_rank(rank), env=(env or {}) | tf_config(of_all, rank), **options)
+        for rank in range(count)
     ]
 
 
