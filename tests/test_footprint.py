@@ -78,13 +78,13 @@ class EstimateTest(parameterized.TestCase):
         # Six heads of 100 numbers with ten pairs; 900 rows of 9 columns in the sample; minibatches of 2 MiB of such
         # rows, which take more than a metric, and whose logits are less than 64 MiB; 3 columns of weights.
         found = footprint.of_search(self.SIZES, n_heads=6, n_columns=3, pairs=10, programs=2)
-        heads, sample = (135 * 6 + 80) * 800, 8 * 900 * 9
+        heads, sample = (115 * 6 + 80) * 800, 8 * 900 * 9
         minibatch = 8 * (60 + 9) * (2 * MIB // 36)
         of_rows = 1000 * (4 * 8 * 3 + 5 * 4 * 6)
         self.assertEqual(found, self.OF_DATA + heads + sample + 3 * 2 * minibatch + of_rows)
         # 1,000 of 10,000 rows where there are many columns; their metric takes more than minibatches of 64.
         found = footprint.of_search(Sizes(10_000, 0, 1_000_000, 10), n_heads=1, n_columns=1, pairs=3, programs=1)
-        heads, sample = (107 + 80) * 8 * 10 * 1_000_001, 8 * 1000 * 1_000_000
+        heads, sample = (101 + 80) * 8 * 10 * 1_000_001, 8 * 1000 * 1_000_000
         metric = 8 * (1000 * (3_000_000 + 5 * 10) + 4 * 1000**2)
         self.assertEqual(found, BASE + 80 * 10_000 + heads + sample + metric + 10_000 * (32 + 20))
 
@@ -93,7 +93,7 @@ class EstimateTest(parameterized.TestCase):
         # V; sums in all columns; minibatches, which take more than two scales' bases and pieces of all columns.
         sizes = Sizes(rows=100, test=10, n_in=1000, n_out=10, in_span=True)
         found = footprint.of_search(sizes, n_heads=5, n_columns=6, pairs=3, programs=2)
-        head = 8 * (90**2 + 102 * 10 * 91 + 12 * 10 * 1001)
+        head = 8 * (90**2 + 96 * 10 * 91 + 12 * 10 * 1001)
         minibatches = 3 * 2 * (8 * (2 * MIB // 4000) * 5 * 10 + 8 * (2 * MIB // 4000) * 1000)
         bases = 2 * 6 * 8 * 90**2 + 2 * 8 * (5 * 90 * 1000 + 4 * 90**2)
         searching = 5 * head + 50 * 8 * 10 * 1001 + max(bases, minibatches) + 100 * (4 * 8 * 6 + 5 * 4 * 5)
@@ -142,9 +142,9 @@ class RefusalTest(parameterized.TestCase):
         (512, (200, 20_000), 10, 4, {"learning_rate": (0.1,), "batch_size": 1},
          "solver=sgd: the run takes about 1.6 GiB .* a head of sgd for 250000 columns, in minibatches of 10 would"),
         (512, (100, 50), 20, 120, {"l2": 0.0, "folds": 6},
-         "folds=6: the run takes about 0.8 GiB of memory, and 0.5 GiB are free; folds=2 would take 0.5 GiB"),
+         "folds=6: the run takes about 0.7 GiB of memory, and 0.5 GiB are free; folds=2 would take 0.4 GiB"),
         (512, (200, 100), 20, 120, {"l2": 0.0, "folds": 0},
-         "solver=lbfgs: the run takes about 0.9 GiB of memory, and 0.5 GiB are free; solver=sgd would take 0.4 GiB"),
+         "solver=lbfgs: the run takes about 0.8 GiB of memory, and 0.5 GiB are free; solver=sgd would take 0.4 GiB"),
     )  # fmt: skip
     def test_what_would_fit_is_named(self, mib, shape, n_out, n, options, words):
         data = splits(n, shape, n_out)

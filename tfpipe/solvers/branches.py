@@ -19,6 +19,11 @@ def own(blocks: int, rank: int, size: int) -> tuple[int, int]:
     return of_all[rank] if rank < len(of_all) else (0, 0)
 
 
+def largest_share(blocks: int, workers: int) -> float:
+    """The part of all blocks that one of the workers has, at most."""
+    return -(-blocks // min(workers, blocks)) / blocks
+
+
 def branches(begin: int, end: int) -> list[tuple[int, int]]:
     """The fewest branches of the binary tree of all blocks that have those from `begin` to `end`, and no others.
 

@@ -71,8 +71,7 @@ class Sizes(NamedTuple):
     ) -> "Sizes":
         """Those of a data set, as a search takes it, in a process that has this `share` of the rows that are fitted.
 
-        What it `joins` to fit it again, and a part of the rows that is `drawn`, is copied, and once more where
-        TensorFlow takes it: of the former its share.
+        What it `joins` to fit it again, and what is `drawn`, is copied, and once more, its share, for TensorFlow.
         """
         parts = [part for part in (splits.train, splits.validation) if len(part)]
         joins &= parts[0].stored is not parts[-1].stored
@@ -131,10 +130,9 @@ def of_sgd(sizes: Sizes, n_heads: int, batch_size: int, programs: int, itemsize:
 def of_search(sizes: Sizes, n_heads: int, n_columns: int, pairs: int, programs: int) -> int:
     """Bytes that a search takes at most, beyond the data and the import of TensorFlow.
 
-    Of heads of P numbers in float64 m pairs of changes, each kept and copied, the sums of sixteen blocks of a pass, and
-    what else is on its way; the sample, and either what its metric takes, rows scaled, their basis and probabilities,
-    or a minibatch of each program with its logits; weights and losses of each row. In the span of the rows, in the
-    place of pairs and sample, what `row_space` says of a head, the bases of two scales, and pieces of the columns.
+    Of heads of P numbers in float64 m pairs of changes, the sums of sixteen blocks of a pass, and what else is on its
+    way; the sample, and what its metric takes, or a minibatch of each program with its logits; weights and losses of
+    each row. In the span of the rows what `row_space` says of a head, the bases of two scales, and pieces of columns.
 
     Args:
       sizes: of the data.

@@ -14,6 +14,7 @@ from tfpipe.exceptions import ConfigError
 from tfpipe.memory import total_memory
 from tfpipe.pipeline import residency
 from tfpipe.solvers import lbfgs, path, row_space
+from tfpipe.solvers.branches import largest_share
 from tfpipe.solvers.optimum import Exactness
 from tfpipe.solvers.passes import BLOCKS
 from tfpipe.solvers.weights import balanced, measured_weights
@@ -201,21 +202,14 @@ class SearchPlan(NamedTuple):
     @property
     def _sizes(self) -> footprint.Sizes:
         joins, drawn = not self.n_folds and self.refits, max(self.config.subsets or (0.0,))
-        sizes = footprint.Sizes.of_search(
-            self.splits, joins=joins, in_span=self.in_span, drawn=drawn, share=self._share
-        )
+        # Draws are of all rows; and for a GPU the host has them all.
+        share = 1.0 if self.draws or self.device.is_gpu else largest_share(BLOCKS, self.processes)
+        sizes = footprint.Sizes.of_search(self.splits, joins=joins, in_span=self.in_span, drawn=drawn, share=share)
         if not self.device.others or self.device.is_gpu or sizes.travelling:
             return sizes
         # Devices of a CPU each have copies of their rows: of those that settings are tried on, and of the last fit's.
         fitted = sum(len(part) * part.stored[:1].nbytes for part in (self.splits.train, self.splits.validation))
-        return sizes._replace(copied=sizes.copied + int((1 + joins) * fitted * self._share))
-
-    @property
-    def _share(self) -> float:
-        """What a process has of the rows that are fitted, at most: some of the blocks. Draws are of all rows."""
-        if self.draws or self.device.is_gpu:  # For a GPU the host has them all.
-            return 1.0
-        return -(-BLOCKS // min(self.processes, BLOCKS)) / BLOCKS
+        return sizes._replace(copied=sizes.copied + int((1 + joins) * fitted * share))
 
     def bytes_in(self, n_folds: int) -> int:
         """Bytes of memory that it takes at most, in so many folds."""
