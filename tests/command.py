@@ -126,13 +126,13 @@ def result(process):
 def without_root_rights():
     """Permissions of files hold for this process from now on, even if root started it."""
     if os.geteuid() == 0:
-        version, override_permissions = 0x20080522, 1
+        version, rights = 0x20080522, 1 << 1 | 1 << 2  # To override permissions; to enter and list any folder.
         header = (ctypes.c_uint32 * 2)(version, 0)
         sets = (ctypes.c_uint32 * 6)()  # What is effective, permitted and inherited, 32 bits each; and the next 32.
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.capget(header, sets) == 0:
-            sets[0] &= ~(1 << override_permissions)
-            sets[1] &= ~(1 << override_permissions)
+            sets[0] &= ~rights
+            sets[1] &= ~rights
             if libc.capset(header, sets) == 0:
                 return
         raise OSError(ctypes.get_errno(), "capset")

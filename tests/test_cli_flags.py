@@ -3,8 +3,10 @@
 from absl import flags
 from absl.testing import absltest, parameterized
 
-from tfpipe.cli import config_flags
+from tests.command import tfpipe
+from tfpipe.cli import config_flags, model_flags, paths
 from tfpipe.config import DataConfig, TrainConfig, flag_lines
+from tfpipe.exceptions import ConfigError
 
 
 def parsed(*arguments, of=TrainConfig):
@@ -74,6 +76,52 @@ class SizeTest(parameterized.TestCase):
     def test_others_are_refused(self, text):
         with self.assertRaisesRegex(flags.IllegalFlagValueError, "expected HEIGHT,WIDTH, two integers, or native"):
             parsed(f"--image_size={text}", of=DataConfig)
+
+
+class AddressesTest(parameterized.TestCase):
+    """What is wrong with an address is wrong usage: it is known before the work begins."""
+
+    @parameterized.parameters(
+        ("dataset", "ttps://host/x.npz", "no such kind of store"),
+        ("labels", "s3://bucket", "names no object"),
+        ("split_file", "s3://key:hush@bucket/x", "holds a user or a password"),
+        ("data_dir", "s3://bucket/data", "must be a folder of this machine"),
+        ("data_dir", "gs:/bucket/data", "must be a folder of this machine"),
+    )
+    def test_of_data(self, option, value, words):
+        with self.assertRaisesRegex(ConfigError, f"^{option}=.*: .*{words}") as caught:
+            parsed(f"--{option}={value}", of=DataConfig)
+        self.assertNotIn("hush", str(caught.exception))
+
+    def test_of_data_that_can_be(self):
+        arguments = ("--dataset=https://u:p@host/x.npy?a=1", "--labels=s3://bucket/y.npy", "--data_dir=C:/data")
+        self.assertEqual(parsed(*arguments, of=DataConfig).labels, "s3://bucket/y.npy")
+
+    def test_of_a_file_to_write(self):
+        with self.assertRaises(ConfigError) as caught:
+            paths.expanded("contact_sheet", "https://u:hush@host/a.png?hush")
+        problem = "is an address; give a path on this machine"
+        self.assertEqual(str(caught.exception), f"contact_sheet=https://host/a.png: {problem}")
+
+    def test_of_a_run_on_the_web(self):
+        values = flags.FlagValues()
+        model_flags.define(values, "test")
+        values(["tfpipe", "--workdir=https://u:hush@host/run?hush"])
+        problem = "HTTP lists no objects; give --model=https://host/run/model.npz"
+        with self.assertRaises(ConfigError) as caught:
+            model_flags.name(values)
+        self.assertEqual(str(caught.exception), f"workdir=https://host/run: {problem}")
+
+    @parameterized.parameters(
+        (["https://u:hush@host/x?hush"], "unknown command 'https://host/x'; the commands are: train, "),
+        (["train", "https://u:hush@host/x?hush"], "unexpected argument 'https://host/x'; flags are written --name="),
+        (["train", "--epochs=https://u:hush@host/x?hush"], "flag --epochs=https://host/x: invalid literal for int()"),
+    )
+    def test_wrong_usage_is_repeated_without_secrets(self, arguments, words):
+        process = tfpipe(*arguments)
+        self.assertEqual((process.returncode, process.stdout), (2, ""))
+        self.assertIn(words, process.stderr)
+        self.assertNotIn("hush", process.stderr)
 
 
 class SolverTest(parameterized.TestCase):

@@ -18,6 +18,7 @@ from tfpipe.exceptions import ConfigError, DataError
 from tfpipe.log import log
 from tfpipe.model import artifact
 from tfpipe.model.inference import predict
+from tfpipe.stores import cache
 from tfpipe.stores.home import VARIABLE
 
 
@@ -252,6 +253,25 @@ class AddressesTest(parameterized.TestCase):
             load(dataset)
         self.assertIn(words, str(error.exception))
         self.assertNotIn("hush", str(error.exception))
+
+    @parameterized.parameters(
+        {"dataset": "digits", "labels": "https://u:hush@host/y.npy?hush"},
+        {"dataset": "mnist", "images_dir": "s3://bucket/x"},
+    )
+    def test_what_does_not_go_together_is_said_before_anything_is_fetched(self, **options):
+        with (
+            mock.patch.object(cache, "local", side_effect=AssertionError("fetched")),
+            self.assertRaisesRegex(ConfigError, f"goes with .*, and {options['dataset']} is none") as error,
+        ):
+            load(**options)
+        self.assertNotIn("hush", str(error.exception))
+
+    def test_all_addresses_are_checked_before_anything_is_fetched(self):
+        with (
+            mock.patch.object(cache, "local", side_effect=AssertionError("fetched")),
+            self.assertRaisesRegex(ConfigError, "^labels=ftp://host/y.npy: no such kind of store"),
+        ):
+            load("s3://bucket/x.npy", labels="ftp://host/y.npy")
 
 
 if __name__ == "__main__":

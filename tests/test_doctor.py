@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tests import made
 from tests.command import in_a_process, result, tfpipe, without_root_rights
@@ -130,8 +131,17 @@ class ProgramTest(absltest.TestCase):
         )
         os.mkfifo(f"{program[0]}.fifo")
         trials, _, tensorboard = observing.tried(program, [], 1)
-        self.assertEqual(trials, {"GPU:0": Trial(error="did not end within 1 s: compiling")})
+        self.assertEqual(trials, {"GPU:0": Trial(error="did not end within 1 s")})
         self.assertIsNone(tensorboard)
+
+    def test_what_a_program_says_of_its_progress_is_no_reason(self):
+        begun = """echo '{"tensorboard": ""}'"""
+        for script, how in (
+            (f"{begun}; kill -KILL $$", "ended by SIGKILL"),
+            (f"{begun}; exit 3", "ended with status 3"),
+        ):
+            trials, *_ = observing.tried(self.program(script), [], 60)
+            self.assertEqual(trials, {"TensorFlow": Trial(error=how)})
 
     def test_a_program_that_does_not_begin(self):
         for script, how in (
@@ -278,12 +288,63 @@ class ObservingTest(absltest.TestCase):
         with environment(CUDA_CACHE_PATH=str(cache), CUDA_CACHE_DISABLE="1"):
             self.assertEqual(cuda.cache(), Folder(str(cache), "CUDA_CACHE_DISABLE is set"))
 
+    def test_a_workdir_in_a_folder_that_may_not_be_entered(self):
+        closed = self.folder / "closed"
+        (closed / "runs").mkdir(parents=True)
+        closed.chmod(0)
+        self.addCleanup(closed.chmod, 0o700)
+        found = in_a_process(observed_without_root_rights, closed / "runs" / "1")
+        self.assertEqual((found.workdir, found.failed), (Folder(f"{closed}/runs/1", "Permission denied"), {}))
+        self.assertEqual(of_workdir(found), [("bad", f"{closed}/runs/1 cannot be written: Permission denied")])
+
+    def test_a_workdir_on_a_store(self):
+        self.enter_context(environment(TFPIPE_CACHE_DIR=str(self.folder / "cache")))
+        found = observing.machine("cpu", "memory://doctor/runs", 60, ["true"])
+        ((level, what),) = of_workdir(found)
+        self.assertIn(level, ("good", "note"))
+        self.assertStartsWith(what, f"memory://doctor/runs, by way of {self.folder}/cache/runs, can be written, ")
+        self.assertEqual(MemoryFileSystem().find("/doctor"), [])  # It leaves nothing.
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_workdir_on_a_store_that_denies_or_lies(self):
+        self.enter_context(environment(TFPIPE_CACHE_DIR=str(self.folder)))
+        denied = mock.patch.object(MemoryFileSystem, "pipe_file", side_effect=PermissionError("hush"))
+        wrong = mock.patch.object(MemoryFileSystem, "cat_file", return_value=b"ecno")
+        for fault, words in (
+            (denied, r"/\.doctor-\w+: cannot be written: access is denied; give credentials that may do that"),
+            (wrong, ": what was written is not what is read"),
+        ):
+            with fault:
+                found = observing.machine("cpu", "memory://doctor/runs", 60, ["true"])
+            ((level, what),) = of_workdir(found)
+            self.assertEqual(level, "bad")
+            self.assertRegex(what, f"^memory://doctor/runs{words}$")
+
+    def test_a_workdir_on_a_store_without_room_here(self):
+        (self.folder / "file").touch()
+        self.enter_context(environment(TFPIPE_CACHE_DIR=str(self.folder / "file")))
+        found = observing.machine("cpu", "memory://doctor/runs", 60, ["true"])
+        ((level, what),) = of_workdir(found)
+        self.assertEqual(level, "bad")
+        self.assertRegex(
+            what, f"^{self.folder}/file/runs cannot be written: .*; TFPIPE_CACHE_DIR names another folder$"
+        )
+
     def test_no_secret_is_shown(self):
         with environment(TF_VAR_password="secret", TF_CPP_MIN_LOG_LEVEL="3", XLA_FLAGS="", TF_CONFIG="{}"):
             found = observing.gpus("cpu").environment
         self.assertEqual({name: found[name] for name in ("TF_CPP_MIN_LOG_LEVEL", "XLA_FLAGS")},
                          {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": ""})  # fmt: skip
         self.assertTrue({"TF_VAR_password", "TF_CONFIG"}.isdisjoint(found))
+
+
+def observed_without_root_rights(workdir):
+    without_root_rights()
+    return observing.machine("cpu", workdir, 60, ["true"])
+
+
+def of_workdir(machine):
+    return [(one.level, one.what) for one in rules.findings(machine, "cpu") if one.subject == "workdir"]
 
 
 class WithoutGpuTest(parameterized.TestCase):
@@ -385,6 +446,8 @@ class CommandTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ("--device=tpu", "auto|cpu|gpu"), ("--timeout=0", "--timeout=0"), ("--workdir=~nobodyx/x", "is in the home of"),
+        ("--workdir=", "--workdir=: must be a path or an address"),
+        ("--workdir=http://host/runs", "can be read, and not written"),
     )  # fmt: skip
     def test_wrong_usage(self, flag, words):
         process = tfpipe("doctor", flag)

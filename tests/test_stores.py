@@ -1,12 +1,16 @@
 """Addresses of object stores, and their objects: what is tried again, what is not, and what is said of it."""
 
 import errno
+import importlib
+import logging
+import socket
 import sys
 import threading
 import traceback
 from unittest import mock
 
 import aiohttp
+import fsspec
 from absl.testing import absltest, parameterized
 from botocore.exceptions import ClientError, NoCredentialsError
 from fsspec.implementations.memory import MemoryFileSystem
@@ -105,6 +109,12 @@ def as_s3fs(error, cause):
     return error
 
 
+def unresolved(number):
+    """What aiohttp raises if the system finds no address of a host."""
+    cause = socket.gaierror(number, SECRET)
+    return as_s3fs(aiohttp.ClientConnectorDNSError(mock.Mock(ssl=SECRET), cause), cause)
+
+
 class StoreTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
@@ -164,6 +174,7 @@ class StoreTest(parameterized.TestCase):
         (as_s3fs(OSError(errno.EBUSY, SECRET), of_s3(503, "SlowDown")), r"the store answers 503 \(SlowDown\)"),
         (as_s3fs(FileNotFoundError(SECRET), of_http(500)), r"the store answers 500 \(Internal Server Error\)"),
         (OSError(errno.EIO, SECRET), "Input/output error"),
+        (unresolved(socket.EAI_AGAIN), "the connection failed or was too slow"),
         (as_s3fs(OSError(errno.EINVAL, SECRET), of_s3(400, "RequestTimeout")), r"answers 400 \(RequestTimeout\)"),
         (as_s3fs(of_http(400), aiohttp.http_exceptions.BadStatusLine(SECRET)), "its answer is damaged"),
     )
@@ -268,6 +279,37 @@ class StoreTest(parameterized.TestCase):
             self.assertEqual(self.opened(Limits(call=0.05)).read("a/b.npz", 0, 10), b"0123456789")
         self.assertEqual(calls, [0, 1])
         self.assertRegex(log.output[0], r"no answer within 0\.05 s; tried again")
+
+    def test_a_store_that_does_not_open_in_time(self):
+        released = threading.Event()
+        self.addCleanup(released.set)
+        with (
+            mock.patch.object(fsspec.core, "url_to_fs", side_effect=lambda *_, **__: released.wait(60)),
+            self.assertRaisesRegex(StoreError, r"^memory://\S+: cannot be opened: no answer within 0\.05 s; try again"),
+        ):
+            self.opened(Limits(call=0.05))
+
+    def test_a_package_is_quiet_before_it_is_imported(self):
+        levels, logger = [], logging.getLogger("gcsfs")
+        self.addCleanup(logger.setLevel, logger.level)
+        logger.setLevel(logging.NOTSET)
+
+        def import_module(name):
+            levels.append((name, logger.level))
+            raise ImportError
+
+        with mock.patch.object(importlib, "import_module", import_module), self.assertRaises(StoreError):
+            Store("gs://bucket/run")
+        self.assertEqual(levels, [("fsspec", logging.CRITICAL)])
+
+    def test_a_host_that_nobody_knows_is_tried_three_times(self):
+        with self.failing(*[unresolved(socket.EAI_NONAME)] * 99), self.assertRaises(StoreError) as caught:
+            self.store.read("a/b.npz")
+        self.assertLen(self.time.waits, 2)
+        self.assertRegex(
+            str(caught.exception), r"its host is not known \(3 tries in \d s\); check the address, and AWS_"
+        )
+        self.assertNotIn(SECRET, str(caught.exception))
 
     @parameterized.parameters(("s3://bucket/run", "s3fs"), ("gs://bucket/run", "gcsfs"), ("s3://bucket/run", "fsspec"))
     def test_a_package_that_is_missing_is_named(self, text, package):

@@ -5,6 +5,7 @@ The command line makes its flags from the fields of these classes; a Python prog
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +20,10 @@ SGD_TESTS = "goes with solver=lbfgs; sgd measures its models on test examples: t
 SUMS = ("cost", "error", "balanced_error")
 # The image_size of pictures that keep theirs.
 NATIVE = "native"
+# The options of data that name files or folders, which may lie in an object store.
+OF_FILES = ("dataset", "labels", "images_dir", "sample_weight", "groups", "split_file")
+# An address, also where pathlib has taken one of its slashes; `C:/` of Windows is none.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
 # What of the work of a solver each of several devices or processes has.
 _SHARED_BY = {"sgd": "heads", "lbfgs": "rows"}
 Value = TypeVar("Value")
@@ -86,6 +91,12 @@ def _one_line(value: Any) -> str | None:
     if isinstance(value, str) and value and value == value.strip() and is_one_line(value):
         return None
     return "must be a name or a path of characters that can be shown, without space around it"
+
+
+def _folder_here(value: Any) -> str | None:
+    if isinstance(value, str) and _ADDRESS.match(value):
+        return "must be a folder of this machine: TensorFlow Datasets is not read from a store"
+    return _one_line(value)
 
 
 def _columns(value: Any) -> str | None:
@@ -246,7 +257,7 @@ class DataConfig:
     data_dir: str | None = _option(
         None,
         "where TensorFlow Datasets keeps prepared data; default: $TFDS_DATA_DIR, or ~/tensorflow_datasets",
-        _or_none(_one_line),
+        _or_none(_folder_here),
     )
     download: bool = _option(True, "let TensorFlow Datasets download what is not prepared there")
     validation_split: float | int | None = _option(

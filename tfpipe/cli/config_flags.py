@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from tfpipe.config import NATIVE, DataConfig, TrainConfig, flag_value, is_list
+from tfpipe.config import NATIVE, OF_FILES, DataConfig, TrainConfig, flag_value, is_list
+from tfpipe.stores import address as addresses
 
 Config = TypeVar("Config", DataConfig, TrainConfig)
 
@@ -164,7 +165,11 @@ def read(config: type[Config], values: flags.FlagValues) -> Config:
     """The configuration that the parsed flags describe.
 
     Raises:
-      ConfigError: a flag has a value that cannot work.
+      ConfigError: a flag has a value that cannot work, such as an address of no store that is known.
     """
     fields: dict[str, Any] = {field.name: values[field.name].value for field in dataclasses.fields(config)}
-    return config(**fields)
+    found = config(**fields)
+    for option in OF_FILES if config is DataConfig else ():
+        if fields[option] is not None and addresses.is_address(fields[option]):
+            addresses.check(option, fields[option])
+    return found

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from absl import flags
 
 from tfpipe.cli import paths, streams
+from tfpipe.exceptions import ConfigError
+from tfpipe.stores import address as addresses
 
 
 def define(values: flags.FlagValues) -> None:
@@ -21,12 +23,17 @@ def define(values: flags.FlagValues) -> None:
         module_name="doctor",
     )
     flags.DEFINE_string(
-        "workdir", "runs", "where runs are to be kept: it is written there", flag_values=values, module_name="doctor"
+        "workdir",
+        "runs",
+        "where runs are to be kept, a folder or an address on an object store: it is written there",
+        flag_values=values,
+        module_name="doctor",
     )
     flags.DEFINE_float(
         "timeout",
         120.0,
-        "seconds after which a program that tries devices is ended; for GPUs newer than TensorFlow it needs minutes",
+        "seconds after which a program that tries devices is ended, and a store is not tried again; for GPUs newer "
+        "than TensorFlow it needs minutes",
         lower_bound=1.0,
         flag_values=values,
         module_name="doctor",
@@ -35,12 +42,22 @@ def define(values: flags.FlagValues) -> None:
 
 def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     """Checks the flags; what it returns looks at the machine, prints what it found and returns the exit status."""
-    workdir = paths.expanded("workdir", values.workdir)
+    workdir = _workdir(values.workdir)
     device, seconds = values.device, values.timeout
     return lambda: _examine(device, workdir, seconds)
 
 
-def _examine(device: str, workdir: pathlib.Path, seconds: float) -> int:
+def _workdir(value: str) -> pathlib.Path | str:
+    """A path, or an address as it is."""
+    if not value.strip():
+        raise ConfigError("workdir", value, "must be a path or an address; without the flag it is runs")
+    if addresses.is_address(value):
+        addresses.check("workdir", value, writes=True)
+        return value
+    return paths.expanded("workdir", value)
+
+
+def _examine(device: str, workdir: pathlib.Path | str, seconds: float) -> int:
     from tfpipe.doctor import observing, report, rules  # NumPy: not for `--help`.
 
     machine = observing.machine(device, workdir, seconds)

@@ -7,6 +7,7 @@ argparse finds the command, by absl's argparse_flags; absl parses what follows, 
 import argparse
 import logging as python_logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
@@ -28,10 +29,13 @@ from tfpipe.cli import (
     train,
 )
 from tfpipe.exceptions import ClusterError, OptionError, TfpipeError
+from tfpipe.stores import address as addresses
 from tfpipe.version import __version__
 
 FAILED = 1
 WRONG_USAGE = 2
+# An address in a message; what ends a sentence or a quotation is not of it.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://\S*?(?=['\",;:)]*(?:\s|$))")
 
 
 class Command(NamedTuple):
@@ -196,6 +200,8 @@ def _one_line(error: Exception) -> str:
 def _fail(program: str, message: str, status: int) -> NoReturn:
     # Control characters, line breaks in a file's name among them, would make it more than one line.
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    # Wrong usage is repeated: an address among it may hold a password, or a signature.
+    line = _ADDRESS.sub(lambda match: addresses.shown(match[0]), line)
     streams.write_error(f"{program}: {line}")
     sys.exit(status)
 

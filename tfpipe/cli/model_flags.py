@@ -56,6 +56,9 @@ def name(values: flags.FlagValues) -> str:
     option, value = ("workdir", workdir) if workdir is not None else ("model", model)
     if addresses.is_address(value):
         addresses.check(option, value)
+        if option == "workdir" and addresses.scheme(value) in addresses.READ_ONLY:
+            model = addresses.joined(addresses.shown(value), "model.npz")
+            raise ConfigError(option, addresses.shown(value), f"HTTP lists no objects; give --model={model}")
         return addresses.joined(addresses.shown(value), "model.npz" if option == "workdir" else "")
     return str(Workdir(workdir).model if workdir is not None else paths.expanded("model", model))
 

@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.config import DataConfig
+from tfpipe.config import OF_FILES, DataConfig
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError, StoreError, TfpipeError
 from tfpipe.log import log
 from tfpipe.stores.address import check, is_address, shown
-
-# The options that name files or folders of data, which may lie in a store.
-OPTIONS = ("dataset", "labels", "images_dir", "sample_weight", "groups", "split_file")
 
 
 class Places:
@@ -29,14 +26,21 @@ class Places:
 
     Raises:
       DataError: a store has no such object, or does not give it; or the cache cannot hold it.
-      ConfigError: an address is one of no store that is known.
+      ConfigError: an address is one of no store that is known, or an option does not go with data that is no address.
     """
 
     def __init__(self, config: DataConfig):
+        named = {option: getattr(config, option) for option in OF_FILES}
+        found = {option: value for option, value in named.items() if value is not None and is_address(value)}
+        for option, value in found.items():
+            check(option, value)
+        if found and "dataset" not in found:
+            from tfpipe.data.readers import registry  # For addresses alone: without them the readers come later.
+
+            registry.find(_replaced(config, {option: shown(value) for option, value in found.items()}))
         self._paths: dict[str, str] = {}
-        for option in OPTIONS:
-            value = getattr(config, option)
-            if value is not None and is_address(value) and value not in self._paths:
+        for option, value in found.items():
+            if value not in self._paths:
                 self._paths[value] = fetched(option, value)
         self._dataset = self.local(config).dataset
         words = {path: shown(address).rstrip("/") for address, path in self._paths.items()}
@@ -79,7 +83,7 @@ class Places:
             log.removeFilter(self._tell)
 
     def _addresses(self, config: DataConfig) -> list[tuple[str, str]]:
-        named = [(option, getattr(config, option)) for option in OPTIONS]
+        named = [(option, getattr(config, option)) for option in OF_FILES]
         return [(option, value) for option, value in named if value in self._paths]
 
     def _tell(self, record: logging.LogRecord) -> bool:

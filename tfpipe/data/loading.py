@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from tfpipe.config import DataConfig, as_scales
-from tfpipe.data.addresses import OPTIONS, Places
+from tfpipe.config import OF_FILES, DataConfig, as_scales
+from tfpipe.data.addresses import Places
 from tfpipe.data.annotations import annotated
 from tfpipe.data.checked import WHOLE, Share
 from tfpipe.data.examples import Splits
@@ -183,7 +183,7 @@ def _with_absolute_paths(config: DataConfig, is_path: bool) -> DataConfig:
       is_path: whether `dataset` is a path, and no name.
     """
     absolute: dict[str, Any] = {}
-    for option in (*OPTIONS, "data_dir"):
+    for option in (*OF_FILES, "data_dir"):
         if option == "dataset" and not is_path:
             continue
         value = getattr(config, option)

@@ -26,6 +26,11 @@ class Ended(NamedTuple):
     problem: str
 
     @property
+    def is_late(self) -> bool:
+        """Whether it was ended because it took too long."""
+        return self.problem.startswith(LATE)
+
+    @property
     def last_line(self) -> str:
         """The last thing that it said, to standard error or else to standard output."""
         lines = [line for text in (self.output, self.log) for line in text.splitlines() if line.strip()]

@@ -109,10 +109,10 @@ class Trial(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """A folder that must be writable.
+    """A folder that must be writable, or an address of a store.
 
     Attributes:
-      path: of it.
+      path: of it; of a store the address, without secrets, and the folder by way of which it is written.
       error: why it cannot be written; None: it can.
       free: bytes that are free there; None: not known.
       locks: whether files can be locked there.

@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +24,9 @@ from tfpipe.disk import files
 from tfpipe.disk.workdir import Workdir
 from tfpipe.doctor import children, cuda, gpu_rules, nvidia_smi, trial
 from tfpipe.doctor.facts import Folder, Library, Machine, Smi, Trial
-from tfpipe.exceptions import TfpipeError, brief
+from tfpipe.exceptions import StoreError, TfpipeError, brief
+from tfpipe.stores import address as addresses
+from tfpipe.stores import home
 from tfpipe.version import __version__
 
 TRIAL = (sys.executable, "-P", trial.__file__)
@@ -46,13 +49,13 @@ _OF_GPUS = re.compile(r"gpu|cuda|cuinit|cudnn|driver", re.IGNORECASE)
 _T = TypeVar("_T")
 
 
-def machine(device: str, workdir: pathlib.Path, seconds: float, program: Sequence[str] = TRIAL) -> Machine:
+def machine(device: str, workdir: pathlib.Path | str, seconds: float, program: Sequence[str] = TRIAL) -> Machine:
     """All that can be observed.
 
     Args:
       device: what `--device` says.
-      workdir: where runs are to be kept; it need not be there.
-      seconds: after which a program that tries a device is ended.
+      workdir: where runs are to be kept, and need not be there: a path, or an address, checked by `address.check`.
+      seconds: after which a program that tries a device is ended, and a store is not tried again.
       program: that program, see `trial`.
     """
     failed: dict[str, str] = {}
@@ -69,7 +72,7 @@ def machine(device: str, workdir: pathlib.Path, seconds: float, program: Sequenc
         log=of_program.log,
         tensorboard=of_program.tensorboard,
         port_is_free=_attempt("port", failed, _port_is_free, True),
-        workdir=_attempt("workdir", failed, lambda: _workdir(workdir), None),
+        workdir=_attempt("workdir", failed, lambda: _workdir(workdir, seconds), None),
         failed=failed,
     )
 
@@ -155,7 +158,11 @@ def tried(program: Sequence[str], left_out: Sequence[str], seconds: float) -> Tr
 def _last_word(ended: children.Ended) -> str:
     """What it said before it ended: what LLVM or a check that failed said, behind which addresses may stand."""
     fatal = [line for line in ended.log.splitlines() if _FATAL.match(line)]
-    return _LOG_LINE.sub("", fatal[-1] if fatal else ended.last_line)
+    if fatal:
+        return _LOG_LINE.sub("", fatal[-1])
+    # What a program says before it is ended, or of its progress, is no reason.
+    is_reason = not ended.is_late and not _told(ended.last_line)
+    return _LOG_LINE.sub("", ended.last_line) if is_reason else ""
 
 
 def _told(line: str) -> dict[str, Any]:
@@ -203,10 +210,42 @@ def _port_is_free() -> bool:
     return True
 
 
-def _workdir(path: pathlib.Path) -> Folder:
-    """Whether a run could be kept there: a workdir is made, written as a run writes, and removed."""
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+def _workdir(workdir: pathlib.Path | str, seconds: float) -> Folder:
+    """Whether a run could be kept there."""
+    is_address = addresses.is_address(str(workdir))
+    return _store(str(workdir), seconds) if is_address else _folder(pathlib.Path(workdir))
+
+
+def _store(address: str, seconds: float) -> Folder:
+    """An object is written below an address, read and removed; then the folder is tried in which such a run lies.
+
+    What is free, is free in that folder.
+    """
+    from tfpipe.stores.access import Store, limits_of  # For addresses alone.
+
+    shown, name, content = addresses.shown(address), f".doctor-{uuid.uuid4().hex}", b"once"
     try:
+        limits = limits_of(os.environ)
+        whole = min(limits.whole, seconds)
+        store = Store(address, limits=limits._replace(call=min(limits.call, whole), whole=whole))
+        store.write(name, content)
+        try:
+            if store.read(name) != content:
+                raise StoreError(f"{shown}: what was written is not what is read")
+        finally:
+            store.remove(name)
+        here = _folder(home.home() / "runs")
+    except StoreError as error:
+        return Folder(shown, str(error))
+    if here.error:
+        return here._replace(error=f"{here.error}; {home.VARIABLE} names another folder")
+    return here._replace(path=f"{shown}, by way of {here.path},")
+
+
+def _folder(path: pathlib.Path) -> Folder:
+    """A workdir is made, written as a run writes, and removed."""
+    try:
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
         Workdir(path).check()
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=there) as folder:
             run = Workdir(pathlib.Path(folder, "run"))

@@ -121,7 +121,10 @@ def _workdir(machine: Machine) -> Iterator[Finding]:
     if workdir is None:
         return
     if workdir.error:
-        yield bad("workdir", f"{workdir.path} cannot be written: {workdir.error}", "--workdir=PATH names another")
+        # A store says by itself which object it was.
+        says_where = workdir.error.startswith(workdir.path)
+        what = workdir.error if says_where else f"{workdir.path} cannot be written: {workdir.error}"
+        yield bad("workdir", what, "--workdir=PATH names another")
         return
     free = "" if workdir.free is None else f", {workdir.free / _GIB:.1f} GiB free"
     if not workdir.locks:
@@ -137,5 +140,7 @@ def _failed(machine: Machine) -> Iterator[Finding]:
     for what, error in machine.failed.items():
         if what == "programs":
             yield bad("CPU:0", f"no program could be tried: {error}", "mend that")
+        elif what == "workdir":
+            yield bad("workdir", f"could not be tried: {error}", "--workdir=PATH names another")
         else:
             yield note(what, f"could not be observed: {error}")

@@ -77,7 +77,8 @@ class Store:
     """The objects below an address. Several threads may use it.
 
     A call that fails for what may pass is tried again, with waits that double and vary at random: no answer in time, no
-    connection, 5xx, 429, too few bytes. What will not pass is not: no permission, no such object.
+    connection, 5xx, 429, too few bytes. What will not pass is not: no permission, no such object; a host that nobody
+    knows is tried three times.
 
     Args:
       address: checked by `address.check`.
@@ -145,6 +146,9 @@ class Store:
 
     def _opened(self) -> tuple[Any, str]:
         package = addresses.PACKAGES[self._scheme]
+        for name in _LOGGERS.get(package or "", ()):  # Before: some tell of themselves when they are imported.
+            if (logger := logging.getLogger(name)).level == logging.NOTSET:
+                logger.setLevel(logging.CRITICAL)
         for name in ("fsspec", *([package] if package else [])):
             try:
                 importlib.import_module(name)
@@ -154,16 +158,14 @@ class Store:
                 ) from None
         from fsspec.core import url_to_fs
 
-        for name in _LOGGERS.get(package or "", ()):
-            if (logger := logging.getLogger(name)).level == logging.NOTSET:
-                logger.setLevel(logging.CRITICAL)
         options: dict[str, Any] = {}
         if self._scheme == "s3":  # Else it would try again inside each of our tries.
             seconds = {"connect_timeout": self.limits.call, "read_timeout": self.limits.call}
             options = {"config_kwargs": {"retries": {"total_max_attempts": 1}, **seconds}}
-        try:
-            # A program may have changed its environment since, with its keys.
-            files, root = url_to_fs(self._address, use_listings_cache=False, skip_instance_cache=True, **options)
+        # A program may have changed its environment since, with its keys.
+        options |= {"use_listings_cache": False, "skip_instance_cache": True}
+        try:  # In time: some ask a server for keys.
+            files, root = _in_time(lambda: url_to_fs(self._address, **options), self.limits.call)
         except Exception as error:
             found = failure(error)
             remedy = found.remedy
@@ -229,7 +231,8 @@ class Store:
             except Exception as error:
                 found = failure(error)
             pause = wait * random.uniform(0.5, 1.0)  # So that many who failed together do not come back together.
-            if not found.is_transient or self._clock() - begin + pause > self.limits.whole:
+            is_lasting = not found.is_transient or tries == found.most_tries
+            if is_lasting or self._clock() - begin + pause > self.limits.whole:
                 times = f" ({tries} tries in {self._clock() - begin:.0f} s)" if tries > 1 else ""
                 kind = AbsentError if found.is_absent else StoreError
                 problem = f"cannot be {done}: {found.problem}{times}"

@@ -7,6 +7,7 @@ import errno
 import http
 import os
 import re
+import socket
 from typing import Any, NamedTuple
 
 _TOO_MANY, _TOO_EARLY = 429, 425
@@ -22,6 +23,8 @@ _NO_CONNECTION = re.compile(
 _TRANSIENT_CODES = ("BadDigest", "IncompleteBody", "OperationAborted", "RequestTimeout", "XAmzContentSHA256Mismatch")
 # Errors of the system that will be the same next time.
 _LASTING = (errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS, errno.ENOTSUP)
+# That a name is not known may be a moment's fault of a name server.
+_TRIES_OF_A_NAME = 3
 
 
 class ShortError(Exception):
@@ -44,12 +47,14 @@ class Failure(NamedTuple):
       is_transient: whether it may be better in a while.
       is_absent: whether there is no such object.
       remedy: what to do, in words.
+      most_tries: after so many in all it is not tried again; None: the time alone limits them.
     """
 
     problem: str
     is_transient: bool = False
     is_absent: bool = False
     remedy: str = "try again when the store answers"
+    most_tries: int | None = None
 
 
 def failure(error: BaseException) -> Failure:
@@ -70,6 +75,9 @@ def failure(error: BaseException) -> Failure:
     if any(_NO_CREDENTIALS.search(name) for name in names):
         remedy = "set those of the store, such as AWS_ACCESS_KEY_ID or GOOGLE_APPLICATION_CREDENTIALS"
         return Failure("there are no credentials for it", remedy=remedy)
+    if any(isinstance(each, socket.gaierror) and each.errno == socket.EAI_NONAME for each in chain):
+        remedy = "check the address, and AWS_ENDPOINT_URL where it is set"
+        return Failure("its host is not known", is_transient=True, remedy=remedy, most_tries=_TRIES_OF_A_NAME)
     if any(_NO_CONNECTION.search(name) for name in names):
         return Failure("the connection failed or was too slow", is_transient=True)
     if isinstance(error, PermissionError):
