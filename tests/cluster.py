@@ -88,11 +88,12 @@ def _digest(content):
     return hashlib.sha256(content.tobytes()).hexdigest()
 
 
-def slow_to_load():
-    """Prepares processes that load data without end."""
+def slow_to_load(folder):
+    """Prepares processes that load data without end, each of which leaves a file in a folder."""
     from tfpipe.data import loading
 
     def loaded(*_, **__):
+        (folder / f"loads-{os.getpid()}").touch()
         while True:
             time.sleep(3600)
 

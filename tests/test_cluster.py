@@ -335,7 +335,7 @@ class RunTest(parameterized.TestCase):
         self.assertEqual(own, "tfpipe train: MemoryError: no memory left (--verbosity=1 shows where)")
         self.assertRegex(told, rf"^tfpipe train: worker {failing} \(.*\): MemoryError: no memory left$")
 
-    @parameterized.parameters(("sgd", GRID), ("draws", (*PATH, "--bootstrap=3000")))
+    @parameterized.parameters(("sgd", GRID), ("draws", (*PATH, "--bootstrap=10000")))
     @pytest.mark.exhaustive
     def test_one_is_stopped_again_and_again(self, name, arguments):
         more = self.LONG if name == "sgd" else ()
@@ -448,10 +448,10 @@ class RunTest(parameterized.TestCase):
     @pytest.mark.exhaustive
     def test_one_is_gone_while_all_load(self, rank, number):
         of_all = cluster.addresses(2)
-        commands = self.begun("run", *self.GRID, of_all=of_all, prepare=cluster.slow_to_load)
-        for there in (True, False):  # They meet on the port of the chief, and leave it.
-            while bool(cluster.listening(of_all[:1])) is not there:
-                time.sleep(0.02)
+        loading = functools.partial(cluster.slow_to_load, self.folder)
+        commands = self.begun("run", *self.GRID, of_all=of_all, prepare=loading)
+        while len([*self.folder.glob("loads-*")]) < 2:
+            time.sleep(0.02)
         commands[rank].send_signal(number)
         try:
             other = commands[1 - rank].finished(timeout=60)
