@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
+import threading
 from unittest import mock
 
 import pytest
@@ -11,10 +13,12 @@ from absl.testing import absltest, parameterized
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.object_store import Died, dying
+from tfpipe.disk import mirror as mirroring
 from tfpipe.disk import staging
-from tfpipe.disk.mirror import Mirror, fetch
+from tfpipe.disk.mirror import Mirror, discard, fetch
 from tfpipe.disk.workdir import Workdir
-from tfpipe.exceptions import StoreError, WorkdirError
+from tfpipe.exceptions import ConfigError, StoreError, WorkdirError
+from tfpipe.stores import access
 from tfpipe.stores.access import Limits, Store
 
 FIRST = {"checkpoints/000000000000.npz": b"zero", "flags.txt": b"--seed=0\n"}
@@ -70,6 +74,12 @@ class MirrorTest(parameterized.TestCase):
 
     def versions(self):
         return sorted(self.store.list("versions"))
+
+    def held(self):
+        """What each version on the store is made of."""
+        for version in self.versions():
+            made_of = json.loads(self.store.read(f"versions/{version}"))["files"]
+            yield {path: self.store.read(f"files/{path}.{kept['sha256']}") for path, kept in made_of.items()}
 
     def damage(self, name):
         """Leaves half of an object."""
@@ -193,7 +203,7 @@ class MirrorTest(parameterized.TestCase):
         self.write(THIRD)
         self.publish(there, SECOND, "there")
         with self.assertRaisesRegex(
-            WorkdirError, f"was gone on with from elsewhere, and {self.tmp}/here holds a newer"
+            WorkdirError, f"was gone on with from elsewhere, and {self.tmp}/here holds a state that is not there"
         ):
             self.mirror()
         self.assertEqual(self.files(), FIRST | THIRD)  # Nothing of it was touched.
@@ -208,6 +218,119 @@ class MirrorTest(parameterized.TestCase):
         self.assertEqual(self.fetched("elsewhere"), FIRST)
         self.publish(here, THIRD)
         self.assertEqual(self.fetched("nowhere"), THIRD)
+
+    @parameterized.parameters("files/", "versions/")
+    def test_of_two_at_once_neither_erases_the_other(self, begin):
+        here, write, told = self.mirror(), Store.write, r"another process writes there \(version 2\); end one of both"
+        self.publish(here, FIRST)
+        there, alone = self.mirror("there"), threading.Lock()
+
+        def write_later(store, path, content):
+            """The other one ends just before."""
+            with alone:  # Several files are written at once.
+                if path.startswith(begin) and len(self.versions()) == 1:
+                    with mock.patch.object(Store, "write", write):
+                        self.publish(here, THIRD, ends=True)
+            write(store, path, content)
+
+        with mock.patch.object(Store, "write", write_later), self.assertRaisesRegex(WorkdirError, told):
+            self.publish(there, SECOND, "there", ends=True)
+        self.assertEqual((here.holds_all(), there.holds_all()), (True, False))
+        self.assertCountEqual(self.held(), [FIRST, SECOND, THIRD])
+        self.assertEqual(self.store.read("report.json"), THIRD["report.json"])
+        with self.assertRaisesRegex(WorkdirError, told):
+            self.publish(here, FIRST)
+        # Whoever goes on, what the other one has stays.
+        newest = self.fetched("elsewhere")
+        self.assertIn(newest, (SECOND, THIRD))
+        loser = "there" if newest == THIRD else "here"
+        with self.assertRaisesRegex(WorkdirError, f"{loser} holds a state that is not there"):
+            self.mirror(loser)
+        elsewhere = self.mirror("elsewhere")
+        for number in range(3):
+            self.publish(elsewhere, newest | {"metrics.jsonl": bytes(number)}, "elsewhere")
+        self.assertLen(self.versions(), 3)
+        self.assertIn(SECOND if newest == THIRD else THIRD, [*self.held()])
+
+    def test_what_is_of_no_run_stays(self):
+        mirror = self.mirror()
+        self.publish(mirror, FIRST)
+        others = {"files/precious.bin", f"files/mine.{'0' * 64}", "versions/notes.txt", "own/data.npz"}
+        for name in others:
+            self.store.write(name, b"precious")
+        for number in range(4):
+            self.publish(mirror, FIRST | {"metrics.jsonl": bytes(number)}, ends=True)
+        self.assertContainsSubset(others, self.store.list())
+
+    @parameterized.parameters("files/precious.bin", "versions/1.json", "tensorboard/curve", "checkpoints/7.npz")
+    def test_a_run_begins_only_where_nothing_is_in_its_way(self, name):
+        self.store.write(name, b"precious")
+        with self.assertRaisesRegex(WorkdirError, f"holds .*{name}.*; give another workdir"):
+            self.mirror()
+        self.store.remove(name)
+        self.store.write(f"files/flags.txt.{'0' * 64}", b"")  # As a process leaves that died before its first version.
+        self.store.write("notes.txt", b"")
+        self.publish(self.mirror(), FIRST)
+        self.assertEqual(self.fetched("there"), FIRST)
+
+    @parameterized.parameters("files/flags.txt", "files/checkpoints/", "versions/")
+    def test_an_object_that_is_lost_while_a_run_goes_on_is_written_again(self, begin):
+        mirror = self.mirror()
+        self.publish(mirror, FIRST)
+        for contents in (FIRST, FIRST | {"metrics.jsonl": b"{}\n"}):
+            self.store.remove(max(name for name in self.store.list() if name.startswith(begin)))
+            self.publish(mirror, contents, ends=True)
+            self.assertTrue(mirror.holds_all())
+            self.assertEqual(self.fetched(f"there{len(contents)}"), contents)
+
+    def test_a_store_that_loses_what_is_written_does_not_hold_all(self):
+        mirror = self.mirror()
+        self.write(FIRST)
+        with (
+            mock.patch.object(Store, "list", return_value={}),
+            self.assertRaisesRegex(
+                StoreError, r"files/\S+: was written, and is not there; all of the run is kept in .*/here"
+            ),
+        ):
+            mirror.publish(ends=True)
+        self.assertFalse(mirror.holds_all())
+
+    @parameterized.parameters("flags.txt", "checkpoints")
+    def test_a_folder_of_which_a_part_is_gone_is_fetched_anew(self, gone):
+        self.publish(self.mirror(), FIRST)
+        if gone == "checkpoints":
+            shutil.rmtree(self.tmp / "here" / gone)
+        else:
+            (self.tmp / "here" / gone).unlink()
+        self.assertEqual(self.fetched("here"), FIRST)
+
+    def test_a_folder_is_removed_at_once(self):
+        self.publish(self.mirror(), FIRST)
+        unlink = os.unlink
+        for place in range(3):
+            left = iter(range(place))
+
+            def unlink_or_die(path, left=left, **options):
+                if next(left, None) is None:
+                    raise Died
+                unlink(path, **options)
+
+            with mock.patch.object(os, "unlink", unlink_or_die), self.assertRaises(Died):
+                discard(self.tmp / "here")
+            self.assertEqual(self.fetched("here"), FIRST)
+            self.assertCountEqual([path.name for path in self.tmp.iterdir()], ["here"])
+
+    def test_who_goes_on_from_the_last_valid_version_keeps_the_folder(self):
+        self.publish(self.mirror(), FIRST)
+        other = self.mirror("there")
+        self.publish(other, SECOND, "there")
+        self.damage(f"versions/{self.versions()[-1]}")
+        self.write(THIRD)
+        with self.assertLogs("absl", "WARNING"):
+            mirror = self.mirror()
+        self.assertEqual(self.files(), FIRST | THIRD)
+        mirror.publish()
+        self.assertEqual(self.fetched("elsewhere"), THIRD)
 
     def test_a_run_that_was_removed_from_the_store(self):
         self.publish(self.mirror(), FIRST)
@@ -295,6 +418,40 @@ class MirrorTest(parameterized.TestCase):
         self.assertGreater(place, 8)
 
 
+class StalledTest(parameterized.TestCase):
+    """A run that is told to stop while its store gives no answer."""
+
+    def setUp(self):
+        super().setUp()
+        cache = self.create_tempdir().full_path
+        self.enterContext(mock.patch.dict(os.environ, {"TFPIPE_CACHE_DIR": cache, "TFPIPE_STORE_SECONDS": "60"}))
+        self.enterContext(mock.patch.multiple(mirroring, _SECONDS_BETWEEN_LOOKS=0.01, _SECONDS_TO_STOP=0.02))
+        self.enterContext(mock.patch.multiple(mirroring, _SECONDS_TO_END=0.02))
+        self.released = threading.Event()
+        self.addCleanup(self.released.set)
+
+    def stall(self, *_, **__):
+        self.released.wait(30)
+        raise ConnectionError
+
+    @parameterized.parameters(False, True)
+    def test_it_ends_and_keeps_the_folder(self, ends):
+        address = f"memory://{type(self).__name__}.{self._testMethodName}.{ends}"
+        told = "no answer within 0 s after the run was told to stop; all of the run is kept in .*, from where the same"
+        with (
+            mock.patch.object(MemoryFileSystem, "pipe_file", self.stall),
+            self.assertRaisesRegex(StoreError, told),
+            staging.opened(address) as workdir,
+        ):
+            workdir.path.mkdir()
+            workdir.flags.write_text("--seed=0\n")
+            workdir.publish(ends=ends, stops=lambda: True)
+        self.released.set()
+        with staging.opened(address) as workdir:
+            self.assertEqual(workdir.flags.read_text(), "--seed=0\n")
+            workdir.publish(ends=True)
+
+
 class StagingTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
@@ -346,6 +503,33 @@ class StagingTest(parameterized.TestCase):
             staging.opened(self.address),
         ):
             self.fail("it was entered twice")
+
+    def test_however_its_address_is_written(self):
+        again = self.address.replace("memory://", "MEMORY:///") + "//"
+        with (
+            staging.opened(self.address),
+            self.assertRaisesRegex(WorkdirError, rf"^workdir={self.address}: is in use"),
+            staging.opened(again),
+        ):
+            self.fail("it was entered twice")
+
+    @parameterized.parameters(
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"},
+        {"FSSPEC_S3": '{"client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}}'},
+    )  # fmt: skip
+    def test_a_folder_belongs_to_one_server(self, **environ):
+        folders = []
+        with mock.patch.object(Mirror, "fetch"), mock.patch.object(access, "Store"):
+            for changed in ({}, environ):
+                with mock.patch.dict(os.environ, changed), staging.opened("s3://bucket/run") as workdir:
+                    folders.append(workdir.path)
+        self.assertNotEqual(*folders)
+
+    @parameterized.parameters("s3:/bucket/run", pathlib.Path("s3://bucket/run"))
+    def test_an_address_that_lost_a_slash_is_no_folder(self, given):
+        problem = "^workdir=s3:/bucket/run: has one slash where an address has two; give s3://bucket/run, as text$"
+        with self.assertRaisesRegex(ConfigError, problem), staging.opened(given):
+            self.fail("there was one")
 
     def test_a_folder_that_cannot_be_written_is_named(self):
         (self.cache / "runs").touch()

@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import signal
+import threading
 from unittest import mock
 
 import pytest
@@ -20,6 +21,7 @@ from tests.command import Command, in_a_process, result, tfpipe, tfpipe_afresh
 from tests.object_store import KEY, SECRET, Died, ObjectStore, dying, half, stalled, unavailable
 from tfpipe import TrainConfig
 from tfpipe.compute.device import Device
+from tfpipe.disk import mirror
 from tfpipe.disk.mirror import Mirror
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import AbsentError, StoreError, WorkdirError
@@ -145,6 +147,36 @@ class StoreRunTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_same(whole)
         self.assertFalse(folder.exists())
 
+    def test_a_run_that_is_told_to_stop_waits_for_no_store(self):
+        whole, released, looks = self.whole(), threading.Event(), itertools.count()
+        self.on_a_new_machine()
+
+        def stall(*_):
+            released.wait(30)
+
+        stalling = mock.patch.object(MemoryFileSystem, "pipe_file", stall)
+
+        def should_stop():
+            look = next(looks)
+            if look == 3:
+                stalling.start()
+            return look >= 6
+
+        self.addCleanup(released.set)
+        with (
+            mock.patch.multiple(mirror, _SECONDS_BETWEEN_LOOKS=0.5, _SECONDS_TO_STOP=0.01, _SECONDS_TO_END=0.01),
+            self.assertRaisesRegex(StoreError, "after the run was told to stop; all of the run is kept in .*, from"),
+        ):
+            try:
+                self.train(should_stop)
+            finally:
+                stalling.stop()
+        self.assertFalse(released.is_set())
+        (folder,) = (path for path in pathlib.Path(os.environ["TFPIPE_CACHE_DIR"], "runs").iterdir() if path.is_dir())
+        self.assertEqual(json.loads((folder / "report.json").read_text())["interrupted"], True)
+        self.train()
+        self.assert_same(whole)
+
     def test_a_store_that_cannot_be_written_is_refused_at_once(self):
         self.on_a_new_machine()
         with (
@@ -206,6 +238,8 @@ class CommandTest(tf.test.TestCase, parameterized.TestCase):
         ("file:///runs/1", "workdir=file:///runs/1: give the path as it is: /runs/1"),
         ("s3://key:secret@bucket/run", "workdir=s3://bucket/run: holds a user or a password; give them by AWS_"),
         ("https://host/run?signature=secret", "workdir=https://host/run: can be read, and not written; give"),
+        ("memory://run", "workdir=memory://run: is gone when the command ends; give a folder, or an address of"),
+        ("s3:/key:secret@bucket/run", "workdir=s3:/bucket/run: has one slash where an address has two; give s3://bucket"),
     )  # fmt: skip
     def test_where_no_run_can_be(self, address, problem):
         refused = tfpipe_afresh("train", "--dataset=digits", f"--workdir={address}")
@@ -324,11 +358,12 @@ class ServerTest(tf.test.TestCase, parameterized.TestCase):
 
     def assert_killed(self, kills, *options):
         arguments = (*self.TRAIN[:3], *options, "--checkpoint_every=0")
+        address = f"s3://bucket/{self._testMethodName}"  # The servers of one process have the same objects.
         result(tfpipe(*arguments, f"--workdir={self.folder}/whole"))
         dice, killed, runs, machine = random.Random(7), 0, 0, 0
         while killed < kills:
             runs += 1
-            arguments_here = (*arguments, f"--workdir=s3://bucket/run{runs}")
+            arguments_here = (*arguments, f"--workdir={address}{runs}")
             while True:
                 place, is_done, numbers = dice.randrange(160), dice.random() < 0.5, itertools.count()
                 machine += dice.random() < 0.8  # Else the same machine goes on.
@@ -355,7 +390,7 @@ class ServerTest(tf.test.TestCase, parameterized.TestCase):
                     self.assertEqual(status, 0, finished.stderr)
                     break
             folder = self.folder / f"fetched{runs}"
-            Mirror(Store(f"s3://bucket/run{runs}"), folder).fetch()
+            Mirror(Store(f"{address}{runs}"), folder).fetch()
             self.assertEqual(differences(Workdir(self.folder / "whole"), Workdir(folder)), [])
 
     @pytest.mark.exhaustive

@@ -32,7 +32,7 @@ class AddressTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ("file:///data/run", "give the path as it is: /data/run"),
-        ("ftp://host/x", "no such kind of store; known are gs://, s3://, hdfs://, http://, https://, memory://"),
+        ("ftp://host/x", "no such kind of store; known are gs://, s3://, hdfs://, http://, https://"),
         ("s3://bucket", "names no object; give an address such as s3://BUCKET/NAME"),
         ("memory://", "names no object; give an address such as memory://NAME"),
         ("s3://bucket/run ", "is no address; give one such as s3://BUCKET/NAME"),
@@ -50,6 +50,36 @@ class AddressTest(parameterized.TestCase):
     @parameterized.parameters("s3://bucket/run", "gs://b/a/b", "hdfs://host:8020/run", "memory://run")
     def test_where_a_run_can_be_kept(self, text):
         address.check("workdir", text, writes=True)
+
+    def test_what_is_gone_with_the_process(self):
+        with self.assertRaisesRegex(ConfigError, "^workdir=memory://run: is gone when the command ends; give a folder"):
+            address.check("workdir", "memory://run", writes=True, outlasts=True)
+        address.check("workdir", "s3://bucket/run", writes=True, outlasts=True)
+
+    @parameterized.parameters(
+        (
+            "s3:/bucket/run",
+            "workdir=s3:/bucket/run: has one slash where an address has two; give s3://bucket/run, as text",
+        ),
+        ("GS:/b/x", "workdir=GS:/b/x: has one slash where an address has two; give GS://b/x, as text"),
+        (
+            "http:/u:secret@host/x?secret",
+            "workdir=http:/host/x: has one slash where an address has two; give http://host/x, as text",
+        ),
+    )
+    def test_an_address_that_lost_a_slash(self, text, problem):
+        with self.assertRaises(ConfigError) as caught:
+            address.check_path("workdir", text)
+        self.assertEqual(str(caught.exception), problem)
+
+    @parameterized.parameters("run", "s3", "s3:run", "./s3:/run", "/s3:/run", "as3:/run", "C:/run", "s3://bucket/run")
+    def test_a_path_that_is_one(self, text):
+        address.check_path("workdir", text)
+
+    def test_one_place_has_one_name(self):
+        for text in ("s3://bucket/a/b", "S3://bucket//a/b/", "s3:///bucket/a///b"):
+            self.assertEqual(address.one_name(text), "s3://bucket/a/b")
+        self.assertEqual(address.one_name("s3://Bucket/A"), "s3://Bucket/A")
 
     @parameterized.parameters(
         ("https://user:secret@host:80/a/b?signature=secret#secret", "https://host:80/a/b"),

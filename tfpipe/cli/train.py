@@ -53,7 +53,9 @@ def prepare(values: flags.FlagValues, _: list[str]) -> Callable[[], int]:
     if path is not None and not path.strip():
         raise ConfigError("workdir", path, "must be a path; without the flag it is runs/DATE-TIME")
     if path is not None and addresses.is_address(path):
-        addresses.check("workdir", path, writes=True)
+        addresses.check("workdir", path, writes=True, outlasts=True)
+    elif path is not None:
+        addresses.check_path("workdir", path)
     resume, overwrite = bool(values["resume"].value), bool(values["overwrite"].value)
     if resume and overwrite:
         raise ConfigError("overwrite", overwrite, "goes with --noresume: a run that goes on overwrites nothing")

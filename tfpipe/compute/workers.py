@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Enough threads to train as many programs as the device runs, to measure beside, and to draw, save and publish.
+    """Enough threads to train as many programs as the device runs, to measure beside, and to draw and save.
 
     A context manager: at its end it waits for the calls that have begun, which cannot start others any more.
 

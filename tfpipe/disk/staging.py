@@ -2,16 +2,22 @@
 
 import contextlib
 import hashlib
+import json
+import os
 import pathlib
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tfpipe.disk import lock
 from tfpipe.disk.workdir import Workdir
 from tfpipe.exceptions import WorkdirError
 from tfpipe.stores import address as addresses
 from tfpipe.stores import home
+
+# Of each kind of store, the variables that name another server. Two servers may have buckets of one name.
+_SERVERS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL"), "gs": ("STORAGE_EMULATOR_HOST",),
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -35,12 +41,14 @@ def opened(workdir: pathlib.Path | str | Workdir) -> Iterator[Workdir]:
     if not addresses.is_address(str(workdir)):
         yield Workdir(workdir)
         return
-    from tfpipe.disk.mirror import Mirror  # Not for runs that lie on the disk.
+    from tfpipe.disk.mirror import Mirror, discard  # Not for runs that lie on the disk.
     from tfpipe.stores.access import Store
 
     address = str(workdir).rstrip("/")
     addresses.check("workdir", address, writes=True)
-    folder = home.home() / "runs" / hashlib.sha256(address.encode()).hexdigest()[:32]
+    address = addresses.one_name(address)
+    key = "\0".join([address, *_servers(addresses.scheme(address), os.environ)])
+    folder = home.home() / "runs" / hashlib.sha256(key.encode()).hexdigest()[:32]
     with contextlib.ExitStack() as stack:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +65,19 @@ def opened(workdir: pathlib.Path | str | Workdir) -> Iterator[Workdir]:
         try:
             yield Workdir(folder, mirror)
         finally:
+            mirror.leave()
             with contextlib.suppress(OSError):
                 if mirror.holds_all():
-                    shutil.rmtree(folder)
+                    discard(folder)
+
+
+def _servers(scheme: str, environ: Mapping[str, str]) -> list[str]:
+    """What in the environment says which server has the buckets, if that is not the usual one."""
+    found = [environ.get(variable) for variable in _SERVERS.get(scheme, ())]
+    with contextlib.suppress(ValueError, AttributeError):  # What fsspec takes from there may be no object of JSON.
+        of_fsspec = json.loads(environ.get(f"FSSPEC_{scheme.upper()}", "{}"))
+        found += [of_fsspec.get("endpoint_url"), of_fsspec.get("client_kwargs", {}).get("endpoint_url")]
+    return [str(server) for server in found if server]
 
 
 @contextlib.contextmanager
@@ -77,6 +95,8 @@ def fetched(workdir: str, wanted: tuple[str, ...]) -> Iterator[Workdir]:
 
     addresses.check("workdir", workdir)
     address = workdir.rstrip("/")
+    if addresses.scheme(address) not in addresses.READ_ONLY:
+        address = addresses.one_name(address)
     with tempfile.TemporaryDirectory(prefix="tfpipe-") as folder:
         there = pathlib.Path(folder, "run")
         fetch(Store(address), there, wanted)

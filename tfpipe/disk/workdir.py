@@ -4,11 +4,12 @@ import contextlib
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tfpipe.disk import files, lock
 from tfpipe.exceptions import WorkdirError
+from tfpipe.stores.address import check_path
 from tfpipe.text import is_one_line
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class Workdir:
       screen: the folder of the run in bfloat16 of a grid that is screened.
 
     Raises:
+      ConfigError: it is an address that lost a slash.
       WorkdirError: what is given is no path; an empty one would be the current folder.
     """
 
     def __init__(self, path: pathlib.Path | str, mirror: "Mirror | None" = None, name: str | None = None):
         if not str(path).strip():
             raise WorkdirError("workdir", repr(str(path)), "must be a path")
+        check_path("workdir", str(path))
         try:
             self.path = pathlib.Path(path).expanduser()
         except RuntimeError as error:  # Nobody has that name.
@@ -79,8 +82,12 @@ class Workdir:
         """The folder of the run in bfloat16, kept where this one is."""
         return Workdir(self.screen, self._mirror, f"{self.name}/{self.screen.name}" if self.is_elsewhere else None)
 
-    def publish(self, *, ends: bool = False) -> None:
-        """Brings what is there to the store that keeps it, if one does; `ends` says whether the run ends.
+    def publish(self, *, ends: bool = False, stops: Callable[[], bool] = lambda: False) -> None:
+        """Brings what is there to the store that keeps it, if one does.
+
+        Args:
+          ends: whether the run ends.
+          stops: whether it is to stop, so that a store which does not answer is not waited for.
 
         Raises:
           StoreError: the store does not take it; the message says where all is.
@@ -88,7 +95,7 @@ class Workdir:
         """
         if self._mirror:
             with self.writing("the version for the store"):
-                self._mirror.publish(ends=ends)
+                self._mirror.publish(ends=ends, stops=stops)
 
     def check(self) -> None:
         """Raises WorkdirError if the folder cannot be written, as far as can be told."""

@@ -12,7 +12,9 @@ PACKAGES = {
     "gs": "gcsfs", "s3": "s3fs", "hdfs": "pyarrow", "http": "aiohttp", "https": "aiohttp", "memory": None,
 }  # fmt: skip
 READ_ONLY = ("http", "https")
+_LASTING = tuple(name for name in PACKAGES if name != "memory")  # The memory of a process ends with it.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
+_LOST_SLASH = re.compile(rf"({'|'.join(PACKAGES)}):/(?!/)(.*)", re.DOTALL | re.IGNORECASE)
 # Between `//` and the next `/`: `USER:PASSWORD@HOST:PORT`. A password that holds a `/` would end it early.
 _PLACE = re.compile(r"(?:[^@/]*@)?(?P<host>[^@:/\[\]]*|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]*)?")
 
@@ -27,20 +29,39 @@ def scheme(address: str) -> str:
     return address.partition("://")[0].lower()
 
 
-def check(option: str, address: str, *, writes: bool = False) -> None:
+def one_name(address: str) -> str:
+    """The same place by one name, whichever way it was written: the scheme in small letters, and no slash twice."""
+    return f"{scheme(address)}://{re.sub('/+', '/', address.partition('://')[2]).strip('/')}"
+
+
+def check_path(option: str, path: str) -> None:
+    """Raises ConfigError if a path is an address that lost a slash, as `pathlib.Path` makes it."""
+    if found := _LOST_SLASH.fullmatch(path):
+        name, rest = found.groups()
+        where = one_line(shown(f"{name}://{rest}"))
+        problem = f"has one slash where an address has two; give {where}, as text"
+        raise ConfigError(option, where.replace("://", ":/", 1), problem)
+
+
+def check(option: str, address: str, *, writes: bool = False, outlasts: bool = False) -> None:
     """Raises ConfigError unless the address, which `option` names, is one of a store that is known.
 
     Args:
       option: its name.
       address: its value.
       writes: whether objects are to be written there, too.
+      outlasts: whether they are to be there when this process has ended.
     """
     found, rest = scheme(address), address.partition("://")[2]
     where = one_line(shown(address))
     if found == "file":
         raise ConfigError(option, where, f"give the path as it is: {one_line(urllib.parse.urlsplit(address).path)}")
     if found not in PACKAGES:
-        raise ConfigError(option, where, f"no such kind of store; known are {', '.join(f'{x}://' for x in PACKAGES)}")
+        raise ConfigError(option, where, f"no such kind of store; known are {', '.join(f'{x}://' for x in _LASTING)}")
+    if outlasts and found not in _LASTING:
+        raise ConfigError(
+            option, where, "is gone when the command ends; give a folder, or an address of gs, s3 or hdfs"
+        )
     place, _, path = rest.partition("/")
     if not is_one_line(address) or address != address.strip() or not _PLACE.fullmatch(_before(place, "?#")):
         raise ConfigError(option, where, f"is no address; give one such as {found}://{_EXAMPLES[found]}")

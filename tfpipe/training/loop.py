@@ -124,7 +124,11 @@ def _in_workdir(
     train = functools.partial(_train, should_stop=should_stop, cluster=cluster)
 
     def run(files: Workdir | None, state: State) -> Result:
-        return screened(plan, files, state, train) if plan.config.precision == "screen" else train(plan, files, state)
+        return (
+            screened(plan, files, state, train, should_stop)
+            if plan.config.precision == "screen"
+            else train(plan, files, state)
+        )
 
     return in_workdir(
         workdir,
@@ -134,6 +138,7 @@ def _in_workdir(
         run,
         begin=State(),
         check_fits=plan.check_fits,
+        stops=should_stop,
         resume=resume,
         overwrite=overwrite,
     )

@@ -41,6 +41,7 @@ def in_workdir(
     *,
     begin: Resumable,
     check_fits: Callable[[Any], None],
+    stops: Callable[[], bool],
     resume: bool,
     overwrite: bool,
 ) -> Result:
@@ -54,6 +55,7 @@ def in_workdir(
       run: goes on from a state, in a workdir.
       begin: the state of a new run.
       check_fits: see `restore_or_begin`.
+      stops: whether it is to end with what it has.
       resume: likewise.
       overwrite: likewise.
 
@@ -71,9 +73,9 @@ def in_workdir(
         state = restore_or_begin(
             files, identity, flag_lines, begin=begin, check_fits=check_fits, resume=resume, overwrite=overwrite
         )
-        files.publish()
+        files.publish(stops=stops)
         result = (_of_finished(files) if state.finished else None) or run(files, state)
-        files.publish(ends=True)
+        files.publish(ends=True, stops=stops)
         return result
 
 

@@ -12,6 +12,7 @@ from tfpipe.exceptions import StoreError
 from tfpipe.model import artifact
 from tfpipe.model.artifact import TrainedModel
 from tfpipe.monitor import warn
+from tfpipe.stores import background
 from tfpipe.training.identity import Resumable, RunIdentity, pack
 
 # A write that is whole waits for the disk.
@@ -108,7 +109,7 @@ class CheckpointManager:
             self._publishing = None
         if self._publishing is None and not self._is_published:
             self._is_published = True
-            self._publishing = self._workers.start(self._try_to_publish)
+            self._publishing = background.begun(self._try_to_publish)
 
     def _try_to_publish(self) -> None:
         try:

@@ -30,7 +30,11 @@ _KEPT = ("precision", "products", "grid", "selected", _REACH, "seconds", "progra
 
 
 def screened(
-    plan: Plan, files: Workdir | None, state: State, train: Callable[[Plan, Workdir | None, State], Result]
+    plan: Plan,
+    files: Workdir | None,
+    state: State,
+    train: Callable[[Plan, Workdir | None, State], Result],
+    stops: Callable[[], bool],
 ) -> Result:
     """Does both runs, or goes on with the one that was under way.
 
@@ -39,6 +43,7 @@ def screened(
       files: the workdir; None: nothing is kept.
       state: of the second run.
       train: goes on from the state of a run.
+      stops: whether the run is to end with what it has.
 
     Returns:
       What the second run leaves; of the first, if that was interrupted.
@@ -55,6 +60,7 @@ def screened(
         lambda its_files, its_state: train(first, its_files, its_state),
         begin=State(),
         check_fits=first.check_fits,
+        stops=stops,
         resume=True,
         overwrite=False,
     )

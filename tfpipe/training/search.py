@@ -59,6 +59,7 @@ def search(
             lambda files, state: _search(plan, resampling, files, state, stops, sharing),
             begin=SearchState(),
             check_fits=lambda state: state.check_fits(plan.splits.scales, len(plan.validating), plan.shape),
+            stops=stops,
             resume=resume,
             overwrite=overwrite,
         )
