@@ -47,11 +47,11 @@ class _Line:
 
     def hear(self, most_seconds: float = _MOST_SECONDS_OF_SILENCE) -> str:
         """The next line that is no beat; empty: there is none, or nothing was heard for so many seconds."""
-        self._connection.settimeout(most_seconds)
         try:
+            self._connection.settimeout(most_seconds)
             while (line := self._heard.readline(_MOST_BYTES)) == f"{_BEAT}\n":
                 pass
-        except OSError:
+        except (OSError, ValueError):  # The latter of a connection that this process has ended.
             return ""
         return line.rstrip("\n")
 
