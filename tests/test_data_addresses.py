@@ -274,5 +274,12 @@ class AddressesTest(parameterized.TestCase):
             load("s3://bucket/x.npy", labels="ftp://host/y.npy")
 
 
+class LostSlashTest(parameterized.TestCase):
+    @parameterized.parameters("s3:/bucket/images.npz", "https:/host/images.npz")
+    def test_an_address_that_lost_a_slash_is_no_path(self, path):
+        with self.assertRaisesRegex(ConfigError, "dataset=.* has one slash where an address has two"):
+            load(path)
+
+
 if __name__ == "__main__":
     absltest.main()

@@ -52,8 +52,9 @@ def _workdir(value: str) -> pathlib.Path | str:
     if not value.strip():
         raise ConfigError("workdir", value, "must be a path or an address; without the flag it is runs")
     if addresses.is_address(value):
-        addresses.check("workdir", value, writes=True)
+        addresses.check("workdir", value, writes=True, outlasts=True)
         return value
+    addresses.check_path("workdir", value)
     return paths.expanded("workdir", value)
 
 

@@ -13,7 +13,7 @@ from tfpipe.config import OF_FILES, DataConfig
 from tfpipe.data.readers.source import Source
 from tfpipe.exceptions import DataError, StoreError, TfpipeError
 from tfpipe.log import log
-from tfpipe.stores.address import check, is_address, shown
+from tfpipe.stores.address import check, check_path, is_address, shown
 
 
 class Places:
@@ -31,9 +31,10 @@ class Places:
 
     def __init__(self, config: DataConfig):
         named = {option: getattr(config, option) for option in OF_FILES}
-        found = {option: value for option, value in named.items() if value is not None and is_address(value)}
-        for option, value in found.items():
-            check(option, value)
+        given = {option: value for option, value in named.items() if value is not None}
+        found = {option: value for option, value in given.items() if is_address(value)}
+        for option, value in given.items():
+            (check if option in found else check_path)(option, value)
         if found and "dataset" not in found:
             from tfpipe.data.readers import registry  # For addresses alone: without them the readers come later.
 
