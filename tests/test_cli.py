@@ -531,7 +531,7 @@ def leave_a_file_instead_of_training():
     from tfpipe.training import loop
 
     def leave(config, splits, workdir, **options):
-        (workdir / "trained").touch(exist_ok=False)
+        (workdir.path / "trained").touch(exist_ok=False)
         raise RuntimeError("trained enough")
 
     loop.train = leave

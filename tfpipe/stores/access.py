@@ -23,6 +23,8 @@ _Found = TypeVar("_Found")
 _VERSIONS = ("generation", "ETag", "etag", "md5Hash", "Last-Modified", "mtime", "LastModified", "created")
 _SLOWEST = 256 << 10  # Bytes a second: a call on a large object may take longer.
 VARIABLE = "TFPIPE_STORE_SECONDS"
+# Not that of the module: a thread would disturb a program that has set its seed.
+_JITTER = random.Random()
 # Of each package. They would tell of keys that were found, and of failures in words that may hold secrets.
 _LOGGERS = {"s3fs": ("s3fs", "aiobotocore", "botocore"), "gcsfs": ("gcsfs", "google.auth"), "aiohttp": ("fsspec.http",)}
 
@@ -230,7 +232,7 @@ class Store:
                 return _in_time(call, limit)
             except Exception as error:
                 found = failure(error)
-            pause = wait * random.uniform(0.5, 1.0)  # So that many who failed together do not come back together.
+            pause = wait * _JITTER.uniform(0.5, 1.0)  # So that many who failed together do not come back together.
             is_lasting = not found.is_transient or tries == found.most_tries
             if is_lasting or self._clock() - begin + pause > self.limits.whole:
                 times = f" ({tries} tries in {self._clock() - begin:.0f} s)" if tries > 1 else ""
