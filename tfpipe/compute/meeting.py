@@ -154,9 +154,8 @@ class Meeting:
         """What became of one of the others, by its last line."""
         if not said:
             return ClusterError(f"{self._task.name(rank)} is gone, or does not answer; start all workers again")
-        return ClusterError(
-            said if self._task.rank else f"{self._task.name(rank)}: {said}"
-        )  # Whom the chief passes on.
+        # The chief passes on what others say.
+        return ClusterError(said if self._task.rank else f"{self._task.name(rank)}: {said}")
 
 
 @contextlib.contextmanager

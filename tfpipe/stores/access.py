@@ -6,15 +6,14 @@ import logging
 import math
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from tfpipe.exceptions import AbsentError, StoreError
 from tfpipe.log import log
 from tfpipe.stores import address as addresses
+from tfpipe.stores import background
 from tfpipe.stores.failures import ShortError, StalledError, UnsizedError, failure
 from tfpipe.text import one_line
 
@@ -262,15 +261,7 @@ def _in_time(call: Callable[[], _Found], seconds: float) -> _Found:
     Raises:
       StalledError: it does.
     """
-    future: Future[_Found] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="store").start()
+    future = background.begun(call)
     try:
         return future.result(seconds)
     except TimeoutError:
